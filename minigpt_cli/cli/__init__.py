@@ -1,0 +1,1 @@
+"""The commands: parse, call one core function, render. Only these rooms know the terminal."""

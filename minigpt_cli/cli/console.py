@@ -1,0 +1,36 @@
+"""The terminal's two sides: data on stdout, everything else on stderr."""
+
+import json
+import re
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+# Everything a terminal may take for a command, but for tab and line feed.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def print_error(message: str) -> None:
+    """One line, whatever the width: it may be long, and it may hold brackets."""
+    line = " ".join(message.split())
+    err.print(Text.assemble(("error: ", "bold red"), printable(line)), soft_wrap=True)
+
+
+def print_note(message: str) -> None:
+    """Something worth knowing beside the data."""
+    err.print(Text(printable(message), style="dim"), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Facts for programs."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as escapes, so that it cannot drive the terminal."""
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)

@@ -1,0 +1,129 @@
+"""`minigpt eval`: how well models predict a text."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from minigpt_cli.choices import Split
+from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
+
+if TYPE_CHECKING:
+    from minigpt_cli.checkpoint import Checkpoint
+    from minigpt_cli.dataset import Tokens
+    from minigpt_cli.evaluation import Evaluation
+
+EXAMPLE = (
+    "Examples:  minigpt eval    minigpt eval runs/small runs/nanogpt    "
+    "minigpt eval --data my-poems.txt"
+)
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Checkpoints or runs' folders. [default: the newest run]"),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", "-d", help="Another text; may be repeated.",
+                     show_default="the one it was trained on", rich_help_panel=DATA),
+    ] = None,
+    split: Annotated[
+        Split | None,
+        typer.Option("--split", help="Which part.", show_default="val; all with --data",
+                     rich_help_panel=DATA),
+    ] = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure models: loss, perplexity, bits per byte and accuracy over a whole text.
+
+    Every token is predicted once, so the figures are the same each time. Bits per byte compares
+    models of different tokenizers.
+    """
+    from minigpt_cli.checkpoint import load_checkpoint
+    from minigpt_cli.cli.console import print_json, print_note
+    from minigpt_cli.device import pick_device
+    from minigpt_cli.evaluation import evaluate as score
+    from minigpt_cli.run_folder import find_checkpoint
+
+    part: Split = split or ("all" if data else "val")
+    results = []
+    wanted: list[Path | None] = [*(checkpoints or [])] or [None]
+    for given in wanted:
+        path, chosen = find_checkpoint(given)
+        if chosen:
+            print_note(f"Using {path}")
+        loaded = load_checkpoint(path, pick_device(device))
+        tokens = _tokens(loaded, data, part, encoding, data_dir)
+        results.append((path, loaded, score(loaded.model, loaded.tokenizer, tokens)))
+    if as_json:
+        print_json([_facts(path, part, loaded, result) for path, loaded, result in results])
+    else:
+        _print_table(results, part, data)
+
+
+def _tokens(
+    loaded: "Checkpoint", data: list[str] | None, split: Split, encoding: str | None, data_dir: Path
+) -> "Tokens":
+    """The text to score: the model's own, found by its fingerprint, or another."""
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.corpus import open_corpus
+    from minigpt_cli.dataset import encode_corpus, prepare_dataset
+    from minigpt_cli.errors import CorpusError
+
+    own = loaded.facts.data
+    with file_progress() as bars:
+        sources, codec = tuple(data or own.corpus), encoding or ("utf-8" if data else own.encoding)
+        corpus = open_corpus(sources, data_dir, codec, bars.downloading)
+        if data:
+            return encode_corpus(corpus, loaded.tokenizer, split, own.val_fraction)
+        dataset = prepare_dataset(corpus, own, data_dir, bars.preparing)
+    if dataset.facts.fingerprint != loaded.facts.fingerprint:
+        raise CorpusError(
+            f"{corpus.name}: the text has changed since the model was trained on it; "
+            "bring it back as it was, or name a text with --data"
+        )
+    return dataset.tokens(split)
+
+
+def _facts(path: Path, split: Split, loaded: "Checkpoint", result: "Evaluation") -> dict[str, Any]:
+    return {
+        "checkpoint": str(path),
+        "step": loaded.facts.step,
+        "tokenizer": loaded.tokenizer.kind,
+        "split": split,
+        **asdict(result),
+        "perplexity": result.perplexity,
+    }
+
+
+def _print_table(
+    results: "list[tuple[Path, Checkpoint, Evaluation]]", split: Split, data: list[str] | None
+) -> None:
+    from minigpt_cli.cli.console import out, print_note
+    from minigpt_cli.cli.render import count, grid, raw
+
+    text = ", ".join(data) if data else results[0][1].facts.corpus
+    table = grid(
+        "checkpoint", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
+        title=f"{text}, {'whole text' if split == 'all' else f'{split} split'}",
+    )  # fmt: skip
+    for path, loaded, result in results:
+        table.add_row(
+            raw(f"{path.parent} ({loaded.tokenizer.kind}, step {loaded.facts.step:,})"),
+            count(result.tokens),
+            f"{result.loss:.4f}",
+            f"{result.perplexity:.3f}",
+            f"{result.bits_per_byte:.4f}",
+            f"{result.accuracy:.1%}",
+        )
+    out.print(table)
+    for path, _, result in results:
+        if result.unknown_tokens:
+            share = result.unknown_tokens / result.tokens
+            print_note(f"{path}: {share:.1%} of the tokens are <unk>; their bytes are not counted.")

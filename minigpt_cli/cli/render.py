@@ -1,0 +1,98 @@
+"""Facts become tables, and work under way becomes progress bars."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_cli.cli.console import err, printable
+
+
+def facts_table(title: str | None = None) -> Table:
+    """An empty table of names and values."""
+    table = Table(title=title, box=None, show_header=False, title_justify="left", pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def grid(*columns: str, text_columns: int = 1, title: str | None = None) -> Table:
+    """An empty table with a header; the first `text_columns` are text, the others numbers."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for i, column in enumerate(columns):
+        is_text = i < text_columns
+        table.add_column(
+            column, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text
+        )
+    return table
+
+
+def count(number: int) -> str:
+    """1,234,567."""
+    return f"{number:,}"
+
+
+def size(number: float) -> str:
+    """Bytes in the largest unit that leaves at least 1: 1.5 MB is 1,500,000 bytes."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds below a minute, then 1:23, then 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def raw(text: str, style: str = "") -> Text:
+    """Text as it is: no markup is read in it, and it cannot drive the terminal."""
+    return Text(printable(text), style=style)
+
+
+class FileProgress:
+    """Bars for downloads and for reading text, on a terminal only; gone when done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def downloading(self, done: int, total: int) -> None:
+        """Bytes of a download."""
+        self.preparing("Downloading", done, total)
+
+    def preparing(self, stage: str, done: int, total: int) -> None:
+        """Bytes of a named stage."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done)
+
+
+@contextmanager
+def file_progress() -> Iterator[FileProgress]:
+    """Shows bars while texts are fetched and prepared."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
+    ) as progress:
+        yield FileProgress(progress)

@@ -1,0 +1,152 @@
+"""`minigpt tokenize`: text to tokens, on disk or before your eyes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from minigpt_cli.choices import TokenizerKind
+from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from minigpt_cli.dataset import Dataset, DatasetFacts
+    from minigpt_cli.tokenizer import Tokenizer
+
+EXAMPLE = (
+    "Examples:  minigpt tokenize book.txt --kind bpe --vocab-size 2000    "
+    'minigpt tokenize --text "To be" --compare'
+)
+# Alternating backgrounds that leave dark and light terminals readable.
+_COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
+            "black on bright_magenta")  # fmt: skip
+
+
+def tokenize(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders or known corpora. [default: shakespeare]"),
+    ] = None,
+    kind: Annotated[TokenizerKind, typer.Option("--kind", "-k", help="What a token is.")] = "char",
+    vocab_size: Annotated[
+        int | None, typer.Option("--vocab-size", help="Largest vocabulary, for bpe and word.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", "-t", help="Show how this text is cut.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="All four kinds side by side.", rich_help_panel=OUTPUT)
+    ] = False,
+    val_fraction: Annotated[
+        float,
+        typer.Option("--val-fraction", help="Share kept for validation.", rich_help_panel=DATA),
+    ] = 0.1,
+    encoding: Encoding = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Cut text into tokens: build a vocabulary and the data set that training reads.
+
+    A tokenizer is built from FILES. With --text, see how it cuts a text of yours.
+    """
+    from minigpt_cli.cli.console import out, print_json
+
+    kinds = list(get_args(TokenizerKind)) if compare else [kind]
+    datasets = [
+        _prepare(files, kind, vocab_size, val_fraction, encoding, data_dir) for kind in kinds
+    ]
+    cuts = [] if text is None else [_cut(dataset.tokenizer, text) for dataset in datasets]
+    if as_json:
+        facts = [_with_rates(dataset.facts) for dataset in datasets]
+        for fact, cut in zip(facts, cuts, strict=bool(cuts)):
+            fact["text"] = cut
+        print_json(facts if compare else facts[0])
+        return
+    if text is None or compare:
+        out.print(_table([dataset.facts for dataset in datasets]))
+    if text is None and not compare:
+        out.print(f"[dim]Prepared in[/] {datasets[0].folder}", soft_wrap=True)
+    for dataset, cut in zip(datasets, cuts, strict=bool(cuts)):
+        out.print(_coloured(dataset.tokenizer, cut))
+
+
+def _prepare(
+    files: list[str] | None,
+    kind: TokenizerKind,
+    vocab_size: int | None,
+    val_fraction: float,
+    encoding: str | None,
+    data_dir: Path,
+) -> "Dataset":
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.config import resolve
+    from minigpt_cli.corpus import open_corpus
+    from minigpt_cli.dataset import prepare_dataset
+
+    table: dict[str, Any] = {
+        "corpus": files or ["shakespeare"],
+        "tokenizer": kind,
+        "val_fraction": val_fraction,
+    }
+    # In a comparison the size is meant for the kind that needs one.
+    if vocab_size is not None and kind not in ("char", "byte"):
+        table["vocab_size"] = vocab_size
+    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, [], "tokenize").data
+    with file_progress() as progress:
+        corpus = open_corpus(data.corpus, data_dir, data.encoding, progress.downloading)
+        return prepare_dataset(corpus, data, data_dir, progress.preparing)
+
+
+def _with_rates(facts: "DatasetFacts") -> dict[str, Any]:
+    return {
+        **asdict(facts),
+        "tokens": facts.tokens,
+        "characters_per_token": facts.characters / facts.tokens,
+        "megabytes_per_second": facts.text_bytes / 1e6 / facts.seconds,
+    }
+
+
+def _table(facts: "list[DatasetFacts]") -> "Any":
+    from minigpt_cli.cli.render import count, duration, grid
+
+    table = grid("kind", "characters", "tokens", "chars/token", "vocabulary", "time", "MB/s")
+    for fact in facts:
+        table.add_row(
+            fact.kind,
+            count(fact.characters),
+            count(fact.tokens),
+            f"{fact.characters / fact.tokens:.2f}",
+            count(fact.vocab_size),
+            duration(fact.seconds),
+            f"{fact.text_bytes / 1e6 / fact.seconds:.1f}",
+        )
+    return table
+
+
+def _cut(tokenizer: "Tokenizer", text: str) -> dict[str, Any]:
+    ids = tokenizer.encode(text)
+    return {
+        "ids": ids,
+        "pieces": [tokenizer.decode([i]) for i in ids],
+        "round_trip": tokenizer.decode(ids) == text,
+    }
+
+
+def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
+    """Each token in its own colour, with its id, and whether the text comes back."""
+    from rich.text import Text
+
+    from minigpt_cli.cli.console import printable
+
+    shown = Text(f"{tokenizer.kind}: {len(cut['ids'])} tokens\n")
+    for i, (token, piece) in enumerate(zip(cut["ids"], cut["pieces"], strict=True)):
+        # A piece of a character has no text of its own; its bytes are shown.
+        whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
+        visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
+        shown.append(visible if piece else "", style=_COLOURS[i % len(_COLOURS)])
+        shown.append(f"{token} ", style="dim")
+    verdict = "the text comes back exactly" if cut["round_trip"] else "the text does not come back"
+    shown.append(f"\n{verdict}", style="green" if cut["round_trip"] else "yellow")
+    return shown

@@ -1,0 +1,232 @@
+"""`minigpt train`: a text becomes a model."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt_cli.choices import Precision
+from minigpt_cli.cli.options import (
+    DATA,
+    DEFAULT_DATA_DIR,
+    RUN,
+    SETTINGS,
+    DataDir,
+    Encoding,
+    Json,
+    Preset,
+)
+from minigpt_cli.presets import preset_names, shipped_folder
+
+if TYPE_CHECKING:
+    from minigpt_cli.trainer import Trainer
+
+EXAMPLE = (
+    "Examples:  minigpt train --preset small    "
+    "minigpt train --data book.txt --max-iters 2000    minigpt train --resume"
+)
+
+
+def train(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="With --resume: the run's folder. [default: the newest]"),
+    ] = None,
+    preset: Preset = "small",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The run's folder.", show_default="runs/PRESET",
+                     rich_help_panel=RUN),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would cost, from three real steps.",
+                     rich_help_panel=RUN),
+    ] = False,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", help="Show the presets.", rich_help_panel=RUN)
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", "-d", help="Known corpus, file or folder; may be repeated.",
+                     show_default="shakespeare", rich_help_panel=DATA),
+    ] = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as section.key=value; may be repeated.",
+                     rich_help_panel=SETTINGS),
+    ] = None,
+    max_iters: Annotated[
+        int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Windows a step.", rich_help_panel=SETTINGS)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Its peak.", rich_help_panel=SETTINGS)
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a model on a text, from nothing.
+
+    Watch the loss fall and the writing improve; Ctrl-C saves and stops.
+    """
+    if list_presets:
+        _list_presets(as_json)
+        return
+    named = {
+        "data.corpus": data,
+        "data.encoding": encoding,
+        "train.max_iters": max_iters,
+        "train.batch_size": batch_size,
+        "optimizer.learning_rate": learning_rate,
+        "train.precision": precision,
+        "train.device": device,
+        "train.seed": seed,
+    }
+    overrides = [*(settings or [])]
+    # JSON text, number or list is also what TOML writes.
+    overrides += [
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in named.items()
+        if value is not None
+    ]
+    if run is not None and not resume:
+        raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
+    if dry_run:
+        _estimate(preset, overrides, data_dir, out, as_json)
+        return
+    _fit(_prepare(preset, overrides, data_dir, out, run, resume), as_json)
+
+
+def _prepare(
+    preset: str,
+    overrides: list[str],
+    data_dir: Path,
+    out: Path | None,
+    run: Path | None,
+    resume: bool,
+) -> "Trainer":
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.run_folder import RunFolder, newest
+    from minigpt_cli.training_run import resume_run, start_run
+
+    with file_progress() as bars:
+        if not resume:
+            return start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
+        chosen = run or out
+        folder = RunFolder(chosen) if chosen else newest("state.safetensors")
+        trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
+    print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
+    return trainer
+
+
+def _fit(trainer: "Trainer", as_json: bool) -> None:
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
+
+    assert trainer.folder is not None
+    with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
+        progress.print_lines(run_lines(trainer))
+        result = trainer.fit(progress)
+    if as_json:
+        print_json({"run": str(trainer.folder.path), **asdict(result)})
+    else:
+        out.print(result_table(trainer.folder, result))
+    next_commands(trainer.folder, result)
+    if not result.finished:
+        raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+@contextmanager
+def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM ends the run after the step; the second ends it at once.
+
+    Yields:
+        The signals that came.
+    """
+    received: list[int] = []
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        trainer.stop_requested = True
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _list_presets(as_json: bool) -> None:
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import count, grid
+    from minigpt_cli.config import load_run_config
+
+    configs = {name: load_run_config(name) for name in preset_names()}
+    if as_json:
+        print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
+        return
+    table = grid("preset", "family", "layers", "heads", "width", "block", "steps", "what for")
+    table.columns[1].justify = table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False
+    for name, config in configs.items():
+        model = config.model
+        sizes = (model.n_layer, model.n_head, model.n_embd, model.block_size)
+        numbers = [count(n) for n in (*sizes, config.train.max_iters)]
+        table.add_row(name, model.family, *numbers, _first_sentence(name))
+    out.print(table)
+
+
+def _first_sentence(preset: str) -> str:
+    """What the comment at the top of a preset's file begins with."""
+    text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
+    comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))
+    return comment.partition(". ")[0].partition(";")[0].rstrip(".")
+
+
+def _estimate(
+    preset: str, overrides: list[str], data_dir: Path, out_path: Path | None, as_json: bool
+) -> None:
+    from minigpt_cli.cli.console import out, print_json, print_note
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.cli.train_progress import estimate_table
+    from minigpt_cli.training_run import estimate_run
+
+    with file_progress() as bars:
+        config, estimate = estimate_run(
+            preset, overrides, data_dir, out_path, bars.downloading, bars.preparing
+        )
+    if as_json:
+        print_json({**asdict(estimate), "config": config.model_dump(mode="json")})
+        return
+    out.print(estimate_table(config, estimate))
+    print_note("Nothing was kept. Leave out --dry-run to train.")

@@ -1,0 +1,164 @@
+"""How training looks while it runs, and what is said at its end."""
+
+from types import TracebackType
+from typing import Self
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.render import count, duration, facts_table, raw, size
+from minigpt_cli.config import RunConfig
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.trainer import EvaluationReport, StepReport, Trainer, TrainResult
+from minigpt_cli.training_run import Estimate
+
+_HEADER = (
+    f"{'step':>7} {'train loss':>11} {'val loss':>9}   "
+    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>8}"
+)
+
+
+class TrainProgress:
+    """A `Reporter` for people: a bar that stays below, and above it a row per evaluation.
+
+    Off a terminal there is no bar, and the rows are plain lines.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._has_header = False
+        self._max_iters = config.train.max_iters
+        self._progress = Progress(
+            TextColumn("step {task.completed:,}/{task.total:,}"),
+            BarColumn(bar_width=None),
+            TextColumn(
+                "loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s"
+            ),
+            TimeRemainingColumn(compact=True),
+            console=err,
+            disable=not err.is_terminal,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._progress.add_task(
+            "", total=self._max_iters, loss="-", rate="-", speed="-"
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def print_lines(self, lines: list[str]) -> None:
+        for line in lines:
+            err.print(raw(line), soft_wrap=True)
+
+    def stepped(self, report: StepReport) -> None:
+        self._progress.update(
+            self._task,
+            completed=report.step,
+            loss=f"{report.loss:.3f}",
+            rate=f"{report.learning_rate:.2g}",
+            speed=count(round(report.tokens_per_second)),
+        )
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        if not self._has_header:
+            err.print(Text(_HEADER, style="dim"), soft_wrap=True)
+            self._has_header = True
+        mark = "*" if report.is_best else " "
+        row = Text(f"{report.step:>7,} {report.train_loss:>11.4f} ")
+        row.append(f"{report.val_loss:>9.4f} {mark}", style="bold green" if report.is_best else "")
+        row.append(f" {report.bits_per_byte:>9.3f} {report.tokens_per_second:>9,.0f}")
+        row.append(f" {duration(report.elapsed):>8}")
+        err.print(row, soft_wrap=True)
+
+    def sampled(self, text: str) -> None:
+        lines = [line for line in text.splitlines() if line.strip()]
+        err.print(raw("\n".join(f"        {line}" for line in lines), style="dim italic"))
+
+
+def run_lines(trainer: Trainer) -> list[str]:
+    """What is about to be trained, on what, where."""
+    assert trainer.folder is not None
+    config, facts = trainer.config, trainer.dataset.facts
+    sizes = config.model
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    epochs = trainer.tokens_per_step * config.train.max_iters / facts.train_tokens
+    model = (
+        f"Model: {sizes.family}, {count(parameters)} parameters "
+        f"({sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} wide)"
+    )
+    text = (
+        f"Text:  {facts.corpus}, {count(facts.train_tokens)} tokens to train on and "
+        f"{count(facts.val_tokens)} to validate ({facts.kind}, {count(facts.vocab_size)} different)"
+    )
+    run = (
+        f"Run:   {count(config.train.max_iters)} steps of {count(trainer.tokens_per_step)} tokens "
+        f"({epochs:.3g} times the text) on {trainer.device}, {config.train.precision}{threads}"
+    )
+    return [model, text, run, f"Where: {trainer.folder.path}"]
+
+
+def result_table(folder: RunFolder, result: TrainResult) -> Table:
+    """How the run ended and where everything lies."""
+    table = facts_table()
+    if result.best_val_loss is not None:
+        at = f"at step {count(result.best_step)} of {count(result.step)}"
+        table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
+    table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
+    table.add_row("speed", f"{count(round(result.tokens_per_second))} tokens/s")
+    table.add_row("model", raw(str(folder.checkpoint)))
+    table.add_row("metrics", raw(str(folder.metrics)))
+    return table
+
+
+def next_commands(folder: RunFolder, result: TrainResult) -> None:
+    """What to type next."""
+    if not result.finished:
+        print_note(f"Stopped at step {result.step:,} and saved. To go on:")
+        err.print(raw(f"  minigpt train --resume {_quoted(folder)}"), soft_wrap=True)
+        return
+    print_note("Next:")
+    checkpoint = f"--checkpoint {_quoted(folder)}"
+    err.print(raw(f'  minigpt generate --prompt "ROMEO:" {checkpoint}'), soft_wrap=True)
+    err.print(raw(f"  minigpt eval {_quoted(folder)}"), soft_wrap=True)
+    err.print(raw(f"  minigpt inspect {_quoted(folder)}"), soft_wrap=True)
+
+
+def _quoted(folder: RunFolder) -> str:
+    path = str(folder.path)
+    return f'"{path}"' if " " in path else path
+
+
+def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
+    """What a run would cost."""
+    table = facts_table()
+    train = config.train
+    table.add_row("parameters", count(estimate.parameters))
+    table.add_row("tokens per step", count(estimate.tokens_per_step))
+    table.add_row("steps", count(train.max_iters))
+    table.add_row("training tokens", count(estimate.training_tokens))
+    table.add_row("epochs over the text", f"{estimate.epochs:.2f}")
+    table.add_row("time per step", f"{estimate.seconds_per_step * 1000:.1f} ms")
+    table.add_row("time per evaluation", duration(estimate.evaluation_seconds))
+    table.add_row("time in all", duration(estimate.total_seconds))
+    if estimate.peak_memory_bytes is not None:
+        table.add_row("memory", size(estimate.peak_memory_bytes))
+    table.add_row("run folder", size(estimate.run_folder_bytes))
+    enough = estimate.free_disk_bytes > 2 * estimate.run_folder_bytes
+    table.add_row(
+        "free disk", size(estimate.free_disk_bytes) + ("" if enough else "  [red]too little[/]")
+    )
+    table.add_row("device", f"{train.device}, {train.precision}")
+    return table

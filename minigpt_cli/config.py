@@ -1,0 +1,344 @@
+"""A preset and its overrides become one validated, frozen `RunConfig`.
+
+A preset is a TOML file of four tables (`[model] [data] [optimizer] [train]`) that states only
+what differs from the defaults below. Unknown keys are refused, and every problem of a file is
+reported at once.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from minigpt_cli.choices import Precision, TokenizerKind
+from minigpt_cli.errors import ConfigError
+from minigpt_cli.presets import preset_path
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class _ModelBase(_Table):
+    """What both families have."""
+
+    n_layer: PositiveInt = 3
+    """Transformer blocks."""
+    n_head: PositiveInt = 4
+    """Attention heads per block; divides `n_embd`."""
+    n_embd: PositiveInt = 128
+    """Width of the residual stream."""
+    block_size: PositiveInt = 256
+    """Context: how many tokens the model sees at once."""
+    dropout: Fraction = 0.0
+    """Share of activations dropped in training."""
+    tie_embeddings: bool = False
+    """Whether the output head reuses the token embedding."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.n_embd % self.n_head:
+            fits = [h for h in range(1, 2 * self.n_head + 1) if self.n_embd % h == 0]
+            nearest = sorted(fits, key=lambda h: abs(h - self.n_head))[:2]
+            tries = " or ".join(str(h) for h in sorted(nearest))
+            raise ValueError(
+                f"n_head = {self.n_head} does not divide n_embd = {self.n_embd}; try {tries}"
+            )
+        return self
+
+
+class ClassicConfig(_ModelBase):
+    """GPT-2's family: learned positions, LayerNorm, ReLU or GELU."""
+
+    family: Literal["classic"] = "classic"
+    activation: Literal["relu", "gelu"] = "gelu"
+    """Between the two layers of the feed-forward part; `gelu` is GPT-2's tanh approximation."""
+    bias: bool = True
+    """Biases in linear layers and LayerNorms."""
+    qkv_bias: bool = True
+    """Biases of query, key and value (needs `bias`)."""
+
+
+class ModernConfig(_ModelBase):
+    """Qwen3's family: RoPE, RMSNorm, per-head QK-norm, SwiGLU, no biases."""
+
+    family: Literal["modern"] = "modern"
+    n_kv_head: PositiveInt | None = None
+    """Key/value heads (grouped-query attention); unset means as many as `n_head`."""
+    n_hidden: PositiveInt | None = None
+    """Width of the feed-forward part; unset means 8/3 `n_embd`, rounded up to 64."""
+    rope_theta: PositiveFloat = 10_000.0
+    """Base of the rotary frequencies."""
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_head or self.n_head
+
+    @property
+    def hidden(self) -> int:
+        return self.n_hidden or -(-8 * self.n_embd // (3 * 64)) * 64
+
+    @model_validator(mode="after")
+    def _rotary_and_groups(self) -> Self:
+        if self.n_head % self.kv_heads:
+            raise ValueError(f"n_kv_head = {self.kv_heads} does not divide n_head = {self.n_head}")
+        if self.head_dim % 2:
+            raise ValueError(
+                f"n_embd / n_head = {self.head_dim} is odd; rotary positions need an even head size"
+            )
+        return self
+
+
+ModelConfig = Annotated[ClassicConfig | ModernConfig, Field(discriminator="family")]
+
+
+class DataConfig(_Table):
+    """Which text, cut how."""
+
+    corpus: tuple[str, ...] = ("shakespeare",)
+    """Names of known corpora, files or folders, read in this order."""
+    encoding: str = "utf-8"
+    """Of the files; `utf-8` accepts a byte order mark."""
+    tokenizer: TokenizerKind = "char"
+    vocab_size: PositiveInt | None = None
+    """Largest vocabulary: needed for `bpe` (default 1,024), a cap for `word`."""
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the characters, from the end, kept for validation."""
+    sampling: Literal["random", "epochs"] = "epochs"
+    """`random`: windows anywhere, as in the guide; `epochs`: every window once, then again."""
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("corpus")
+    @classmethod
+    def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("names no text; give a corpus, a file or a folder")
+        return value
+
+
+class OptimizerConfig(_Table):
+    """How weights follow gradients."""
+
+    name: Literal["adamw", "muon"] = "muon"
+    """`muon` takes the blocks' matrices and leaves the rest to AdamW."""
+    learning_rate: PositiveFloat
+    """Peak rate of the optimizer named above; unset means 0.02 for Muon, 0.001 for AdamW."""
+    adamw_learning_rate: PositiveFloat = 0.01
+    """Peak rate of AdamW for what Muon leaves to it: embeddings, head, norms."""
+    schedule: Literal["constant", "cosine", "wsd"] = "wsd"
+    """After the warm-up: stay, fall as a cosine, or stay and then fall linearly."""
+    warmup_iters: Annotated[int, Field(ge=0)] = 20
+    """Steps in which the rate rises linearly from 0."""
+    decay_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+    """`wsd`: the last part of the run in which the rate falls."""
+    min_lr: NonNegativeFloat = 0.0
+    """`learning_rate` at the end of the fall; `adamw_learning_rate` falls in proportion."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Decoupled; on matrices only."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    """AdamW's."""
+    momentum: Fraction = 0.95
+    """Muon's."""
+    grad_clip: NonNegativeFloat = 0.0
+    """Largest norm of all gradients together; 0 leaves them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_learning_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "learning_rate" not in values:
+            usual = 0.001 if values.get("name") == "adamw" else 0.02
+            return {**values, "learning_rate": usual}
+        return values
+
+    @model_validator(mode="after")
+    def _min_below_peak(self) -> Self:
+        if self.min_lr > self.learning_rate:
+            raise ValueError(
+                f"min_lr = {self.min_lr} is above learning_rate = {self.learning_rate}"
+            )
+        return self
+
+
+class TrainConfig(_Table):
+    """How long, how much at a time, and how it is watched."""
+
+    max_iters: PositiveInt = 1000
+    """Optimizer steps."""
+    batch_size: PositiveInt = 16
+    """Windows of `block_size` tokens in one forward pass."""
+    grad_accum_steps: PositiveInt = 1
+    """Forward passes per optimizer step."""
+    eval_interval: PositiveInt = 250
+    """Steps between evaluations."""
+    eval_tokens: PositiveInt = 131_072
+    """Validation tokens an evaluation reads: all of them, or so many spread evenly."""
+    log_interval: PositiveInt = 10
+    """Steps between rows of `metrics.jsonl`."""
+    sample_tokens: Annotated[int, Field(ge=0)] = 160
+    """Tokens the model writes at each evaluation; 0 for none."""
+    precision: Precision = "auto"
+    """Of the forward and backward pass; `auto` takes bf16 where the machine is faster at it."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the weights, the batches and the dropout."""
+
+
+class RunConfig(_Table):
+    """Everything a run depends on."""
+
+    model: ModelConfig = ModernConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig.model_validate({})
+    train: TrainConfig = TrainConfig()
+
+    def to_toml(self) -> str:
+        """The whole configuration as a preset that would make the same run again."""
+        lines = []
+        for section, table in self.model_dump(mode="json").items():
+            lines.append(f"[{section}]")
+            # A JSON string, number, boolean or flat list is also TOML; None is an absent key.
+            lines += [
+                f"{key} = {json.dumps(value, ensure_ascii=False)}"
+                for key, value in table.items()
+                if value is not None
+            ]
+            lines.append("")
+        return "\n".join(lines)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Raises:
+        ConfigError: it is missing, unreadable, not UTF-8, or not TOML (with line and column).
+    """
+    try:
+        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def load_run_config(preset: str, overrides: list[str] | None = None) -> RunConfig:
+    """Reads a preset by name or path and applies overrides.
+
+    Args:
+        preset: a shipped preset's name, or the path of a TOML file.
+        overrides: `section.key=value` each; the value is TOML, or else taken as a string.
+
+    Raises:
+        ConfigError: one line with every problem found.
+    """
+    path = preset_path(preset)
+    return resolve(read_toml(path), overrides or [], source=str(path))
+
+
+def resolve(tables: dict[str, Any], overrides: list[str], source: str) -> RunConfig:
+    """Validates the tables of a preset with overrides laid over them."""
+    tables = {
+        name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()
+    }
+    changed = set()
+    for override in overrides:
+        section, key, value = _parse_override(override)
+        target = tables.setdefault(section, {})
+        if isinstance(target, dict):
+            target[key] = value
+            changed.add(f"{section}.{key}")
+    model = tables.setdefault("model", {})
+    if isinstance(model, dict):
+        model.setdefault("family", "modern")
+    try:
+        return RunConfig.model_validate(tables)
+    except ValidationError as error:
+        problems = [_describe(dict(problem), changed) for problem in error.errors()]
+    inside = [text for is_override, text in problems if not is_override]
+    outside = [text for is_override, text in problems if is_override]
+    raise ConfigError("; ".join(([f"{source}: {'; '.join(inside)}"] if inside else []) + outside))
+
+
+def _parse_override(text: str) -> tuple[str, str, Any]:
+    name, equals, raw = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(
+            f"--set {text}: is not section.key=value; for example --set train.max_iters=500"
+        )
+    if section not in RunConfig.model_fields:
+        known = ", ".join(RunConfig.model_fields)
+        raise ConfigError(f"--set {text}: no table named {section}; there are {known}")
+    try:
+        return section, key, tomli.loads(f"value = {raw.strip()}")["value"]
+    except tomli.TOMLDecodeError:
+        return section, key, raw.strip()
+
+
+def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
+    """One pydantic error as `table.key = value …`, and whether an override caused it."""
+    location = [str(part) for part in problem["loc"]]
+    if location[0] == "model" and len(location) > 1 and location[1] in ("classic", "modern"):
+        del location[1]  # the discriminator's own step, which no preset names
+    name = ".".join(location[:2])
+    value = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        text = f"{name} is no setting{_nearest(location)}"
+    elif problem["type"] == "value_error":
+        shown = "" if isinstance(value, dict) else f" = {_toml(value)}"
+        text = f"{name}{shown}: {problem['ctx']['error']}"
+    elif problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        text = f"{name} must be a table, written [{name}]"
+    elif problem["type"] == "union_tag_invalid":
+        text = f'model.family = {_toml(value["family"])}: must be "classic" or "modern"'
+    else:
+        text = f"{name} = {_toml(value)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    is_override = name in changed or any(part.startswith(f"{name}.") for part in changed)
+    return is_override, text
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _nearest(location: list[str]) -> str:
+    """The names an unknown key may have meant, or all that its table allows."""
+    if len(location) == 1:
+        known = list(RunConfig.model_fields)
+    else:
+        tables: dict[str, tuple[type[_Table], ...]] = {
+            "model": (ClassicConfig, ModernConfig),
+            "data": (DataConfig,),
+            "optimizer": (OptimizerConfig,),
+            "train": (TrainConfig,),
+        }
+        known = sorted({name for table in tables[location[0]] for name in table.model_fields})
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(known)}"

@@ -1,0 +1,319 @@
+"""Token ids on disk, memory-mapped, and batches as a pure function of (seed, step).
+
+A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so a
+changed file or another vocabulary is never served stale.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minigpt_cli.choices import Split
+from minigpt_cli.config import DataConfig
+from minigpt_cli.corpus import Corpus
+from minigpt_cli.errors import CorpusError
+from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json, train_tokenizer
+
+FORMAT = 1
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the bytes done and the bytes in all."""
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What `minigpt tokenize` reports of a prepared dataset."""
+
+    corpus: str
+    fingerprint: str
+    kind: str
+    vocab_size: int
+    dtype: str
+    text_bytes: int
+    characters: int
+    train_tokens: int
+    val_tokens: int
+    seconds: float
+    """What preparing it took; of a dataset that was found again, at that time."""
+
+    @property
+    def tokens(self) -> int:
+        return self.train_tokens + self.val_tokens
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset: two runs of token ids, and the tokenizer that made them."""
+
+    folder: Path
+    facts: DatasetFacts
+    tokenizer: Tokenizer
+
+    def tokens(self, split: Split) -> Tokens:
+        """The ids of one split, mapped from disk, or of the whole text."""
+        if split == "all":
+            return np.concatenate([self.tokens("train"), self.tokens("val")])
+        path = self.folder / f"{split}.bin"
+        if path.stat().st_size == 0:
+            return np.empty(0, dtype=np.uint16)
+        mapped: Tokens = np.memmap(path, dtype=self.facts.dtype, mode="r")
+        return mapped
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What one pass over the text tells."""
+
+    sha256: str
+    characters: int
+    bytes: int
+    alphabet: str
+
+
+def prepare_dataset(
+    corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = _no_progress
+) -> Dataset:
+    """Tokenizes a corpus, or finds it already done.
+
+    The first `1 - val_fraction` of the characters are for training, the rest for validation. The
+    `char` and `word` vocabularies know the whole text, as in the guide; `bpe` learns its merges
+    from the training part.
+
+    Raises:
+        CorpusError: the text is empty, cannot be read, or the disk cannot take the result.
+        TokenizerError: the tokenizer's settings are impossible.
+    """
+    scan = _scan(corpus, progress)
+    if scan.characters < 2:
+        raise CorpusError(
+            f"{corpus.name}: the text has {scan.characters} characters and needs at least 2; "
+            "give a longer text"
+        )
+    fingerprint = _fingerprint(scan, config)
+    folder = data_dir / corpus.name / fingerprint
+    if not (folder / "facts.json").is_file():
+        try:
+            _prepare(corpus, config, scan, folder, progress)
+        except OSError as error:
+            raise CorpusError(
+                f"{folder}: cannot be written ({error.strerror}); "
+                "free some space or choose another --data-dir"
+            ) from None
+    return open_dataset(folder)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Opens a folder that `prepare_dataset` made."""
+    facts = DatasetFacts(**json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+    tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return Dataset(folder, facts, tokenizer)
+
+
+def encode_corpus(
+    corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
+) -> Tokens:
+    """Cuts one split of any text with a tokenizer that exists already, in memory.
+
+    Raises:
+        CorpusError: the text cannot be read.
+        TokenizerError: it holds characters the tokenizer does not know.
+    """
+    chunks = corpus.chunks()
+    if split != "all":
+        length = sum(len(chunk) for chunk in corpus.chunks())
+        halves = _Halves(chunks, int(length * (1 - val_fraction)))
+        chunks = halves.first()
+        if split == "val":
+            deque(chunks, maxlen=0)  # read past the training part
+            chunks = halves.second()
+    arrays = list(tokenizer.encode_chunks(chunks))
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+
+
+def _scan(corpus: Corpus, progress: Progress) -> _Scan:
+    digest, characters, size = hashlib.sha256(), 0, 0
+    alphabet: set[str] = set()
+    for chunk in corpus.chunks(lambda done, total: progress("Reading", done, total)):
+        data = chunk.encode("utf-8", "surrogatepass")
+        digest.update(data)
+        size += len(data)
+        characters += len(chunk)
+        alphabet.update(chunk)
+    return _Scan(digest.hexdigest(), characters, size, "".join(sorted(alphabet)))
+
+
+def _fingerprint(scan: _Scan, config: DataConfig) -> str:
+    parts = [FORMAT, scan.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _prepare(
+    corpus: Corpus, config: DataConfig, scan: _Scan, folder: Path, progress: Progress
+) -> None:
+    """Writes the folder under another name and renames it, so that it exists only whole."""
+    started = time.perf_counter()
+    split = int(scan.characters * (1 - config.val_fraction))
+    training = _first(corpus.chunks(lambda d, t: progress("Learning tokens", d, t)), split)
+    kind = config.tokenizer
+    source: Iterable[str] = training
+    if kind == "char":
+        source = [scan.alphabet]
+    elif kind == "word":
+        source = corpus.chunks(lambda d, t: progress("Learning tokens", d, t))
+    tokenizer = train_tokenizer(kind, source, config.vocab_size)
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        chunks = corpus.chunks(lambda d, t: progress("Tokenizing", d, t))
+        halves = _Halves(chunks, split)
+        counts = [
+            _write_tokens(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            for name, half in (("train", halves.first()), ("val", halves.second()))
+        ]
+        facts = DatasetFacts(
+            corpus=corpus.name,
+            fingerprint=folder.name,
+            kind=kind,
+            vocab_size=tokenizer.vocab_size,
+            dtype=dtype,
+            text_bytes=scan.bytes,
+            characters=scan.characters,
+            train_tokens=counts[0],
+            val_tokens=counts[1],
+            seconds=time.perf_counter() - started,
+        )
+        _write_text(temporary / "tokenizer.json", tokenizer.to_json())
+        _write_text(temporary / "facts.json", json.dumps(asdict(facts)))
+        try:
+            temporary.rename(folder)
+        except OSError:  # another process finished the same dataset first
+            if not (folder / "facts.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _Halves:
+    """A stream of text cut in two at a character, read in order."""
+
+    def __init__(self, chunks: Iterator[str], split: int) -> None:
+        self._chunks, self._split = chunks, split
+        self._rest = ""
+
+    def first(self) -> Iterator[str]:
+        left = self._split
+        for chunk in self._chunks:
+            if len(chunk) >= left:
+                self._rest = chunk[left:]
+                yield chunk[:left]
+                return
+            left -= len(chunk)
+            yield chunk
+
+    def second(self) -> Iterator[str]:
+        if self._rest:
+            yield self._rest
+        yield from self._chunks
+
+
+def _first(chunks: Iterator[str], length: int) -> Iterator[str]:
+    return _Halves(chunks, length).first()
+
+
+def _write_tokens(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
+    count = 0
+    with path.open("wb") as file:
+        for array in arrays:
+            file.write(array.astype(dtype).data)
+            count += array.size
+        file.flush()
+        os.fsync(file.fileno())
+    return count
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class BatchSampler:
+    """Training windows as a pure function of the seed and a running number.
+
+    Nothing is remembered between batches, so a resumed run needs no position to go on from.
+
+    Args:
+        tokens: the training split's ids.
+        batch_size: B, windows in a batch.
+        block_size: T, tokens in a window.
+        seed: of the windows' choice.
+        sampling: `random` draws every window anew; `epochs` lays windows side by side from an
+            offset that changes each epoch, shuffles them, and uses each once.
+
+    Raises:
+        CorpusError: the split is too short for one window and its target.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        batch_size: int,
+        block_size: int,
+        seed: int,
+        sampling: Literal["random", "epochs"],
+    ) -> None:
+        if len(tokens) < block_size + 1:
+            raise CorpusError(
+                f"the training text has {len(tokens)} tokens and block_size = {block_size} needs "
+                f"at least {block_size + 1}; give a longer text, or a smaller block, as in "
+                f"--set model.block_size={max(1, (len(tokens) - 1) // 4)}"
+            )
+        self._tokens, self._batch_size, self._block_size = tokens, batch_size, block_size
+        self._seed, self._sampling = seed, sampling
+        # One window less than would fit leaves room for the epoch's offset.
+        self._per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """The `number`-th batch: inputs and the tokens that follow them, (B, T) int64 each."""
+        starts = self.starts(number)
+        windows = self._tokens[starts[:, None] + np.arange(self._block_size + 1)]
+        both = torch.from_numpy(windows.astype(np.int64))
+        return both[:, :-1].contiguous(), both[:, 1:].contiguous()
+
+    def starts(self, number: int) -> NDArray[np.int64]:
+        """Where the windows of a batch begin in the split, (B,)."""
+        if self._sampling == "random":
+            rng = np.random.default_rng([self._seed, number])
+            return rng.integers(0, len(self._tokens) - self._block_size, self._batch_size)
+        samples = number * self._batch_size + np.arange(self._batch_size)
+        epochs, places = np.divmod(samples, self._per_epoch)
+        return np.array(
+            [self._epoch(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)]
+        )
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, epoch])
+        room = len(self._tokens) - 1 - self._per_epoch * self._block_size
+        offset = rng.integers(0, room + 1)
+        return offset + self._block_size * rng.permutation(self._per_epoch)

@@ -1,0 +1,81 @@
+"""What the machine can do: which device, which precision, how fast a matrix product."""
+
+import time
+
+import torch
+
+from minigpt_cli.errors import ConfigError
+
+
+def pick_device(setting: str) -> torch.device:
+    """The device to compute on; `auto` takes an accelerator when there is one.
+
+    Raises:
+        ConfigError: the device is unknown or not on this machine.
+    """
+    if setting == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(setting)
+    except RuntimeError:
+        raise ConfigError(f"--device {setting}: use auto, cpu, cuda, cuda:N or mps") from None
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type, 0)
+    if (device.index or 0) >= count:
+        raise ConfigError(f"--device {setting}: this machine has no such device; use --device auto")
+    return device
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of the forward and backward pass; `auto` asks the machine."""
+    if precision == "auto":
+        precision = "bf16" if _fast_in_bf16(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bf16` or `fp32`, as presets write it."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of a square matrix product, the best of five: what a step is held against."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a @ b
+    seconds = []
+    for _ in range(5):
+        synchronise(device)
+        started = time.perf_counter()
+        a @ b
+        synchronise(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
+def _fast_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return False
+    # Every processor computes bf16, few have instructions for it. PyTorch knows Intel's and AMD's;
+    # on others a product of a few milliseconds tells.
+    if any(
+        getattr(torch.cpu, name, bool)()
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ):
+        return True
+    bf16, fp32 = (matmul_flops(device, dtype, 512) for dtype in (torch.bfloat16, torch.float32))
+    return bf16 > 1.5 * fp32
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

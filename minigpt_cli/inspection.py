@@ -1,0 +1,83 @@
+"""Facts about a safetensors file, from its header alone: no PyTorch, no tensors read."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt_cli.checkpoint_header import CheckpointFacts, TensorFacts, read_header
+from minigpt_cli.flops import forward_flops_per_token
+
+_COMPONENTS = {
+    "token_embedding": "token embedding",
+    "position_embedding": "position embedding",
+    "norm": "last norm",
+    "head": "head",
+}
+_BLOCK_COMPONENTS = {
+    "attention": "attention",
+    "gate_up": "feed-forward",
+    "up": "feed-forward",
+    "down": "feed-forward",
+    "norm1": "norms",
+    "norm2": "norms",
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """Tensors that do one job, of all blocks together."""
+
+    name: str
+    tensors: tuple[TensorFacts, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.elements for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file tells without being loaded."""
+
+    path: Path
+    file_bytes: int
+    parameters: int
+    tensors: tuple[TensorFacts, ...]
+    metadata: dict[str, str]
+    facts: CheckpointFacts | None
+    """None for a file from elsewhere, and so are the next two."""
+    components: tuple[Component, ...] | None
+    flops_per_token: int | None
+    """Forward pass, one token at the end of a full window."""
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Reads the header of any safetensors file.
+
+    Raises:
+        CheckpointError: it is missing, truncated, or no safetensors file.
+    """
+    header = read_header(path)
+    facts = header.facts() if header.is_checkpoint else None
+    return Inspection(
+        path=path,
+        file_bytes=header.file_bytes,
+        parameters=sum(tensor.elements for tensor in header.tensors),
+        tensors=header.tensors,
+        metadata=header.metadata,
+        facts=facts,
+        components=_components(header.tensors) if facts else None,
+        flops_per_token=forward_flops_per_token(facts.model, facts.vocab_size) if facts else None,
+    )
+
+
+def _components(tensors: tuple[TensorFacts, ...]) -> tuple[Component, ...]:
+    """Groups the tensors of a GPT by what they do, in the order a token meets them."""
+    groups: dict[str, list[TensorFacts]] = defaultdict(list)
+    for tensor in tensors:
+        first, *rest = tensor.name.split(".")
+        name = _BLOCK_COMPONENTS[rest[1]] if first == "blocks" else _COMPONENTS[first]
+        groups[name].append(tensor)
+    order = list(dict.fromkeys([*list(_COMPONENTS.values())[:2], *_BLOCK_COMPONENTS.values()]))
+    order += list(_COMPONENTS.values())[2:]
+    return tuple(Component(name, tuple(groups[name])) for name in order if name in groups)

@@ -1,0 +1,179 @@
+"""How weights follow gradients: parameter groups, Muon, AdamW, and the learning rate's schedule."""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minigpt_cli.config import OptimizerConfig
+from minigpt_cli.model import GPT, Linear
+
+
+def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
+    """The share of the peak learning rate at a step: a pure function, so resuming needs no state.
+
+    Args:
+        config: the schedule.
+        step: 0 for the first update.
+        max_iters: the length of the whole run.
+    """
+    if step < config.warmup_iters:
+        return (step + 1) / config.warmup_iters
+    floor = config.min_lr / config.learning_rate
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "cosine":
+        progress = (step - config.warmup_iters) / max(1, max_iters - config.warmup_iters)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    decay_iters = config.decay_fraction * max_iters  # warm-up, stable, decay (Hu et al. 2024)
+    return floor + (1 - floor) * min(1.0, max(0.0, max_iters - step) / decay_iters)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (Jordan et al. 2024), many matrices at a time.
+
+    Each matrix moves by lr · √max(1, rows/columns) along the nearest orthogonal matrix to its
+    Nesterov momentum, found by five Newton–Schulz steps in bf16. `torch.optim.Muon` does the same
+    one matrix after another; here all matrices of one shape go through each product together.
+
+    Args:
+        parameters: two-dimensional weights, each with the rows of the matrices stacked in it.
+        lr: learning rate, about the size of an entry's change per step times √rows.
+        momentum: share of the past gradients kept.
+        weight_decay: decoupled, times the learning rate.
+    """
+
+    def __init__(
+        self,
+        parameters: list[tuple[Tensor, tuple[int, ...]]],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([parameter for parameter, _ in parameters], defaults)
+        self._rows = dict(parameters)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Updates every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                state = self.state[p]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                buffer = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+                update = p.grad.lerp(buffer, momentum)
+                p.mul_(1 - lr * group["weight_decay"])
+                for piece, target in zip(
+                    update.split(self._rows[p]), p.split(self._rows[p]), strict=True
+                ):
+                    by_shape[piece.shape].append((piece, target))
+            for (rows, columns), pairs in by_shape.items():
+                stacked = torch.stack([piece for piece, _ in pairs])
+                directions = orthogonalise(stacked).to(pairs[0][1].dtype)
+                scale = lr * math.sqrt(max(1.0, rows / columns))
+                torch._foreach_add_(
+                    [target for _, target in pairs], list(directions.unbind()), alpha=-scale
+                )
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Pushes all singular values of each matrix towards 1 by a quintic Newton–Schulz iteration.
+
+    Args:
+        matrices: (N, rows, columns).
+
+    Returns:
+        The same shape in bf16; singular values end between about 0.7 and 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan's coefficients: steepest at 0, for speed
+    x = matrices.bfloat16()
+    tall = x.size(-2) > x.size(-1)
+    if tall:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Optimizer:
+    """One or two optimizers that step together, with their state by parameter name."""
+
+    def __init__(self, model: GPT, config: OptimizerConfig) -> None:
+        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        self._parts = _build(model, config)
+        self._peaks = [[group["lr"] for group in part.param_groups] for part in self._parts]
+
+    def set_lr(self, scale: float) -> None:
+        """Sets every group's learning rate to its peak times `scale`."""
+        for part, peaks in zip(self._parts, self._peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = peak * scale
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, by `<parameter>.<state>`."""
+        return {
+            f"{self._names[parameter]}.{key}": value
+            for part in self._parts
+            for parameter, state in part.state.items()
+            for key, value in state.items()
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what `state_tensors` gave."""
+        parts = {
+            self._names[parameter]: part.state[parameter]
+            for part in self._parts
+            for group in part.param_groups
+            for parameter in group["params"]
+        }
+        parameters = {name: parameter for parameter, name in self._names.items()}
+        for name, tensor in tensors.items():
+            parameter, _, key = name.rpartition(".")
+            # AdamW keeps its step counts on the CPU; the rest lies beside the parameter.
+            device = tensor.device if key == "step" else parameters[parameter].device
+            parts[parameter][key] = tensor.to(device)
+
+
+def _build(model: GPT, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Puts every parameter into exactly one group.
+
+    Muon takes the matrices of the blocks. AdamW takes the rest, or everything; it decays matrices
+    when it has them all, as GPT-2's recipe does, and never norms or biases.
+    """
+    matrices: dict[Tensor, tuple[int, ...]] = {
+        module.weight: module.rows
+        for module in model.blocks.modules()
+        if isinstance(module, Linear)
+    }
+    parameters = list(model.parameters())
+    muon: list[torch.optim.Optimizer] = []
+    decay, rate = config.weight_decay, config.learning_rate
+    if config.name == "muon":
+        muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
+        parameters = [p for p in parameters if p not in matrices]
+        decay, rate = 0.0, config.adamw_learning_rate
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
+    return [*muon, adamw]

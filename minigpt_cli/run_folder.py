@@ -1,0 +1,114 @@
+"""A run's folder: what lies where, how a new one is named, which is the newest."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minigpt_cli.errors import CheckpointError
+
+RUNS = Path("runs")
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model at its best validation loss."""
+        return self.path / CHECKPOINT
+
+    @property
+    def state(self) -> Path:
+        """What `--resume` needs: the latest weights, the optimizer's state, the step."""
+        return self.path / "state.safetensors"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def cut_metrics(self, step: int) -> None:
+        """Drops what was logged after `step`, and a line that a crash left half-written."""
+        kept = []
+        lines = self.metrics.read_text("utf-8").splitlines() if self.metrics.exists() else []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:
+                break
+        temporary = self.metrics.with_name(f".{self.metrics.name}.{os.getpid()}")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self.metrics)
+
+
+def new_run(name: str, out: Path | None) -> RunFolder:
+    """Makes a folder for a run: `out`, or `runs/<name>`, numbered when that exists.
+
+    Raises:
+        CheckpointError: `out` holds a run already, or cannot be made.
+    """
+    path = out if out is not None else RUNS / name
+    try:
+        if out is not None:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise CheckpointError(
+                    f"--out {path}: exists already and is not overwritten; "
+                    f"choose another, or go on with it: minigpt train --resume {path}"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            return RunFolder(path)
+        number = 1
+        while True:
+            try:
+                path.mkdir(parents=True)
+                return RunFolder(path)
+            except FileExistsError:
+                number += 1
+                path = RUNS / f"{name}-{number}"
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be made ({error.strerror}); choose another folder with --out"
+        ) from None
+
+
+def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
+    """The checkpoint a user means, and whether it was chosen for them.
+
+    A run's folder stands for its checkpoint. No path at all, or the bare name
+    `checkpoint.safetensors` where no such file lies, stands for the newest run's.
+
+    Raises:
+        CheckpointError: there is no run to choose.
+    """
+    if path is None or (path == Path(CHECKPOINT) and not path.exists()):
+        return newest(CHECKPOINT).checkpoint, True
+    return (RunFolder(path).checkpoint if path.is_dir() else path), False
+
+
+def newest(file: str) -> RunFolder:
+    """The run under `runs/` whose `file` was written last.
+
+    Raises:
+        CheckpointError: no run has one.
+    """
+    found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        raise CheckpointError(
+            f"no {file} under {RUNS.resolve()}; train one with: minigpt train --preset small"
+        )
+    return RunFolder(found[-1].parent)

@@ -1,0 +1,110 @@
+"""A token per frequent sequence of bytes."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from minigpt_cli.tokenizer.base import Tokenizer
+
+DEFAULT_VOCAB_SIZE = 1024
+
+# Places where GPT-2's pre-tokenizer always cuts, so that a text may be split there: before the
+# last white space ahead of a word, and, for scripts without spaces, after punctuation (but an
+# apostrophe may begin a contraction).
+_BEFORE_SPACE = re.compile(r"\s(?=\S)")
+_AFTER_PUNCTUATION = re.compile(r"(?<=[^\w\s'])(?=[^\W_])")
+_LONGEST = 1 << 16
+_PIECE = 1 << 14
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019).
+
+    Nothing is unknown. Hugging Face's `tokenizers` does the work; this adds streaming and the
+    bytes that each token stands for.
+
+    Args:
+        inner: a trained byte-level BPE tokenizer.
+    """
+
+    kind = "bpe"
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
+        vocabulary: dict[str, int] = inner.get_vocab()
+        self.token_bytes = [
+            bytes(byte_of[char] for char in token)
+            for token in sorted(vocabulary, key=vocabulary.__getitem__)
+        ]
+
+    @classmethod
+    def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "BPETokenizer":
+        """Learns merges from a text, up to `vocab_size` tokens (at least the 256 bytes)."""
+        inner = tokenizers.Tokenizer(BPE())
+        inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        trainer = BpeTrainer(
+            vocab_size=vocab_size or DEFAULT_VOCAB_SIZE,
+            initial_alphabet=ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(splittable(chunks), trainer)
+        return cls(inner)
+
+    @classmethod
+    def from_json(cls, text: str) -> "BPETokenizer":
+        """Rebuilds the tokenizer from the inner library's own JSON."""
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+    def encode_array(self, text: str) -> NDArray[np.uint32]:
+        pieces = list(splittable(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
+        encodings = self._inner.encode_batch_fast(pieces)  # the library's threads share the pieces
+        arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
+        return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+
+    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
+        return super().encode_chunks(splittable(chunks))
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.kind, "tokenizer": json.loads(self._inner.to_str())})
+
+
+def splittable(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text, cut anew where BPE would cut in any case.
+
+    A stretch of 65,536 characters without white space or punctuation is cut anywhere.
+    """
+    held = ""
+    for chunk in chunks:
+        held += chunk
+        start = max(0, len(held) - _LONGEST)
+        place = 0
+        for boundary in (_BEFORE_SPACE, _AFTER_PUNCTUATION):
+            for match in boundary.finditer(held, start):
+                place = match.start()
+            if place:
+                break
+        if not place and len(held) >= _LONGEST:
+            place = len(held)
+        if place:
+            yield held[:place]
+            held = held[place:]
+    if held:
+        yield held
+
+
+def _byte_alphabet() -> list[str]:
+    """The printable character that stands for each byte in GPT-2's vocabulary files.
+
+    Printable Latin-1 stands for itself, every other byte for the next character from U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]

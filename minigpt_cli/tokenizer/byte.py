@@ -1,0 +1,24 @@
+"""A token per byte."""
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_cli.tokenizer.base import Tokenizer
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8: nothing is unknown, and a Chinese character is three tokens."""
+
+    kind = "byte"
+
+    def __init__(self) -> None:
+        self.token_bytes = [bytes([i]) for i in range(256)]
+
+    def encode_array(self, text: str) -> NDArray[np.uint32]:
+        data = text.encode("utf-8", errors="replace")
+        return np.frombuffer(data, dtype=np.uint8).astype(np.uint32)
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.kind})

@@ -1,0 +1,44 @@
+"""A token per character."""
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_cli.tokenizer.base import Tokenizer, unknown_characters
+
+_UNKNOWN = np.iinfo(np.uint32).max
+
+
+class CharTokenizer(Tokenizer):
+    """The sorted distinct characters of a text, numbered.
+
+    Sorting makes the numbers depend on which characters there are, and not on their order in
+    the text. `CharTokenizer("hello").encode("hello")` is `[1, 0, 2, 2, 3]`.
+
+    Args:
+        text: any text that holds every character to be known.
+    """
+
+    kind = "char"
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self.itos = sorted(set(text))
+        self.stoi = {char: i for i, char in enumerate(self.itos)}
+        self.token_bytes = [char.encode() for char in self.itos]
+        points = [ord(char) for char in self.itos]
+        self._id_of_point = np.full(max(points, default=0) + 2, _UNKNOWN, dtype=np.uint32)
+        self._id_of_point[points] = np.arange(len(points), dtype=np.uint32)
+
+    def encode_array(self, text: str) -> NDArray[np.uint32]:
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        # The table's last entry is unknown, and so are all characters beyond it.
+        ids = self._id_of_point[np.minimum(points, len(self._id_of_point) - 1)]
+        unknown = np.flatnonzero(ids == _UNKNOWN)
+        if unknown.size:
+            raise unknown_characters(text, unknown.tolist(), self.kind)
+        return ids
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": self.kind, "vocabulary": "".join(self.itos)})

@@ -1,0 +1,369 @@
+"""The training loop. It computes, saves and reports; it never prints.
+
+Everything random in a step (its batch, its dropout) is a function of the seed and the step, so a
+run that is interrupted and resumed is the run that was never interrupted.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from minigpt_cli import __version__
+from minigpt_cli.checkpoint import (
+    load_model_tensors,
+    model_tensors,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
+from minigpt_cli.checkpoint_header import CheckpointFacts
+from minigpt_cli.config import RunConfig
+from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.device import dtype_name, pick_device, pick_dtype
+from minigpt_cli.errors import CheckpointError, TrainingError
+from minigpt_cli.evaluation import Evaluation, evaluate
+from minigpt_cli.generation import Sampling, generate
+from minigpt_cli.model import GPT
+from minigpt_cli.optim import Optimizer, lr_scale
+from minigpt_cli.run_folder import RunFolder
+
+RECENT_STEPS = 50
+"""The training loss that is reported is the mean of at most so many last steps."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimizer step."""
+
+    step: int
+    """Steps done, this one included."""
+    loss: float
+    """Mean over the step's batch, nats per token."""
+    learning_rate: float
+    tokens_per_second: float
+    """Over the steps since training started or was resumed, evaluations left out."""
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """One row of the loss table."""
+
+    step: int
+    train_loss: float
+    """Mean of the last steps' batches, dropout included."""
+    val_loss: float
+    bits_per_byte: float
+    is_best: bool
+    tokens_per_second: float
+    elapsed: float
+    """Seconds since the run began, interruptions left out."""
+
+
+class Reporter(Protocol):
+    """Is told how training goes."""
+
+    def stepped(self, report: StepReport) -> None: ...
+    def evaluated(self, report: EvaluationReport) -> None: ...
+    def sampled(self, text: str) -> None: ...
+
+
+@dataclass
+class TrainState:
+    """What the loop itself has to remember beside weights and optimizer."""
+
+    step: int = 0
+    best_val_loss: float = math.inf
+    best_step: int = 0
+    elapsed: float = 0.0
+    step_seconds: float = 0.0
+    recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "recent_losses": list(self.recent_losses)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainState":
+        values = json.loads(text)
+        values["recent_losses"] = deque(values["recent_losses"], maxlen=RECENT_STEPS)
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    step: int
+    finished: bool
+    """False when it was stopped before `max_iters`."""
+    best_val_loss: float | None
+    best_step: int
+    elapsed: float
+    step_seconds: float
+    tokens_per_second: float
+
+
+class Trainer:
+    """Trains one model on one dataset.
+
+    Args:
+        config: with `train.precision` and `train.device` resolved (see `resolve_machine`).
+        dataset: prepared with `config.data`.
+        folder: where checkpoints, state and metrics go; None keeps nothing (for a dry run).
+
+    Raises:
+        CorpusError: the text is too short for the model's `block_size`.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, folder: RunFolder | None) -> None:
+        self.config, self.dataset, self.folder = config, dataset, folder
+        train = config.train
+        self.device = torch.device(train.device)
+        self.batches = BatchSampler(
+            dataset.tokens("train"),
+            train.batch_size,
+            config.model.block_size,
+            train.seed,
+            config.data.sampling,
+        )
+        torch.manual_seed(train.seed)
+        self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+        self.model.compute_dtype = pick_dtype(train.precision, self.device)
+        self.optimizer = Optimizer(self.model, config.optimizer)
+        self.state = TrainState()
+        self.stop_requested = False
+        """Set it (from a signal handler, say) to end the run after the step in progress."""
+        self._session_seconds, self._session_steps = 0.0, 0
+        # Reading a loss makes the processor wait for an accelerator: there, only now and then.
+        self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
+        self._unchecked: list[Tensor] = []
+
+    @property
+    def tokens_per_step(self) -> int:
+        train = self.config.train
+        return train.batch_size * train.grad_accum_steps * self.config.model.block_size
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self._session_steps * self.tokens_per_step / max(self._session_seconds, 1e-9)
+
+    def fit(self, reporter: Reporter) -> TrainResult:
+        """Trains to `max_iters`, or until `stop_requested`.
+
+        Raises:
+            TrainingError: the loss is no longer a number.
+            CheckpointError: a checkpoint cannot be written.
+        """
+        train = self.config.train
+        before, started = self.state.elapsed, time.perf_counter()
+        while self.state.step < train.max_iters and not self.stop_requested:
+            self._timed_step()
+            step = self.state.step
+            at_end = step == train.max_iters
+            evaluates = at_end or step % train.eval_interval == 0
+            logs = evaluates or step % train.log_interval == 0 or step == 1
+            if logs or step % self._check_interval == 0:
+                self._check_losses()
+                report = self._step_report()
+                reporter.stepped(report)
+                if logs and self.folder:
+                    self.folder.append_metrics({"type": "step", **asdict(report)})
+            self.state.elapsed = before + time.perf_counter() - started
+            if evaluates:
+                self._evaluate_and_save(reporter)
+                self.state.elapsed = before + time.perf_counter() - started
+        if self.stop_requested and self.state.step < train.max_iters:
+            self._check_losses()
+            self._save_interrupted()
+        return self._result()
+
+    def train_step(self) -> Tensor:
+        """One optimizer step; returns the batch's mean loss, still on the device."""
+        train, step = self.config.train, self.state.step
+        torch.manual_seed(_dropout_seed(train.seed, step))
+        self.optimizer.set_lr(lr_scale(self.config.optimizer, step, train.max_iters))
+        total = torch.zeros((), device=self.device)
+        for i in range(train.grad_accum_steps):
+            x, y = self.batches.batch(step * train.grad_accum_steps + i)
+            x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+            loss = self.model(x, y) / train.grad_accum_steps
+            loss.backward()
+            total += loss.detach()
+        if self.config.optimizer.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total
+
+    def _timed_step(self) -> None:
+        self.model.train()
+        started = time.perf_counter()
+        self._unchecked.append(self.train_step())
+        seconds = time.perf_counter() - started
+        self.state.step += 1
+        self.state.step_seconds += seconds
+        self._session_seconds += seconds
+        self._session_steps += 1
+
+    def _check_losses(self) -> None:
+        """Fetches the losses that are still on the device and refuses any that is no number."""
+        for loss in self._unchecked:
+            self.state.recent_losses.append(loss.item())
+        first = self.state.step - len(self._unchecked) + 1
+        checked = list(self.state.recent_losses)[-len(self._unchecked) :]
+        self._unchecked.clear()
+        for step, value in enumerate(checked, start=first):
+            if not math.isfinite(value):
+                raise TrainingError(self._non_finite(step, value))
+
+    def _non_finite(self, step: int, value: float) -> str:
+        config = self.config.optimizer
+        rate = config.learning_rate * lr_scale(config, step - 1, self.config.train.max_iters)
+        kept = "no checkpoint was saved yet"
+        if self.folder and self.folder.checkpoint.exists():
+            kept = f"the last good checkpoint is {self.folder.checkpoint}"
+        return (
+            f"the loss is {value} at step {step} (learning rate {rate:.2g}); try a smaller "
+            f"--learning-rate, --set optimizer.grad_clip=1.0 or a longer warm-up; {kept}"
+        )
+
+    def _step_report(self) -> StepReport:
+        config, step = self.config.optimizer, self.state.step
+        return StepReport(
+            step=step,
+            loss=self.state.recent_losses[-1],
+            learning_rate=config.learning_rate
+            * lr_scale(config, step - 1, self.config.train.max_iters),
+            tokens_per_second=self.tokens_per_second,
+        )
+
+    def _evaluate_and_save(self, reporter: Reporter) -> None:
+        result = evaluate(
+            self.model,
+            self.dataset.tokenizer,
+            self.dataset.tokens("val"),
+            self.config.train.eval_tokens,
+        )
+        is_best = result.loss < self.state.best_val_loss
+        if is_best:
+            self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
+        recent = self.state.recent_losses
+        report = EvaluationReport(
+            step=self.state.step,
+            train_loss=sum(recent) / len(recent),
+            val_loss=result.loss,
+            bits_per_byte=result.bits_per_byte,
+            is_best=is_best,
+            tokens_per_second=self.tokens_per_second,
+            elapsed=self.state.elapsed,
+        )
+        if self.folder:
+            self.folder.append_metrics({"type": "evaluation", **asdict(report)})
+            if is_best:
+                save_checkpoint(self.folder.checkpoint, self.model, self._facts(result))
+            self._save_state()
+        reporter.evaluated(report)
+        if self.config.train.sample_tokens:
+            reporter.sampled(self._sample())
+
+    def _sample(self) -> str:
+        """What the model writes now, from nothing; its randomness is its own."""
+        self.model.eval()
+        sampling = Sampling(seed=self.state.step)
+        count = self.config.train.sample_tokens
+        return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
+
+    def _facts(self, result: Evaluation | None) -> CheckpointFacts:
+        recent = self.state.recent_losses
+        return CheckpointFacts(
+            version=__version__,
+            model=self.config.model,
+            vocab_size=self.model.vocab_size,
+            tokenizer=self.dataset.tokenizer.to_json(),
+            data=self.config.data,
+            corpus=self.dataset.facts.corpus,
+            fingerprint=self.dataset.facts.fingerprint,
+            step=self.state.step,
+            train_loss=sum(recent) / len(recent) if recent else None,
+            val_loss=result.loss if result else None,
+            bits_per_byte=result.bits_per_byte if result else None,
+        )
+
+    def _save_interrupted(self) -> None:
+        if self.folder:
+            self._save_state()
+            if not self.folder.checkpoint.exists():
+                save_checkpoint(self.folder.checkpoint, self.model, self._facts(None))
+
+    def _save_state(self) -> None:
+        assert self.folder is not None
+        tensors = {f"model.{name}": t for name, t in model_tensors(self.model).items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state_tensors().items()}
+        metadata = {
+            "format": "minigpt-state",
+            "state": self.state.to_json(),
+            "fingerprint": self.dataset.facts.fingerprint,
+        }
+        write_tensors(self.folder.state, tensors, metadata)
+
+    def resume(self) -> None:
+        """Takes up the run in `folder` where its state was last saved.
+
+        Raises:
+            CheckpointError: there is no state, it is damaged, or it belongs to another text.
+        """
+        assert self.folder is not None
+        path = self.folder.state
+        tensors, metadata = read_tensors(path)
+        if metadata.get("format") != "minigpt-state":
+            raise CheckpointError(f"{path}: not the state of a run; use another copy")
+        if metadata["fingerprint"] != self.dataset.facts.fingerprint:
+            raise CheckpointError(
+                f"{path}: was trained on another text or tokenizer (fingerprint "
+                f"{metadata['fingerprint']}, now {self.dataset.facts.fingerprint}); "
+                "bring the text back as it was, or train anew"
+            )
+        weights, optimizer = (
+            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            for prefix in ("model.", "optimizer.")
+        )
+        load_model_tensors(self.model, weights, path)
+        self.optimizer.load_state_tensors(optimizer)
+        self.state = TrainState.from_json(metadata["state"])
+        self.folder.cut_metrics(self.state.step)
+
+    def _result(self) -> TrainResult:
+        state = self.state
+        return TrainResult(
+            step=state.step,
+            finished=state.step >= self.config.train.max_iters,
+            best_val_loss=state.best_val_loss if state.best_step else None,
+            best_step=state.best_step,
+            elapsed=state.elapsed,
+            step_seconds=state.step_seconds,
+            tokens_per_second=self.tokens_per_second,
+        )
+
+
+def resolve_machine(config: RunConfig) -> RunConfig:
+    """The same configuration with `auto` replaced by this machine's device and precision.
+
+    What is resolved is what the run folder records, so that a resumed run computes alike.
+
+    Raises:
+        ConfigError: the device is not on this machine.
+    """
+    device = pick_device(config.train.device)
+    precision = dtype_name(pick_dtype(config.train.precision, device))
+    train = config.train.model_copy(update={"device": str(device), "precision": precision})
+    return config.model_copy(update={"train": train})
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    """Distinct for every pair, and far from the seed that the weights were drawn with."""
+    return (seed << 31) + step + (1 << 62)

@@ -1,0 +1,195 @@
+"""From what the user asked for to a trainer that is ready to go, and what it would cost."""
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minigpt_cli.config import RunConfig, load_run_config, read_toml, resolve
+from minigpt_cli.corpus import Progress as DownloadProgress
+from minigpt_cli.corpus import open_corpus
+from minigpt_cli.dataset import Dataset, prepare_dataset
+from minigpt_cli.dataset import Progress as PrepareProgress
+from minigpt_cli.errors import CheckpointError
+from minigpt_cli.evaluation import evaluate
+from minigpt_cli.run_folder import RunFolder, new_run
+from minigpt_cli.trainer import Trainer, resolve_machine
+
+_ESTIMATED_STEPS = 3
+
+MAY_CHANGE = {
+    "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
+    "train.sample_tokens", "train.device",
+}  # fmt: skip
+"""What a resumed run may do otherwise; anything else would make it another run."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would cost, from three real steps of it."""
+
+    parameters: int
+    tokens_per_step: int
+    training_tokens: int
+    """In the training split."""
+    epochs: float
+    """How often the run reads the training split."""
+    seconds_per_step: float
+    evaluation_seconds: float
+    total_seconds: float
+    """Steps and evaluations together."""
+    peak_memory_bytes: int | None
+    """Of the process or the accelerator; None where the system does not tell."""
+    run_folder_bytes: int
+    free_disk_bytes: int
+
+
+def start_run(
+    preset: str,
+    overrides: list[str],
+    data_dir: Path,
+    out: Path | None,
+    downloading: DownloadProgress,
+    preparing: PrepareProgress,
+) -> Trainer:
+    """Prepares the data and a new run folder.
+
+    Raises:
+        MinigptError: in the preset, the data, or the folder.
+    """
+    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
+    trainer = Trainer(config, dataset, None)  # refuses a text that is too short
+    trainer.folder = new_run(Path(preset).stem, out)
+    trainer.folder.config.write_text(config.to_toml(), encoding="utf-8")
+    return trainer
+
+
+def resume_run(
+    folder: RunFolder,
+    overrides: list[str],
+    data_dir: Path,
+    downloading: DownloadProgress,
+    preparing: PrepareProgress,
+) -> Trainer:
+    """Takes up a run where it was last saved.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or an override would make it another run.
+        MinigptError: in the overrides or the data.
+    """
+    if not folder.state.exists():
+        raise CheckpointError(
+            f"{folder.path}: nothing to resume, it has no {folder.state.name}; "
+            "minigpt train starts a new run"
+        )
+    tables = read_toml(folder.config)
+    before = resolve(tables, [], str(folder.config))
+    after = resolve_machine(resolve(tables, overrides, str(folder.config)))
+    changed = [change for change in _differences(before, after) if change[0] not in MAY_CHANGE]
+    if changed:
+        shown = "; ".join(f"{name} was {old}, now {new}" for name, old, new in changed)
+        raise CheckpointError(
+            f"{folder.path}: a resumed run keeps its settings ({shown}); "
+            "leave them out, or start a new run"
+        )
+    trainer = Trainer(after, _prepare(after, data_dir, downloading, preparing), folder)
+    trainer.resume()
+    folder.config.write_text(after.to_toml(), encoding="utf-8")
+    return trainer
+
+
+def estimate_run(
+    preset: str,
+    overrides: list[str],
+    data_dir: Path,
+    out: Path | None,
+    downloading: DownloadProgress,
+    preparing: PrepareProgress,
+) -> tuple[RunConfig, Estimate]:
+    """Takes three steps of a run and keeps nothing.
+
+    Raises:
+        MinigptError: in the preset or the data.
+    """
+    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
+    trainer = Trainer(config, dataset, None)
+    _seconds_of_step(trainer)  # the first step also allocates
+    step_seconds = min(_seconds_of_step(trainer) for _ in range(_ESTIMATED_STEPS - 1))
+    train = config.train
+    read = min(dataset.facts.val_tokens, train.eval_tokens)
+    probe = min(read, 4 * config.model.block_size)
+    started = time.perf_counter()
+    evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"), probe)
+    evaluation_seconds = (time.perf_counter() - started) * read / probe
+    evaluations = -(-train.max_iters // train.eval_interval)
+    weights = sum(p.numel() * 4 for p in trainer.model.parameters())
+    state = sum(t.numel() * t.element_size() for t in trainer.optimizer.state_tensors().values())
+    return config, Estimate(
+        parameters=weights // 4,
+        tokens_per_step=trainer.tokens_per_step,
+        training_tokens=dataset.facts.train_tokens,
+        epochs=trainer.tokens_per_step * train.max_iters / dataset.facts.train_tokens,
+        seconds_per_step=step_seconds,
+        evaluation_seconds=evaluation_seconds,
+        total_seconds=step_seconds * train.max_iters + evaluation_seconds * evaluations,
+        peak_memory_bytes=_peak_memory(trainer.device),
+        run_folder_bytes=2 * weights + state,
+        free_disk_bytes=shutil.disk_usage(_existing(out or Path())).free,
+    )
+
+
+def _config_and_data(
+    preset: str,
+    overrides: list[str],
+    data_dir: Path,
+    downloading: DownloadProgress,
+    preparing: PrepareProgress,
+) -> tuple[RunConfig, Dataset]:
+    config = resolve_machine(load_run_config(preset, overrides))
+    return config, _prepare(config, data_dir, downloading, preparing)
+
+
+def _prepare(
+    config: RunConfig, data_dir: Path, downloading: DownloadProgress, preparing: PrepareProgress
+) -> Dataset:
+    data = config.data
+    corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
+    return prepare_dataset(corpus, data, data_dir, preparing)
+
+
+def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object, object]]:
+    """Every setting that is not the same, by its full name."""
+    old, new = before.model_dump(), after.model_dump()
+    return [
+        (f"{section}.{key}", old[section].get(key), new[section].get(key))
+        for section in old
+        for key in sorted(old[section].keys() | new[section].keys())
+        if old[section].get(key) != new[section].get(key)
+    ]
+
+
+def _seconds_of_step(trainer: Trainer) -> float:
+    started = time.perf_counter()
+    trainer.train_step().item()  # reading the loss waits for the device
+    return time.perf_counter() - started
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if os.name != "posix":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    path = path.resolve()
+    return path if path.exists() else _existing(path.parent)
