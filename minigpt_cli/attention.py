@@ -6,11 +6,15 @@ Every path computes softmax(q kᵀ / √D) v over the keys up to the query's own
 (Vaswani et al. 2017); `tests/test_attention.py` holds them against the formula written out.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 QUERIES_PER_BLOCK = 128
+
+_softmax_backward = torch.ops.aten._softmax_backward_data  # noqa: SLF001 - it has no other name
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -46,21 +50,56 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _blockwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """A block of queries at a time, each against the keys up to its own end only.
-
-    Nearly half of the T × T scores lie above the diagonal; this computes few of them, and lets
-    the matrix product add the mask and the scale in the same pass.
-    """
+    """A block of queries at a time, each against the keys up to its own end only."""
     B, H, T, D = q.shape
     if k.size(1) != H:
         k = k.repeat_interleave(H // k.size(1), dim=1)
         v = v.repeat_interleave(H // v.size(1), dim=1)
     q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
-    outs = []
-    for start in range(0, T, QUERIES_PER_BLOCK):
-        end = min(start + QUERIES_PER_BLOCK, T)
-        mask = q.new_full((end - start, end), float("-inf")).triu(start + 1)
-        scores = torch.baddbmm(mask, q[:, start:end], k[:, :end].mT, alpha=D**-0.5)
-        out = torch.bmm(scores.softmax(-1), v[:, :end])  # (B*H, block, D)
-        outs.append(out.view(B, H, end - start, D).transpose(1, 2))
-    return torch.cat(outs, dim=1)  # (B, T, H, D)
+    out: Tensor = _Blockwise.apply(q, k, v)  # type: ignore[no-untyped-call]
+    return out.view(B, H, T, D).transpose(1, 2)  # (B, T, H, D)
+
+
+class _Blockwise(torch.autograd.Function):
+    """Blocks of queries, forwards and backwards.
+
+    Nearly half of the T × T scores lie above the diagonal; few of them are computed. The matrix
+    products add the mask, apply the scale and accumulate the gradients of keys and values, so no
+    pass over the scores is spent on anything but the softmax.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        T, D = q.shape[1:]
+        out, weights = torch.empty_like(q), []
+        for start, end in _blocks(T):
+            mask = q.new_full((end - start, end), float("-inf")).triu_(start + 1)
+            scores = torch.baddbmm(mask, q[:, start:end], k[:, :end].mT, alpha=D**-0.5)
+            weights.append(scores.softmax(-1))  # (B*H, block, end)
+            torch.bmm(weights[-1], v[:, :end], out=out[:, start:end])
+        ctx.save_for_backward(q, k, v, *weights)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, *weights = ctx.saved_tensors
+        T, D = q.shape[1:]
+        grad = grad.contiguous()
+        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
+        # The last block sees every key, so its product starts the sums; beta = 0 ignores what
+        # the empty tensors hold.
+        for i, (start, end) in reversed(list(enumerate(_blocks(T)))):
+            beta = 0 if end == T else 1
+            g, w = grad[:, start:end], weights[i]
+            grad_w = torch.bmm(g, v[:, :end].mT)
+            grad_scores = _softmax_backward(grad_w, w, -1, w.dtype)
+            grad_q[:, start:end].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
+            grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, start:end], beta=beta, alpha=D**-0.5)
+            grad_v[:, :end].baddbmm_(w.mT, g, beta=beta)
+        return grad_q, grad_k, grad_v
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """Where blocks of queries begin and end."""
+    step = QUERIES_PER_BLOCK
+    return [(start, min(start + step, length)) for start in range(0, length, step)]

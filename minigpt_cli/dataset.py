@@ -94,8 +94,8 @@ def prepare_dataset(
     """Tokenizes a corpus, or finds it already done.
 
     The first `1 - val_fraction` of the characters are for training, the rest for validation. The
-    `char` and `word` vocabularies know the whole text, as in the guide; `bpe` learns its merges
-    from the training part.
+    `char` and `word` vocabularies know the whole text, as in the guide (but a word that the split
+    cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
     Raises:
         CorpusError: the text is empty, cannot be read, or the disk cannot take the result.
@@ -139,7 +139,7 @@ def encode_corpus(
     chunks = corpus.chunks()
     if split != "all":
         length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = _Halves(chunks, int(length * (1 - val_fraction)))
+        halves = _Halves(chunks, _training_characters(length, val_fraction))
         chunks = halves.first()
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
@@ -170,7 +170,7 @@ def _prepare(
 ) -> None:
     """Writes the folder under another name and renames it, so that it exists only whole."""
     started = time.perf_counter()
-    split = int(scan.characters * (1 - config.val_fraction))
+    split = _training_characters(scan.characters, config.val_fraction)
     training = _first(corpus.chunks(lambda d, t: progress("Learning tokens", d, t)), split)
     kind = config.tokenizer
     source: Iterable[str] = training
@@ -181,6 +181,7 @@ def _prepare(
     tokenizer = train_tokenizer(kind, source, config.vocab_size)
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process of the same number left it
     temporary.mkdir(parents=True)
     try:
         chunks = corpus.chunks(lambda d, t: progress("Tokenizing", d, t))
@@ -210,6 +211,10 @@ def _prepare(
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _training_characters(characters: int, val_fraction: float) -> int:
+    return int(characters * (1 - val_fraction))
 
 
 class _Halves:

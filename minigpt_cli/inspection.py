@@ -76,8 +76,11 @@ def _components(tensors: tuple[TensorFacts, ...]) -> tuple[Component, ...]:
     groups: dict[str, list[TensorFacts]] = defaultdict(list)
     for tensor in tensors:
         first, *rest = tensor.name.split(".")
-        name = _BLOCK_COMPONENTS[rest[1]] if first == "blocks" else _COMPONENTS[first]
+        if first == "blocks":
+            name = _BLOCK_COMPONENTS.get(rest[1] if len(rest) > 1 else "", "other")
+        else:
+            name = _COMPONENTS.get(first, "other")
         groups[name].append(tensor)
     order = list(dict.fromkeys([*list(_COMPONENTS.values())[:2], *_BLOCK_COMPONENTS.values()]))
-    order += list(_COMPONENTS.values())[2:]
+    order += [*list(_COMPONENTS.values())[2:], "other"]
     return tuple(Component(name, tuple(groups[name])) for name in order if name in groups)

@@ -7,12 +7,44 @@ import torch
 from torch import Tensor
 
 
-class KVCache:
-    """A preallocated ring of the last `window` keys and values of every layer.
+class LayerCache:
+    """One layer's ring of the last `window` keys and values, preallocated.
 
     When it is full, a new token takes the place of the oldest. The order of the slots does not
-    matter to attention, since positions are already in the keys. Only a family whose positions
-    are relative may write past the window (`GPT.slides`).
+    matter to attention, since positions are already in the keys.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Allocates room for `shape` = (B, K, W, D)."""
+        self._window, self._length = shape[2], 0
+        self._keys = torch.zeros(shape, dtype=dtype, device=device)
+        self._values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def write(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the keys and values of new tokens, (B, K, T, D).
+
+        An empty cache takes a whole prompt of at most `window` tokens, a started one a token at a
+        time.
+
+        Returns:
+            All keys and values held, (B, K, min(length + T, window), D) each.
+        """
+        new = k.size(2)
+        assert new == 1 or (self._length == 0 and new <= self._window)
+        slot = self._length % self._window
+        self._keys[:, :, slot : slot + new] = k
+        self._values[:, :, slot : slot + new] = v
+        self._length += new
+        held = min(self._length, self._window)
+        return self._keys[:, :, :held], self._values[:, :, :held]
+
+
+class KVCache:
+    """The caches of all layers, and how far the text has been read.
+
+    Only a family whose positions are relative may read past the window (`GPT.slides`).
     """
 
     def __init__(
@@ -26,26 +58,4 @@ class KVCache:
         self.window = shape[2]
         self.length = 0
         """Tokens read so far, which is also the position of the next."""
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores the keys and values of new tokens, (B, K, T, D).
-
-        An empty cache takes a whole prompt of at most `window` tokens, a started one a token at a
-        time. The model calls `advance` once all layers have written.
-
-        Returns:
-            All keys and values held, (B, K, min(length + T, window), D) each.
-        """
-        keys, values, new = self._keys[layer], self._values[layer], k.size(2)
-        assert new == 1 or (self.length == 0 and new <= self.window)
-        slot = self.length % self.window
-        keys[:, :, slot : slot + new] = k
-        values[:, :, slot : slot + new] = v
-        held = min(self.length + new, self.window)
-        return keys[:, :, :held], values[:, :, :held]
-
-    def advance(self, new: int) -> None:
-        """Counts `new` tokens as read."""
-        self.length += new
+        self.layers = [LayerCache(shape, dtype, device) for _ in range(n_layer)]

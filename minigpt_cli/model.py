@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from minigpt_cli.attention import cached_attention, causal_attention
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.kv_cache import KVCache
+from minigpt_cli.kernels import rms_norm, swiglu
+from minigpt_cli.kv_cache import KVCache, LayerCache
 
 
 class Linear(nn.Linear):
@@ -58,7 +59,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
+        return rms_norm(x, self.weight.to(x.dtype))
 
 
 class Rotary(nn.Module):
@@ -100,14 +101,14 @@ class ClassicAttention(nn.Module):
         self.qkv = Linear(C, (C, C, C), bias=bias and config.qkv_bias)
         self.proj = Linear(C, (C,), bias=bias)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None) -> Tensor:
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, H, T, D)
             for part in torch.split(self.qkv(x), C, dim=-1)
         )
         dropout = self.dropout if self.training else 0.0
-        out = _attend(q, k, v, layer, cache, dropout)
+        out = _attend(q, k, v, cache, dropout)
         projected: Tensor = self.proj(out.reshape(B, T, C))
         return projected
 
@@ -124,26 +125,22 @@ class ModernAttention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(D), RMSNorm(D)
         self.proj = Linear(C, (C,), bias=False)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], layer: int, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: LayerCache | None) -> Tensor:
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, sum(self.heads), self.head_dim)
         q, k, v = torch.split(qkv, list(self.heads), dim=2)  # (B, T, H or K, D)
         q = rotate(self.q_norm(q).transpose(1, 2), rotary)  # (B, H, T, D)
         k = rotate(self.k_norm(k).transpose(1, 2), rotary)  # (B, K, T, D)
-        out = _attend(q, k, v.transpose(1, 2), layer, cache, 0.0)
+        out = _attend(q, k, v.transpose(1, 2), cache, 0.0)
         projected: Tensor = self.proj(out.reshape(B, T, C))
         return projected
 
 
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, layer: int, cache: KVCache | None, dropout: float
-) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, cache: LayerCache | None, dropout: float) -> Tensor:
     """Causal attention, through the cache when there is one; returns (B, T, H, D)."""
     if cache is None:
         return causal_attention(q, k, v, dropout)
-    keys, values = cache.write(layer, k, v)
+    keys, values = cache.write(k, v)
     if q.size(2) == 1:
         return cached_attention(q, keys, values)
     return causal_attention(q, k, v)
@@ -161,8 +158,8 @@ class ClassicBlock(nn.Module):
         self.activation = nn.ReLU() if config.activation == "relu" else nn.GELU("tanh")
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, _: None, layer: int, cache: KVCache | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), layer, cache))
+    def forward(self, x: Tensor, _: None, cache: LayerCache | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), cache))
         out: Tensor = x + self.dropout(self.down(self.activation(self.up(self.norm2(x)))))
         return out
 
@@ -179,12 +176,10 @@ class ModernBlock(nn.Module):
         self.down = Linear(hidden, (C,), bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], layer: int, cache: KVCache | None
-    ) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), rotary, layer, cache))
-        gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)  # (B, T, F)
-        out: Tensor = x + self.dropout(self.down(F.silu(gate) * up))
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: LayerCache | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), rotary, cache))
+        hidden = swiglu(self.gate_up(self.norm2(x)))  # (B, T, F)
+        out: Tensor = x + self.dropout(self.down(hidden))
         return out
 
 
@@ -247,10 +242,10 @@ class GPT(nn.Module):
         start = 0 if cache is None else cache.length
         x, positions = self._embed(idx, start)
         x = self.dropout(x)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, positions, layer, cache)
+        for i, block in enumerate(self.blocks):
+            x = block(x, positions, cache.layers[i] if cache is not None else None)
         if cache is not None:
-            cache.advance(idx.size(1))
+            cache.length += idx.size(1)
             x = x[:, -1:]
         logits: Tensor = self.head(self.norm(x)).float()  # (B, T, V)
         if targets is None:

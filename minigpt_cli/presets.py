@@ -32,6 +32,6 @@ def preset_path(preset: str) -> Path:
     names = preset_names()
     if preset in names:
         return shipped_folder("configs") / f"{preset}.toml"
-    close = difflib.get_close_matches(preset, names, n=2)
+    close = difflib.get_close_matches(preset.lower(), names, n=2)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
     raise ConfigError(f"--preset {preset}: no such preset; {hint}")

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,23 +39,61 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    def write_config(self, toml: str) -> None:
+        """Replaces the configuration.
+
+        Raises:
+            CheckpointError: the disk refuses; what lay there before is unharmed.
+        """
+        _replace(self.config, toml)
+
     def append_metrics(self, row: dict[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
+        """Adds a line.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        with _explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def cut_metrics(self, step: int) -> None:
-        """Drops what was logged after `step`, and a line that a crash left half-written."""
+        """Drops what was logged after `step`, and a line that a crash left half-written.
+
+        Raises:
+            CheckpointError: the disk refuses; what lay there before is unharmed.
+        """
         kept = []
-        lines = self.metrics.read_text("utf-8").splitlines() if self.metrics.exists() else []
-        for line in lines:
+        with _explained(self.metrics):
+            raw = self.metrics.read_bytes() if self.metrics.exists() else b""
+        for line in raw.splitlines(keepends=True):
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
+                    kept.append(line.decode())
+            except (ValueError, TypeError, KeyError):
                 break
-        temporary = self.metrics.with_name(f".{self.metrics.name}.{os.getpid()}")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self.metrics)
+        _replace(self.metrics, "".join(kept))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What the disk refuses becomes a message."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another --out"
+        ) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file under another name and renames it, so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _explained(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def new_run(name: str, out: Path | None) -> RunFolder:
@@ -93,11 +133,14 @@ def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     `checkpoint.safetensors` where no such file lies, stands for the newest run's.
 
     Raises:
-        CheckpointError: there is no run to choose.
+        CheckpointError: there is no run to choose, or the path cannot be looked at.
     """
-    if path is None or (path == Path(CHECKPOINT) and not path.exists()):
-        return newest(CHECKPOINT).checkpoint, True
-    return (RunFolder(path).checkpoint if path.is_dir() else path), False
+    try:
+        if path is None or (path == Path(CHECKPOINT) and not path.exists()):
+            return newest(CHECKPOINT).checkpoint, True
+        return (RunFolder(path).checkpoint if path.is_dir() else path), False
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def newest(file: str) -> RunFolder:

@@ -23,11 +23,13 @@ from minigpt_cli.checkpoint import (
     write_tensors,
 )
 from minigpt_cli.checkpoint_header import CheckpointFacts
+from minigpt_cli.compilation import compile_blocks, eagerly, pays
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import BatchSampler, Dataset
-from minigpt_cli.device import dtype_name, pick_device, pick_dtype
+from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
+from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import Sampling, generate
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
@@ -61,6 +63,8 @@ class EvaluationReport:
     bits_per_byte: float
     is_best: bool
     tokens_per_second: float
+    utilisation: float
+    """Share of the machine's own matrix-product peak, measured at the start, that steps reach."""
     elapsed: float
     """Seconds since the run began, interruptions left out."""
 
@@ -71,6 +75,7 @@ class Reporter(Protocol):
     def stepped(self, report: StepReport) -> None: ...
     def evaluated(self, report: EvaluationReport) -> None: ...
     def sampled(self, text: str) -> None: ...
+    def noted(self, message: str) -> None: ...
 
 
 @dataclass
@@ -106,6 +111,7 @@ class TrainResult:
     elapsed: float
     step_seconds: float
     tokens_per_second: float
+    utilisation: float
 
 
 class Trainer:
@@ -139,6 +145,7 @@ class Trainer:
         self.stop_requested = False
         """Set it (from a signal handler, say) to end the run after the step in progress."""
         self._session_seconds, self._session_steps = 0.0, 0
+        self._peak_flops = math.inf
         # Reading a loss makes the processor wait for an accelerator: there, only now and then.
         self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
         self._unchecked: list[Tensor] = []
@@ -152,6 +159,12 @@ class Trainer:
     def tokens_per_second(self) -> float:
         return self._session_steps * self.tokens_per_step / max(self._session_seconds, 1e-9)
 
+    @property
+    def utilisation(self) -> float:
+        """Model FLOPs utilisation (Chowdhery et al. 2022), against the measured peak."""
+        per_token = 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
+        return self.tokens_per_second * per_token / self._peak_flops
+
     def fit(self, reporter: Reporter) -> TrainResult:
         """Trains to `max_iters`, or until `stop_requested`.
 
@@ -161,6 +174,9 @@ class Trainer:
         """
         train = self.config.train
         before, started = self.state.elapsed, time.perf_counter()
+        self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)
+        if train.compile == "on":
+            self._compile(reporter)
         while self.state.step < train.max_iters and not self.stop_requested:
             self._timed_step()
             step = self.state.step
@@ -190,8 +206,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for i in range(train.grad_accum_steps):
             x, y = self.batches.batch(step * train.grad_accum_steps + i)
-            x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
-            loss = self.model(x, y) / train.grad_accum_steps
+            loss = self.model(*self._to_device(x, y)) / train.grad_accum_steps
             loss.backward()
             total += loss.detach()
         if self.config.optimizer.grad_clip:
@@ -199,6 +214,17 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return total
+
+    def _to_device(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.device.type == "cuda":  # from pinned memory the copy does not wait for the GPU
+            x, y = x.pin_memory(), y.pin_memory()
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+    def _compile(self, reporter: Reporter) -> None:
+        self.model.train()
+        reason = compile_blocks(self.model, *self._to_device(*self.batches.batch(0)))
+        if reason is not None:
+            reporter.noted(f"Going on without compiling: {reason}")
 
     def _timed_step(self) -> None:
         self.model.train()
@@ -243,12 +269,13 @@ class Trainer:
         )
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
-        result = evaluate(
-            self.model,
-            self.dataset.tokenizer,
-            self.dataset.tokens("val"),
-            self.config.train.eval_tokens,
-        )
+        with eagerly():
+            result = evaluate(
+                self.model,
+                self.dataset.tokenizer,
+                self.dataset.tokens("val"),
+                self.config.train.eval_tokens,
+            )
         is_best = result.loss < self.state.best_val_loss
         if is_best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
@@ -260,6 +287,7 @@ class Trainer:
             bits_per_byte=result.bits_per_byte,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
+            utilisation=self.utilisation,
             elapsed=self.state.elapsed,
         )
         if self.folder:
@@ -276,7 +304,8 @@ class Trainer:
         self.model.eval()
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
-        return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
+        with eagerly():
+            return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
 
     def _facts(self, result: Evaluation | None) -> CheckpointFacts:
         recent = self.state.recent_losses
@@ -347,6 +376,7 @@ class Trainer:
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,
             tokens_per_second=self.tokens_per_second,
+            utilisation=self.utilisation,
         )
 
 
@@ -359,8 +389,12 @@ def resolve_machine(config: RunConfig) -> RunConfig:
         ConfigError: the device is not on this machine.
     """
     device = pick_device(config.train.device)
-    precision = dtype_name(pick_dtype(config.train.precision, device))
-    train = config.train.model_copy(update={"device": str(device), "precision": precision})
+    resolved = {
+        "device": str(device),
+        "precision": dtype_name(pick_dtype(config.train.precision, device)),
+        "compile": "on" if pays(config.train.compile, device, config.train.max_iters) else "off",
+    }
+    train = config.train.model_copy(update=resolved)
     return config.model_copy(update={"train": train})
 
 

@@ -14,7 +14,7 @@ from minigpt_cli.corpus import Progress as DownloadProgress
 from minigpt_cli.corpus import open_corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.dataset import Progress as PrepareProgress
-from minigpt_cli.errors import CheckpointError
+from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.run_folder import RunFolder, new_run
 from minigpt_cli.trainer import Trainer, resolve_machine
@@ -23,7 +23,7 @@ _ESTIMATED_STEPS = 3
 
 MAY_CHANGE = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
-    "train.sample_tokens", "train.device",
+    "train.sample_tokens", "train.device", "train.compile",
 }  # fmt: skip
 """What a resumed run may do otherwise; anything else would make it another run."""
 
@@ -64,7 +64,7 @@ def start_run(
     config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
     trainer = Trainer(config, dataset, None)  # refuses a text that is too short
     trainer.folder = new_run(Path(preset).stem, out)
-    trainer.folder.config.write_text(config.to_toml(), encoding="utf-8")
+    trainer.folder.write_config(config.to_toml())
     return trainer
 
 
@@ -98,7 +98,7 @@ def resume_run(
         )
     trainer = Trainer(after, _prepare(after, data_dir, downloading, preparing), folder)
     trainer.resume()
-    folder.config.write_text(after.to_toml(), encoding="utf-8")
+    folder.write_config(after.to_toml())
     return trainer
 
 
@@ -158,7 +158,13 @@ def _prepare(
 ) -> Dataset:
     data = config.data
     corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
-    return prepare_dataset(corpus, data, data_dir, preparing)
+    dataset = prepare_dataset(corpus, data, data_dir, preparing)
+    if dataset.facts.val_tokens < 2:  # better now than at the first evaluation
+        raise CorpusError(
+            f"{corpus.name}: the validation text has {dataset.facts.val_tokens} tokens and needs "
+            "at least 2; give a longer text, or a larger share, as in --set data.val_fraction=0.2"
+        )
+    return dataset
 
 
 def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object, object]]:

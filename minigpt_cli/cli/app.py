@@ -1,5 +1,6 @@
 """The `minigpt` program: its five commands, and the one place where errors become messages."""
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -20,7 +21,9 @@ class ErrorBoundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs a command and turns `MinigptError` into a message and exit code 1."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here a broken pipe or a full disk can still be answered
+            return result
         except MinigptError as error:
             from minigpt_cli.cli.console import print_error
 
@@ -28,11 +31,22 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Whoever read the output has had enough, as in `| head -1`. Python would complain
-            # again when it flushes stdout at exit, so that goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # whoever read the output has had enough, as in `| head -1`
+            _silence_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            from minigpt_cli.cli.console import print_error
+
+            _silence_stdout()
+            print_error("the output cannot be written (no space left); free some space")
+            raise typer.Exit(1) from None
+
+
+def _silence_stdout() -> None:
+    """What is left to write goes nowhere: at exit Python would try again, and complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -111,7 +111,7 @@ def _print_table(
     text = ", ".join(data) if data else results[0][1].facts.corpus
     table = grid(
         "checkpoint", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
-        title=f"{text}, {'whole text' if split == 'all' else f'{split} split'}",
+        title=raw(f"{text}, {'whole text' if split == 'all' else f'{split} split'}"),
     )  # fmt: skip
     for path, loaded, result in results:
         table.add_row(

@@ -26,7 +26,7 @@ def facts_table(title: str | None = None) -> Table:
     return table
 
 
-def grid(*columns: str, text_columns: int = 1, title: str | None = None) -> Table:
+def grid(*columns: str, text_columns: int = 1, title: Text | None = None) -> Table:
     """An empty table with a header; the first `text_columns` are text, the others numbers."""
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,10 +52,15 @@ def tokenize(
     A tokenizer is built from FILES. With --text, see how it cuts a text of yours.
     """
     from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import raw
 
-    kinds = list(get_args(TokenizerKind)) if compare else [kind]
+    # In a comparison the size is meant for the kinds that have a choice.
+    sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
+    if compare:
+        sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
     datasets = [
-        _prepare(files, kind, vocab_size, val_fraction, encoding, data_dir) for kind in kinds
+        _prepare(files, kind, size, val_fraction, encoding, data_dir)
+        for kind, size in sizes.items()
     ]
     cuts = [] if text is None else [_cut(dataset.tokenizer, text) for dataset in datasets]
     if as_json:
@@ -67,7 +72,7 @@ def tokenize(
     if text is None or compare:
         out.print(_table([dataset.facts for dataset in datasets]))
     if text is None and not compare:
-        out.print(f"[dim]Prepared in[/] {datasets[0].folder}", soft_wrap=True)
+        out.print(raw(f"Prepared in {datasets[0].folder}"), soft_wrap=True)
     for dataset, cut in zip(datasets, cuts, strict=bool(cuts)):
         out.print(_coloured(dataset.tokenizer, cut))
 
@@ -90,8 +95,7 @@ def _prepare(
         "tokenizer": kind,
         "val_fraction": val_fraction,
     }
-    # In a comparison the size is meant for the kind that needs one.
-    if vocab_size is not None and kind not in ("char", "byte"):
+    if vocab_size is not None:
         table["vocab_size"] = vocab_size
     data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, [], "tokenize").data
     with file_progress() as progress:

@@ -1,6 +1,5 @@
 """`minigpt train`: a text becomes a model."""
 
-import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +80,11 @@ def train(
         Precision | None,
         typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
     ] = None,
+    compile_blocks: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the model first: for long runs.",
+                     show_default="only on a GPU", rich_help_panel=SETTINGS),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
@@ -97,6 +101,8 @@ def train(
     if list_presets:
         _list_presets(as_json)
         return
+    from minigpt_cli.config import toml_value
+
     named = {
         "data.corpus": data,
         "data.encoding": encoding,
@@ -104,15 +110,13 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.precision": precision,
+        "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,
         "train.seed": seed,
     }
     overrides = [*(settings or [])]
-    # JSON text, number or list is also what TOML writes.
     overrides += [
-        f"{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in named.items()
-        if value is not None
+        f"{name}={toml_value(value)}" for name, value in named.items() if value is not None
     ]
     if run is not None and not resume:
         raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
@@ -157,7 +161,7 @@ def _fit(trainer: "Trainer", as_json: bool) -> None:
         print_json({"run": str(trainer.folder.path), **asdict(result)})
     else:
         out.print(result_table(trainer.folder, result))
-    next_commands(trainer.folder, result)
+    next_commands(trainer, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
 

@@ -86,6 +86,9 @@ class TrainProgress:
         lines = [line for line in text.splitlines() if line.strip()]
         err.print(raw("\n".join(f"        {line}" for line in lines), style="dim italic"))
 
+    def noted(self, message: str) -> None:
+        print_note(message)
+
 
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on what, where."""
@@ -117,21 +120,29 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
-    table.add_row("speed", f"{count(round(result.tokens_per_second))} tokens/s")
+    table.add_row(
+        "speed",
+        f"{count(round(result.tokens_per_second))} tokens/s, {result.utilisation:.0%} of this "
+        "machine's measured peak",
+    )
     table.add_row("model", raw(str(folder.checkpoint)))
     table.add_row("metrics", raw(str(folder.metrics)))
     return table
 
 
-def next_commands(folder: RunFolder, result: TrainResult) -> None:
+def next_commands(trainer: Trainer, result: TrainResult) -> None:
     """What to type next."""
+    folder, corpus = trainer.folder, trainer.dataset.facts.corpus
+    assert folder is not None
     if not result.finished:
         print_note(f"Stopped at step {result.step:,} and saved. To go on:")
         err.print(raw(f"  minigpt train --resume {_quoted(folder)}"), soft_wrap=True)
         return
     print_note("Next:")
+    # A text of one's own may lack the characters of any prompt that could be offered.
+    prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
     checkpoint = f"--checkpoint {_quoted(folder)}"
-    err.print(raw(f'  minigpt generate --prompt "ROMEO:" {checkpoint}'), soft_wrap=True)
+    err.print(raw(f"  minigpt generate {prompt}{checkpoint}"), soft_wrap=True)
     err.print(raw(f"  minigpt eval {_quoted(folder)}"), soft_wrap=True)
     err.print(raw(f"  minigpt inspect {_quoted(folder)}"), soft_wrap=True)
 

@@ -83,13 +83,22 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
-def unknown_characters(text: str, unknown: Sequence[int], kind: str) -> TokenizerError:
-    """The error for characters outside a vocabulary, given their places in the text."""
+def unknown_characters(
+    text: str, unknown: Sequence[int], kind: str, before: int = 0
+) -> TokenizerError:
+    """The error for characters outside a vocabulary, given their places in the text.
+
+    Args:
+        text: the piece that was encoded.
+        unknown: places in it.
+        kind: of the tokenizer.
+        before: characters of the whole text ahead of this piece.
+    """
     seen = dict.fromkeys(text[place] for place in unknown)
     shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in list(seen)[:5])
     more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
     return TokenizerError(
-        f"the {kind} tokenizer never saw {shown}{more}, first at character {unknown[0] + 1} of "
-        f"the text; leave {'it' if len(seen) == 1 else 'them'} out, or train with "
-        "--set data.tokenizer=byte or bpe, which know every character"
+        f"the {kind} tokenizer never saw {shown}{more}, first at character "
+        f"{before + unknown[0] + 1} of the text; leave {'it' if len(seen) == 1 else 'them'} out, "
+        "or train with --set data.tokenizer=byte or bpe, which know every character"
     )

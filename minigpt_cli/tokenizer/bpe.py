@@ -16,10 +16,11 @@ from minigpt_cli.tokenizer.base import Tokenizer
 DEFAULT_VOCAB_SIZE = 1024
 
 # Places where GPT-2's pre-tokenizer always cuts, so that a text may be split there: before the
-# last white space ahead of a word, and, for scripts without spaces, after punctuation (but an
-# apostrophe may begin a contraction).
-_BEFORE_SPACE = re.compile(r"\s(?=\S)")
-_AFTER_PUNCTUATION = re.compile(r"(?<=[^\w\s'])(?=[^\W_])")
+# last white space ahead of a word, and, for scripts without spaces, after punctuation. Only
+# characters that every version of Unicode classes alike are looked at, and U+001C to U+001F are
+# white space to Python alone.
+_BEFORE_SPACE = re.compile(r"[^\S\x1c-\x1f](?=[\S\x1c-\x1f])")
+_AFTER_PUNCTUATION = re.compile(r"(?<=[、。，；：！？…」』”])(?=[ぁ-ゖァ-ヺ一-龥])")
 _LONGEST = 1 << 16
 _PIECE = 1 << 14
 
@@ -40,6 +41,10 @@ class BPETokenizer(Tokenizer):
         self._inner = inner
         byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
+        if not byte_of.keys() <= vocabulary.keys():
+            raise ValueError("a byte has no token")  # the library would drop it from texts
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("the token ids have gaps")
         self.token_bytes = [
             bytes(byte_of[char] for char in token)
             for token in sorted(vocabulary, key=vocabulary.__getitem__)
@@ -64,6 +69,7 @@ class BPETokenizer(Tokenizer):
         return cls(tokenizers.Tokenizer.from_str(text))
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
+        text = text.encode("utf-8", errors="replace").decode()  # a lone surrogate is no character
         pieces = list(splittable(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
         encodings = self._inner.encode_batch_fast(pieces)  # the library's threads share the pieces
         arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]

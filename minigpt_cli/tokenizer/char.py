@@ -1,7 +1,7 @@
 """A token per character."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,21 @@ class CharTokenizer(Tokenizer):
         self._id_of_point[points] = np.arange(len(points), dtype=np.uint32)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
+        return self._encode(text, before=0)
+
+    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
+        before = 0
+        for chunk in chunks:
+            yield self._encode(chunk, before)
+            before += len(chunk)
+
+    def _encode(self, text: str, before: int) -> NDArray[np.uint32]:
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         # The table's last entry is unknown, and so are all characters beyond it.
         ids = self._id_of_point[np.minimum(points, len(self._id_of_point) - 1)]
         unknown = np.flatnonzero(ids == _UNKNOWN)
         if unknown.size:
-            raise unknown_characters(text, unknown.tolist(), self.kind)
+            raise unknown_characters(text, unknown.tolist(), self.kind, before)
         return ids
 
     def to_json(self) -> str:

@@ -43,7 +43,7 @@ def train_tokenizer(
     """
     check_settings(kind, vocab_size)
     if kind == "char":
-        return CharTokenizer(set().union(*chunks))
+        return CharTokenizer(char for chunk in chunks for char in set(chunk))
     if kind == "byte":
         return ByteTokenizer()
     if kind == "word":

@@ -1,0 +1,124 @@
+"""How fast and how well the presets learn: `python -m benchmarks.train`.
+
+Every run is a whole command, from typing it to the prompt coming back, in a process of its own and
+with nothing compiled before. The baseline is the preset `nanogpt`; runs of the same seed follow
+each other, so that a machine that changes its speed changes it for all.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import keep, markdown
+
+BASELINE = "nanogpt"
+TARGET = 1.88
+# The shortest way to nanoGPT's loss: `small`, told to be done early, measured every ten steps.
+SPRINT = ["--preset", "small", "--max-iters", "130", "--set", "model.block_size=64",
+          "--set", "train.batch_size=48", "--set", "train.eval_interval=130"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, as the user sees it."""
+
+    name: str
+    seed: int
+    wall: float
+    result: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def final_loss(self) -> float:
+        losses: list[float] = [row["val_loss"] for row in self.evaluations]
+        return losses[-1]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        return [row for row in self.metrics if row["type"] == "evaluation"]
+
+    def seconds_to(self, loss: float) -> float | None:
+        """Seconds from the first step to the first evaluation at or below a loss."""
+        for row in self.evaluations:
+            if row["val_loss"] <= loss:
+                elapsed: float = row["elapsed"]
+                return elapsed
+        return None
+
+
+def train(name: str, options: list[str], seed: int, folder: Path) -> Run:
+    """Runs one command and collects what it left."""
+    out = folder / f"{name}-{seed}"
+    command = [sys.executable, "-m", "minigpt_cli", "train", *options]
+    command += ["--seed", str(seed), "--out", str(out), "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    wall = time.perf_counter() - started
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return Run(name, seed, wall, json.loads(done.stdout), metrics)
+
+
+def median(values: list[float]) -> float:
+    """The middle one: a machine's hiccup does not move it."""
+    return statistics.median(values)
+
+
+def table(runs: list[Run], names: list[str]) -> str:
+    """Medians per preset, and what they are of the baseline's."""
+    base = median([run.wall for run in runs if run.name == BASELINE])
+    rows = []
+    for name in names:
+        mine = [run for run in runs if run.name == name]
+        reached = [seconds for run in mine if (seconds := run.seconds_to(TARGET)) is not None]
+        rows.append(
+            [
+                name,
+                f"{median([run.final_loss for run in mine]):.4f}",
+                f"{median([run.result['best_val_loss'] for run in mine]):.4f}",
+                f"{median([run.result['step_seconds'] for run in mine]):.1f}",
+                f"{median([run.wall for run in mine]):.1f}",
+                f"{median([run.wall for run in mine]) / base:.2f}",
+                f"{median(reached):.1f}" if len(reached) == len(mine) else "-",
+                f"{median([run.result['tokens_per_second'] for run in mine]):,.0f}",
+                f"{median([run.result['utilisation'] for run in mine]):.0%}",
+            ]
+        )
+    columns = [
+        "preset", "final loss", "best loss", "seconds of steps", "wall seconds",
+        f"of {BASELINE}'s wall", f"seconds to {TARGET}", "tokens/s", "utilisation",
+    ]  # fmt: skip
+    return markdown(columns, rows)
+
+
+def main() -> None:
+    """Runs every preset with every seed, in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--presets", nargs="*", default=["small", "speedrun"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[3, 4, 5])
+    arguments = parser.parse_args()
+    commands = {BASELINE: ["--preset", BASELINE], "sprint": SPRINT}
+    commands |= {preset: ["--preset", preset] for preset in arguments.presets}
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            for name, options in commands.items():
+                runs.append(train(name, options, seed, Path(folder)))
+                print(f"{name} seed {seed}: {runs[-1].final_loss:.4f}, {runs[-1].wall:.1f} s")
+    facts = [
+        {"name": r.name, "seed": r.seed, "wall": r.wall, **r.result, "evaluations": r.evaluations}
+        for r in runs
+    ]
+    text = table(runs, list(commands))
+    text += f"\n\nMedians of seeds {arguments.seeds}. sprint: `minigpt train {' '.join(SPRINT)}`."
+    keep("train", text, {"seeds": arguments.seeds, "runs": facts})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The operations around the matrix products, with backward passes written by hand.
+
+On a CPU a training step spends as long moving activations through memory as multiplying them, and
+autograd moves them often: every intermediate is kept, every slice is padded back to its whole.
+Each function here has a plain formula, which is what runs under a compiler, on an accelerator and
+without gradients, and a `torch.autograd.Function` that computes the same in fewer passes.
+`tests/test_kernels.py` holds the two against each other.
+
+Shapes: B batch, H heads, T time, D head_dim, C channels, F hidden.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = 1e-6
+
+
+def _by_hand(x: Tensor) -> bool:
+    """Whether the hand-written pass is the faster one for this tensor."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """Divides by the root mean square over the last axis, times a weight (Zhang & Sennrich 2019).
+
+    Args:
+        x: (..., C).
+        weight: (C,), in the dtype of `x`.
+    """
+    if _by_hand(x):
+        out: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]
+        return out
+    plain: Tensor = F.rms_norm(x, weight.shape, weight, EPSILON)
+    return plain
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = norm.square_().div_(x.size(-1)).add_(EPSILON).rsqrt_()  # (..., 1)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale.to(x.dtype)).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight, scale = ctx.saved_tensors
+        # With s the scale and g the gradient: dx = s g w - x s³ mean(g w x), dw = sum(s g x).
+        product = grad * x
+        shared = torch.matmul(product, weight).unsqueeze(-1)  # (..., 1)
+        shared = (shared * scale.pow(3)).div_(-x.size(-1)).to(x.dtype)
+        scale = scale.to(x.dtype)
+        grad_weight = product.mul_(scale).sum(tuple(range(x.dim() - 1)))
+        return (grad * weight).mul_(scale).addcmul_(x, shared), grad_weight
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up (Shazeer 2020).
+
+    Args:
+        gate_up: both side by side, (..., 2F).
+
+    Returns:
+        (..., F).
+    """
+    if _by_hand(gate_up):
+        out: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
+        return out
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        activated = F.silu(gate)
+        ctx.save_for_backward(gate_up, activated)
+        return activated * up
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        gate_up, activated = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        both = torch.empty_like(gate_up)
+        grad_gate, grad_up = both.chunk(2, dim=-1)
+        torch.mul(grad, activated, out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        return both

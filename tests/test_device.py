@@ -1,0 +1,144 @@
+"""Which device and precision are taken, on this machine and on pretended ones."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from minigpt_cli import device as device_module
+from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype, synchronise
+from minigpt_cli.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with neither an accelerator nor instructions for bf16, whatever this one has."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    return monkeypatch
+
+
+def with_cuda(machine: pytest.MonkeyPatch, count: int) -> None:
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_auto_takes_the_processor_when_there_is_nothing_else(machine: pytest.MonkeyPatch) -> None:
+    assert pick_device("auto") == CPU
+
+
+def test_auto_takes_the_accelerator_that_is_there(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("mps")
+    with_cuda(machine, 1)
+    assert pick_device("auto") == torch.device("cuda")
+
+
+def test_a_device_that_is_there_can_be_named(machine: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu") == CPU
+    with_cuda(machine, 2)
+    assert pick_device("cuda") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("mps") == torch.device("mps")
+
+
+@pytest.mark.parametrize("setting", ["cuda", "cuda:0", "mps", "meta", "xpu", "cpu:1"])
+def test_a_device_that_is_not_there_is_refused_with_a_way_out(
+    setting: str, machine: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=f"^--device {setting}: .* --device auto$"):
+        pick_device(setting)
+
+
+def test_a_gpu_beyond_the_last_is_refused(machine: pytest.MonkeyPatch) -> None:
+    with_cuda(machine, 2)
+    with pytest.raises(ConfigError, match=r"--device cuda:2: this machine has no such device"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize("setting", ["gpu", "", "cuda:", "cuda:x", "CPU", "cuda:-1", "auto "])
+def test_what_is_no_device_at_all_is_refused_with_those_there_are(
+    setting: str, machine: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"use auto, cpu, cuda, cuda:N or mps"):
+        pick_device(setting)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_a_named_precision_is_taken_everywhere(kind: str) -> None:
+    assert pick_dtype("fp32", torch.device(kind)) == torch.float32
+    assert pick_dtype("bf16", torch.device(kind)) == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_auto_precision_is_bf16_where_the_processor_has_instructions_for_it(
+    name: str, machine: pytest.MonkeyPatch
+) -> None:
+    machine.setattr(torch.cpu, name, lambda: True, raising=False)
+    machine.setattr(device_module, "matmul_flops", lambda *_: 0.0)
+    assert pick_dtype("auto", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("bf16", "fp32", "expected"), [(3e11, 1e11, torch.bfloat16), (1e11, 1e11, torch.float32)]
+)
+def test_auto_precision_of_an_unknown_processor_is_what_multiplies_faster(
+    bf16: float, fp32: float, expected: torch.dtype, machine: pytest.MonkeyPatch
+) -> None:
+    speeds = {torch.bfloat16: bf16, torch.float32: fp32}
+    machine.setattr(device_module, "matmul_flops", lambda device, dtype, size: speeds[dtype])
+    assert pick_dtype("auto", CPU) == expected
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_precision_of_a_gpu_is_what_it_has_in_hardware(
+    has_bf16: bool, machine: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return has_bf16 or including_emulation
+
+    machine.setattr(torch.cuda, "is_bf16_supported", supported)
+    expected = torch.bfloat16 if has_bf16 else torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) == expected
+
+
+def test_auto_precision_of_mps_is_fp32(machine: pytest.MonkeyPatch) -> None:
+    assert pick_dtype("auto", torch.device("mps")) == torch.float32
+
+
+def test_precisions_are_named_as_presets_write_them() -> None:
+    for name in ("fp32", "bf16"):
+        assert dtype_name(pick_dtype(name, CPU)) == name
+
+
+def test_speed_is_the_arithmetic_of_a_product_over_the_best_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A clock on which the five products take 4, 3, 0.5, 2 and 1 seconds.
+    times = iter([0, 4, 4, 7, 7, 7.5, 7.5, 9.5, 9.5, 10.5])
+
+    def clock(times: Iterator[float] = times) -> float:
+        return next(times)
+
+    monkeypatch.setattr(device_module.time, "perf_counter", clock)
+    size = 8  # a product of two 8 × 8 matrices: 64 entries of 8 multiplications and 8 additions
+    assert matmul_flops(CPU, torch.float32, size) == 64 * (8 + 8) / 0.5
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_synchronising_waits_for_the_device_named(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.type))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    synchronise(CPU)
+    assert waited == []
+    synchronise(torch.device(kind))
+    assert waited == [kind]
