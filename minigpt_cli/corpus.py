@@ -96,7 +96,7 @@ def open_corpus(
     Args:
         sources: known corpora, files or folders.
         data_dir: where fetched corpora are kept.
-        encoding: of files the user gave; fetched ones are UTF-8.
+        encoding: of all files; fetched ones are UTF-8.
         progress: told of a download's bytes.
 
     Raises:
@@ -109,12 +109,16 @@ def open_corpus(
             f"--encoding {encoding}: no such encoding; common ones: utf-8, gb18030, cp1252, utf-16"
         ) from None
     cards = {path.stem: path for path in shipped_folder("data").glob("*.toml")}
+    known = [source for source in sources if source in cards]
+    if known and codecs.lookup(encoding).name != "utf-8":
+        raise CorpusError(
+            f"--encoding {encoding}: {known[0]} is UTF-8, and all texts of a corpus are read alike; "
+            "convert your files to UTF-8"
+        )
     files: list[Path] = []
     for source in sources:
         if source in cards:
             files.append(_fetched(read_card(cards[source]), data_dir, progress))
-            if len(sources) == 1:
-                encoding = "utf-8"
         else:
             files += _own_files(source, sorted(cards))
     names = [source if source in cards else Path(source).resolve().stem for source in sources]

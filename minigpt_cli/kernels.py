@@ -33,8 +33,7 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     if _by_hand(x):
         out: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]
         return out
-    plain: Tensor = F.rms_norm(x, weight.shape, weight, EPSILON)
-    return plain
+    return F.rms_norm(x, weight.shape, weight, EPSILON)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -43,7 +42,8 @@ class _RMSNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scale = norm.square_().div_(x.size(-1)).add_(EPSILON).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale.to(x.dtype)).mul_(weight)
+        out: Tensor = (x * scale.to(x.dtype)).mul_(weight)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:

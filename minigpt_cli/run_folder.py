@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from minigpt_cli.errors import CheckpointError
 
@@ -31,6 +31,16 @@ class RunFolder:
         return self.path / "state.safetensors"
 
     @property
+    def has_state(self) -> bool:
+        """Whether there is anything to resume.
+
+        Raises:
+            CheckpointError: the folder cannot be looked into.
+        """
+        with _explained(self.state, "read"):
+            return self.state.exists()
+
+    @property
     def config(self) -> Path:
         return self.path / "config.toml"
 
@@ -53,7 +63,7 @@ class RunFolder:
         Raises:
             CheckpointError: the disk refuses.
         """
-        with _explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with _explained(self.metrics, "written"), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def cut_metrics(self, step: int) -> None:
@@ -63,7 +73,7 @@ class RunFolder:
             CheckpointError: the disk refuses; what lay there before is unharmed.
         """
         kept = []
-        with _explained(self.metrics):
+        with _explained(self.metrics, "read"):
             raw = self.metrics.read_bytes() if self.metrics.exists() else b""
         for line in raw.splitlines(keepends=True):
             try:
@@ -75,20 +85,19 @@ class RunFolder:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, done: Literal["read", "written"]) -> Iterator[None]:
     """What the disk refuses becomes a message."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another --out"
-        ) from None
+        hint = "; free some space or choose another --out" if done == "written" else ""
+        raise CheckpointError(f"{path}: cannot be {done} ({error.strerror}){hint}") from None
 
 
 def _replace(path: Path, text: str) -> None:
     """Writes a file under another name and renames it, so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _explained(path):
+    with _explained(path, "written"):
         try:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
@@ -135,12 +144,10 @@ def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     Raises:
         CheckpointError: there is no run to choose, or the path cannot be looked at.
     """
-    try:
+    with _explained(path or RUNS, "read"):
         if path is None or (path == Path(CHECKPOINT) and not path.exists()):
             return newest(CHECKPOINT).checkpoint, True
         return (RunFolder(path).checkpoint if path.is_dir() else path), False
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def newest(file: str) -> RunFolder:

@@ -63,6 +63,12 @@ def start_run(
     """
     config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
     trainer = Trainer(config, dataset, None)  # refuses a text that is too short
+    if dataset.facts.val_tokens < 2:  # better now than at the first evaluation
+        raise CorpusError(
+            f"{dataset.facts.corpus}: the validation text has {dataset.facts.val_tokens} tokens "
+            "and needs at least 2; give a longer text, or a larger share of it, as in "
+            "--set data.val_fraction=0.2"
+        )
     trainer.folder = new_run(Path(preset).stem, out)
     trainer.folder.write_config(config.to_toml())
     return trainer
@@ -81,7 +87,7 @@ def resume_run(
         CheckpointError: there is nothing to resume, or an override would make it another run.
         MinigptError: in the overrides or the data.
     """
-    if not folder.state.exists():
+    if not folder.has_state:
         raise CheckpointError(
             f"{folder.path}: nothing to resume, it has no {folder.state.name}; "
             "minigpt train starts a new run"
@@ -158,13 +164,7 @@ def _prepare(
 ) -> Dataset:
     data = config.data
     corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
-    dataset = prepare_dataset(corpus, data, data_dir, preparing)
-    if dataset.facts.val_tokens < 2:  # better now than at the first evaluation
-        raise CorpusError(
-            f"{corpus.name}: the validation text has {dataset.facts.val_tokens} tokens and needs "
-            "at least 2; give a longer text, or a larger share, as in --set data.val_fraction=0.2"
-        )
-    return dataset
+    return prepare_dataset(corpus, data, data_dir, preparing)
 
 
 def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object, object]]:

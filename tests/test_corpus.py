@@ -498,9 +498,11 @@ def test_a_download_reports_its_bytes(tale: Tale, serve: Callable[..., str]) -> 
     assert seen[-1] == (len(TALE), len(TALE))
 
 
-def test_a_known_text_is_utf8_whatever_encoding_is_named(tale: Tale) -> None:
-    tale.pip()
-    assert read("tale", encoding="utf-16", data_dir=tale.folder / "data").encode() == TALE
+def test_a_known_text_is_not_read_in_another_encoding(tale: Tale) -> None:
+    own = written(tale.folder / "own.txt", "Mine.".encode("utf-16"))
+    for sources in (("tale",), (str(own), "tale")):
+        with pytest.raises(CorpusError, match=r"^--encoding utf-16: tale is UTF-8.*convert"):
+            open_corpus(sources, tale.folder, "utf-16")
 
 
 def test_known_and_own_texts_are_read_together(tale: Tale) -> None:

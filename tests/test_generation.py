@@ -350,6 +350,22 @@ def test_draws_are_as_frequent_as_their_probabilities(sampling: Sampling) -> Non
     assert_drawn_from(drawn.tolist(), expected)
 
 
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-53, 2)])
+def test_the_outermost_random_numbers_draw_no_impossible_token(
+    uniform: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[float] = []
+
+    def rand(*_: object, **__: object) -> Tensor:
+        numbers.append(uniform)
+        return torch.tensor([uniform], dtype=torch.float64)
+
+    monkeypatch.setattr(torch, "rand", rand)
+    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]])
+    assert sample(logits, Sampling(temperature=1.0), [torch.Generator()]).tolist() == [token]
+    assert numbers == [uniform]
+
+
 def test_each_row_draws_from_its_own_distribution_with_its_own_generator() -> None:
     generators = [torch.Generator().manual_seed(i) for i in range(3)]
     logits = torch.full((3, 6), -torch.inf)

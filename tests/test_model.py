@@ -315,6 +315,18 @@ def test_an_untrained_model_finds_every_token_about_equally_likely(config: Model
     assert loss.item() == pytest.approx(math.log(65), rel=0.01)
 
 
+def test_biases_are_where_the_settings_want_them() -> None:
+    def biases(**settings: bool) -> set[str]:
+        model = GPT(ClassicConfig(**SIZES | {"n_layer": 1}, **settings), 65)
+        return {name for name, _ in model.named_parameters() if name.endswith("bias")}
+
+    everywhere = biases()
+    assert everywhere - biases(qkv_bias=False) == {"blocks.0.attention.qkv.bias"}
+    assert biases(bias=False) == set()
+    # Two norms, q/k/v, projection, up and down in the block, and the last norm.
+    assert len(everywhere) == 7
+
+
 def test_tied_embeddings_are_one_parameter() -> None:
     for config in FAMILIES:
         tied = GPT(config.model_copy(update={"tie_embeddings": True}), 65)

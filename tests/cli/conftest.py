@@ -4,18 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from callers import Minigpt, Program, Refused
 from typer.testing import CliRunner, Result
 
 from minigpt_cli.cli.app import app
-
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
-Minigpt = Callable[..., Result]
-Refused = Callable[..., str]
 
 
 @pytest.fixture

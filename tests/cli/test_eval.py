@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Minigpt, Refused
+from callers import Minigpt, Refused
 
 from minigpt_cli.checkpoint import load_checkpoint
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Minigpt, Program, Refused
+from callers import Minigpt, Program, Refused
 
 from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.generation import Sampling, generate
@@ -79,7 +79,7 @@ def test_unknown_characters_are_named_with_their_place_and_a_way_out(refused: Re
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--top-k", 0), ("--top-k", -1), ("--temperature", -0.5), ("--temperature", "nan"),
-     ("--temperature", "inf"), ("--top-p", 0), ("--top-p", 1.5), ("--device", "gpu")],
+     ("--temperature", "inf"), ("--top-p", 0.0), ("--top-p", 1.5), ("--device", "gpu")],
 )  # fmt: skip
 def test_impossible_option_is_named(refused: Refused, option: str, value: object) -> None:
     assert refused("generate", *RUN, option, value).startswith(f"{option} {value}: ")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Minigpt, Program, Refused
+from callers import Minigpt, Program, Refused
 from safetensors.torch import save_file
 
 from minigpt_cli.checkpoint import load_checkpoint
@@ -16,8 +16,8 @@ FILE = "runs/tiny/checkpoint.safetensors"
 
 def facts_of(text: str) -> dict[str, str]:
     """The names and values of the upper table."""
-    lines = text.split("\n\n")[0].splitlines()
-    return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in lines)  # type: ignore[misc]
+    lines = text.partition("\n\n")[0].splitlines()
+    return dict(re.findall(r"^(\S.*?) {2,}(.*?) *$", "\n".join(lines), re.MULTILINE))
 
 
 def test_summary_agrees_with_the_file_and_the_model(minigpt: Minigpt) -> None:

@@ -1,0 +1,156 @@
+"""`minigpt tokenize`: what it prints of a text, and what it leaves on the disk."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from callers import Minigpt, Refused
+
+from minigpt_cli.tokenizer import tokenizer_from_json
+
+KINDS = ["char", "word", "byte", "bpe"]
+
+
+def facts(minigpt: Minigpt, *arguments: object) -> Any:
+    result = minigpt("tokenize", "story.txt", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The table's rows, without the header."""
+    return [line.split() for line in text.splitlines() if line.strip().startswith(tuple(KINDS))]
+
+
+def test_table_agrees_with_the_text(minigpt: Minigpt, story: str) -> None:
+    result = minigpt("tokenize", "story.txt")
+    (row,) = rows(result.stdout)
+    size = f"{len(story):,}"
+    assert row[:5] == ["char", size, size, "1.00", str(len(set(story)))]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared_folder_holds_the_text(minigpt: Minigpt, story: str, kind: str) -> None:
+    result = minigpt("tokenize", "story.txt", "--kind", kind, "--val-fraction", 0.25)
+    found = re.search(r"Prepared in (\S+)", result.stdout)
+    assert found is not None
+    folder = Path(found[1])
+    tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = {name: np.fromfile(folder / f"{name}.bin", np.uint16) for name in ("train", "val")}
+    cut = int(len(story) * 0.75)
+    assert tokenizer.decode(ids["train"]) == story[:cut]
+    assert tokenizer.decode(ids["val"]) == story[cut:]
+    (row,) = rows(result.stdout)
+    count = len(ids["train"]) + len(ids["val"])
+    assert row[:5] == [
+        kind, f"{len(story):,}", f"{count:,}", f"{len(story) / count:.2f}",
+        f"{tokenizer.vocab_size:,}",
+    ]  # fmt: skip
+
+
+def test_json_has_the_same_facts(minigpt: Minigpt, story: str) -> None:
+    found = facts(minigpt, "--kind", "byte")
+    assert found["characters"] == len(story)
+    assert found["tokens"] == found["train_tokens"] + found["val_tokens"] == len(story.encode())
+    assert found["characters_per_token"] == len(story) / len(story.encode())
+    assert (found["vocab_size"], found["dtype"]) == (256, "uint16")
+    assert found["megabytes_per_second"] == pytest.approx(
+        len(story.encode()) / 1e6 / found["seconds"]
+    )
+
+
+def test_comparison_shows_every_kind_on_the_same_text(minigpt: Minigpt) -> None:
+    result = minigpt("tokenize", "story.txt", "--compare", "--vocab-size", 300)
+    table = rows(result.stdout)
+    assert [row[0] for row in table] == KINDS
+    for row, found in zip(table, facts(minigpt, "--compare", "--vocab-size", 300), strict=True):
+        assert row[2] == f"{found['tokens']:,}"
+        assert row[4] == f"{found['vocab_size']:,}"
+    assert table[3][4] == "300"
+
+
+def test_text_is_shown_token_by_token_and_comes_back(minigpt: Minigpt, home: Path) -> None:
+    (home / "hello.txt").write_text("hello", encoding="utf-8")
+    result = minigpt("tokenize", "hello.txt", "--text", "hello")
+    assert result.stdout == "char: 5 tokens\nh1 e0 l2 l2 o3 \nthe text comes back exactly\n"
+
+
+def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> None:
+    result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "[b]\n\t\x1b")
+    pieces = [f"{shown}{ord(char)} " for shown, char in zip(
+        ["[", "b", "]", "\\n", "\\t", "\\x1b"], "[b]\n\t\x1b", strict=True)]  # fmt: skip
+    assert result.stdout.splitlines()[1] == "".join(pieces)
+
+
+def test_pieces_of_a_character_are_shown_as_bytes(minigpt: Minigpt) -> None:
+    result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "é")
+    assert result.stdout.splitlines()[1:] == ["\\xc3195 \\xa9169 ", "the text comes back exactly"]
+
+
+def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:
+    result = minigpt("tokenize", "story.txt", "--kind", "word", "--text", "The zebra")
+    assert result.stdout.endswith("the text does not come back\n")
+    found = facts(minigpt, "--kind", "word", "--text", "The zebra")["text"]
+    assert found["pieces"] == ["The", " ", "<unk>"]
+    assert found["ids"][2] == 0
+    assert found["round_trip"] is False
+
+
+def test_comparison_cuts_the_text_four_ways(minigpt: Minigpt) -> None:
+    found = facts(minigpt, "--compare", "--text", "The tide")
+    assert [cut["kind"] for cut in found] == KINDS
+    assert found[0]["text"]["pieces"] == list("The tide")
+    assert found[1]["text"]["pieces"] == ["The", " ", "tide"]
+    assert found[2]["text"]["ids"] == list(b"The tide")
+    assert "".join(found[3]["text"]["pieces"]) == "The tide"
+
+
+def test_prepared_text_is_found_again_and_a_changed_one_is_not(
+    minigpt: Minigpt, home: Path, story: str
+) -> None:
+    first, again = facts(minigpt), facts(minigpt)
+    assert first == again  # its seconds too: nothing was done anew
+    with (home / "story.txt").open("a", encoding="utf-8") as file:
+        file.write("Zzz.\n")
+    changed = facts(minigpt)
+    assert changed["fingerprint"] != first["fingerprint"]
+    assert changed["vocab_size"] == len({*story, *"Zzz.\n"})
+
+
+def test_folder_name_with_brackets_is_shown(minigpt: Minigpt, home: Path) -> None:
+    (home / "my[red]text.txt").write_text("some text", encoding="utf-8")
+    assert "Prepared in data/my[red]text/" in minigpt("tokenize", "my[red]text.txt").stdout
+
+
+def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
+    (home / "poem.txt").write_text("春眠不觉晓，处处闻啼鸟。\n", encoding="gb18030")
+    result = minigpt("tokenize", "poem.txt", "--encoding", "gb18030", "--text", "春晓")
+    assert result.stdout.startswith("char: 2 tokens")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["none.txt"], "--data none.txt: no such file or folder"),
+        (["story.txt", "--encoding", "klingon"], "--encoding klingon: no such encoding"),
+        (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: input should be less"),
+        (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),
+        (["story.txt", "--vocab-size", 99], "a char vocabulary has its own size"),
+        (["story.txt", "--kind", "bpe", "--vocab-size", 99], "bpe needs at least 256"),
+        (["story.txt", "--kind", "bpe", "--vocab-size", 10**30], "data.vocab_size"),
+        (["story.txt", "--text", "Ω"], "'Ω' (U+03A9)"),
+        (["empty.txt"], "the text has 0 characters and needs at least 2"),
+        (["latin.txt"], "latin.txt: not utf-8: byte 3 (0xe9)"),
+    ],
+)
+def test_mistakes_are_named(
+    refused: Refused, home: Path, options: list[object], message: str
+) -> None:
+    (home / "empty.txt").touch()
+    (home / "latin.txt").write_bytes("café".encode("latin-1"))
+    assert message in refused("tokenize", *options)
+    assert not list((home / "data").rglob(".*"))

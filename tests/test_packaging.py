@@ -1,0 +1,84 @@
+"""A built wheel works by itself, from any folder."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import tomli
+
+from minigpt_cli.presets import preset_names
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.network  # the wheel's builder comes from a package index
+
+
+def call(*command: str | Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    call(*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment with the wheel in it; its dependencies are borrowed from this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=os.name == "posix")
+    scripts = folder / ("bin" if os.name == "posix" else "Scripts")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    call(*pip, "--python", scripts / "python", "install", "--no-deps", "--no-index", wheel)
+    (packages,) = folder.rglob("site-packages")
+    # Behind its own packages; the links that an editable install left there are not followed.
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    return scripts
+
+
+def test_wheel_holds_the_presets_the_cards_and_nothing_foreign(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        for shipped in [*ROOT.glob("configs/*.toml"), ROOT / "data" / "shakespeare.toml"]:
+            inside = f"minigpt_cli/{shipped.relative_to(ROOT).as_posix()}"
+            assert archive.read(inside) == shipped.read_bytes()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {
+        "minigpt_cli"
+    }  # and minigpt_cli-x.y.z.dist-info
+    data = {name for name in names if name.startswith("minigpt_cli/data/")}
+    assert data == {"minigpt_cli/data/shakespeare.toml"}
+    assert "minigpt_cli/py.typed" in names
+
+
+def test_installed_package_lists_its_own_presets_from_anywhere(environment: Path) -> None:
+    program = (
+        "import json, minigpt_cli; from minigpt_cli.presets import shipped_folder; "
+        "print(json.dumps([minigpt_cli.__file__, *map(str, map(shipped_folder, "
+        "['configs', 'data']))]))"
+    )
+    file, configs, data = map(Path, json.loads(call(environment / "python", "-c", program)))
+    package = file.parent
+    assert package.is_relative_to(environment.parent)
+    assert (configs, data) == (package / "configs", package / "data")
+    assert (data / "shakespeare.toml").is_file()
+    listed = json.loads(call(environment / "minigpt", "train", "--list-presets", "--json"))
+    assert [*listed] == preset_names()
+
+
+def test_installed_program_and_module_are_the_same(environment: Path) -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    by_script = call(environment / "minigpt", "--version")
+    by_module = call(environment / "python", "-m", "minigpt_cli", "--version")
+    assert by_script == by_module == f"minigpt {project['version']}\n"
