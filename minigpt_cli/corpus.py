@@ -112,7 +112,7 @@ def open_corpus(
     known = [source for source in sources if source in cards]
     if known and codecs.lookup(encoding).name != "utf-8":
         raise CorpusError(
-            f"--encoding {encoding}: {known[0]} is UTF-8, and all texts of a corpus are read alike; "
+            f"--encoding {encoding}: {known[0]} is UTF-8 and all texts of a run are read alike; "
             "convert your files to UTF-8"
         )
     files: list[Path] = []

@@ -47,7 +47,7 @@ def evaluate(
     Every token but the first is predicted exactly once, from the tokens before it in its window.
 
     Args:
-        model: put into evaluation mode while this runs.
+        model: predicts without dropout, whatever mode it is in.
         tokenizer: says how many bytes each token stands for.
         tokens: ids of one text.
         max_tokens: read no more than about this many, in windows spread evenly over the text.
@@ -64,20 +64,17 @@ def evaluate(
     if tokenizer.unknown_id is not None:
         byte_lengths[tokenizer.unknown_id] = 0
     nats, correct, count, text_bytes, unknown = 0.0, 0, 0, 0, 0
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with model.evaluating(), torch.inference_mode():
         for x, y in _windows(tokens, model, max_tokens):
             device = model.head.weight.device
             logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
             targets = y.flatten().to(device)
-            nats += F.cross_entropy(logits, targets, reduction="none").double().sum().item()
+            nats += F.cross_entropy(logits, targets, reduction="none").cpu().double().sum().item()
             correct += int((logits.argmax(-1) == targets).sum().item())
             count += y.numel()
             text_bytes += int(byte_lengths[y].sum().item())
             if tokenizer.unknown_id is not None:
                 unknown += int((y == tokenizer.unknown_id).sum().item())
-    model.train(was_training)
     return Evaluation(
         tokens=count,
         loss=nats / count,

@@ -81,6 +81,13 @@ def generate_tokens(
     slide: the oldest keys make room for new ones. `classic` models have absolute positions, so
     they read the last half window again and go on from there.
 
+    Args:
+        model: writes without dropout, whatever mode it is in.
+        prompt: at least one token.
+        max_new_tokens: how many to write.
+        sampling: how to choose them.
+        num_samples: B.
+
     Yields:
         The next token of each sample.
     """
@@ -90,20 +97,20 @@ def generate_tokens(
     history = torch.tensor(prompt[-block_size:]).repeat(num_samples, 1)  # (B, T)
     cache = model.new_cache(num_samples)
     unread = history
-    for _ in range(max_new_tokens):
-        if cache.length == block_size and not model.slides:
-            cache = model.new_cache(num_samples)
-            unread = history[:, -max(1, block_size // 2) :]
-        logits = _next_logits(model, unread, cache)
-        unread = sample(logits, sampling, generators)[:, None]  # (B, 1)
-        yield unread[:, 0].tolist()
-        history = torch.cat((history[:, -block_size:], unread), dim=1)
+    with model.evaluating():
+        for _ in range(max_new_tokens):
+            if cache.length == block_size and not model.slides:
+                cache = model.new_cache(num_samples)
+                unread = history[:, -max(1, block_size // 2) :]
+            logits = _next_logits(model, unread, cache)
+            unread = sample(logits, sampling, generators)[:, None]  # (B, 1)
+            yield unread[:, 0].tolist()
+            history = torch.cat((history[:, -block_size:], unread), dim=1)
 
 
 @torch.inference_mode()
 def _next_logits(model: GPT, unread: Tensor, cache: KVCache) -> Tensor:
-    device = model.head.weight.device
-    logits: Tensor = model(unread.to(device), cache=cache)
+    logits: Tensor = model(unread.to(model.head.weight.device), cache=cache)
     return logits[:, -1].cpu()  # (B, V)
 
 

@@ -11,6 +11,8 @@ embedding and the loss: activations start in it, and each layer casts its weight
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -62,27 +64,36 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight.to(x.dtype))
 
 
-class Rotary(nn.Module):
-    """Rotary positions (Su et al. 2021): pairs of channels turn by an angle per position."""
+class Rotary:
+    """Rotary positions (Su et al. 2021): pairs of channels turn by an angle per position.
 
-    inverse_frequency: Tensor
+    Angles are computed in double precision, on the CPU (some devices have none): a long text has
+    large positions. A table of two windows is kept, and replaced when decoding leaves it.
+    """
 
-    def __init__(self, head_dim: int, theta: float) -> None:
-        super().__init__()
-        exponent = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-        self.register_buffer("inverse_frequency", theta**-exponent, persistent=False)
+    def __init__(self, head_dim: int, theta: float, window: int) -> None:
+        exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
+        self._frequency, self._window = theta**-exponent, window  # (D/2,)
+        self._kept: tuple[int, torch.dtype, torch.device] | None = None
 
-    def forward(self, start: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, start: int, length: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         """Cosines and sines of `length` positions from `start`, (T, D) each.
 
-        The angles are computed in double precision: a long text has large positions. The sine's
-        first half is negated, so that a turn is two products and a sum (see `rotate`).
+        The sine's first half is negated: a turn is two products and a sum (see `rotate`).
         """
-        device = self.inverse_frequency.device
-        position = torch.arange(start, start + length, dtype=torch.float64, device=device)
-        angle = torch.outer(position, self.inverse_frequency)  # (T, D/2)
-        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
-        return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)  # (T, D)
+        first = start - start % self._window
+        if self._kept != (first, dtype, device):
+            with torch.inference_mode(False):  # training may use what an evaluation made
+                position = torch.arange(first, first + 2 * self._window, dtype=torch.float64)
+                angle = torch.outer(position, self._frequency)  # (2 T, D/2)
+                cos, sin = angle.cos(), angle.sin()
+                self._cos = torch.cat((cos, cos), -1).to(device, dtype)
+                self._sin = torch.cat((-sin, sin), -1).to(device, dtype)
+            self._kept = (first, dtype, device)
+        rows = slice(start - first, start - first + length)
+        return self._cos[rows], self._sin[rows]
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -205,7 +216,7 @@ class GPT(nn.Module):
             self.blocks.extend(ClassicBlock(config) for _ in range(config.n_layer))
             self.norm = LayerNorm(C, config.bias)
         else:
-            self.rotary = Rotary(config.head_dim, config.rope_theta)
+            self.rotary = Rotary(config.head_dim, config.rope_theta, config.block_size)
             self.blocks.extend(ModernBlock(config) for _ in range(config.n_layer))
             self.norm = RMSNorm(C)
         self.head = Linear(C, (vocab_size,), bias=False)
@@ -217,6 +228,16 @@ class GPT(nn.Module):
     def slides(self) -> bool:
         """Whether a full cache may drop its oldest tokens: positions are relative."""
         return isinstance(self.config, ModernConfig)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside this context there is no dropout; afterwards it is as it was."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
 
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` texts decoded side by side."""
@@ -239,6 +260,7 @@ class GPT(nn.Module):
             Logits in fp32, (B, T, V); with a cache only the last position's, (B, 1, V); with
             targets the mean cross-entropy in nats.
         """
+        assert idx.size(1) <= self.config.block_size
         start = 0 if cache is None else cache.length
         x, positions = self._embed(idx, start)
         x = self.dropout(x)
@@ -256,7 +278,7 @@ class GPT(nn.Module):
         """The residual stream's first state, (B, T, C), and rotary angles if the family has any."""
         x = self.token_embedding(idx)
         if self.slides:
-            rotary = self.rotary(start, idx.size(1), self.compute_dtype)
+            rotary = self.rotary(start, idx.size(1), self.compute_dtype, idx.device)
             return x.to(self.compute_dtype), rotary
         x = x + self.position_embedding.weight[start : start + idx.size(1)]
         return x.to(self.compute_dtype), None

@@ -19,16 +19,16 @@ def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
         step: 0 for the first update.
         max_iters: the length of the whole run.
     """
-    if step < config.warmup_iters:
-        return (step + 1) / config.warmup_iters
+    warm = min(1.0, (step + 1) / max(1, config.warmup_iters))
     floor = config.min_lr / config.learning_rate
     if config.schedule == "constant":
-        return 1.0
+        return warm
     if config.schedule == "cosine":
-        progress = (step - config.warmup_iters) / max(1, max_iters - config.warmup_iters)
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    decay_iters = config.decay_fraction * max_iters  # warm-up, stable, decay (Hu et al. 2024)
-    return floor + (1 - floor) * min(1.0, max(0.0, max_iters - step) / decay_iters)
+        after = max(0, step - config.warmup_iters) / max(1, max_iters - config.warmup_iters)
+        fallen = 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
+    else:  # warm-up, stable, decay (Hu et al. 2024)
+        fallen = min(1.0, max(0.0, max_iters - step) / (config.decay_fraction * max_iters))
+    return min(warm, floor + (1 - floor) * fallen)
 
 
 class Muon(torch.optim.Optimizer):

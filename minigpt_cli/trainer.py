@@ -301,7 +301,6 @@ class Trainer:
 
     def _sample(self) -> str:
         """What the model writes now, from nothing; its randomness is its own."""
-        self.model.eval()
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
         with eagerly():
