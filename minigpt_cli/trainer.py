@@ -9,7 +9,6 @@ import math
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,49 +32,11 @@ from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import Sampling, generate
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
+from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
 
 RECENT_STEPS = 50
 """The training loss that is reported is the mean of at most so many last steps."""
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One optimizer step."""
-
-    step: int
-    """Steps done, this one included."""
-    loss: float
-    """Mean over the step's batch, nats per token."""
-    learning_rate: float
-    tokens_per_second: float
-    """Over the steps since training started or was resumed, evaluations left out."""
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """One row of the loss table."""
-
-    step: int
-    train_loss: float
-    """Mean of the last steps' batches, dropout included."""
-    val_loss: float
-    bits_per_byte: float
-    is_best: bool
-    tokens_per_second: float
-    utilisation: float
-    """Share of the machine's own matrix-product peak, measured at the start, that steps reach."""
-    elapsed: float
-    """Seconds since the run began, interruptions left out."""
-
-
-class Reporter(Protocol):
-    """Is told how training goes."""
-
-    def stepped(self, report: StepReport) -> None: ...
-    def evaluated(self, report: EvaluationReport) -> None: ...
-    def sampled(self, text: str) -> None: ...
-    def noted(self, message: str) -> None: ...
 
 
 @dataclass
@@ -97,21 +58,6 @@ class TrainState:
         values = json.loads(text)
         values["recent_losses"] = deque(values["recent_losses"], maxlen=RECENT_STEPS)
         return cls(**values)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
-
-    step: int
-    finished: bool
-    """False when it was stopped before `max_iters`."""
-    best_val_loss: float | None
-    best_step: int
-    elapsed: float
-    step_seconds: float
-    tokens_per_second: float
-    utilisation: float
 
 
 class Trainer:

@@ -20,9 +20,11 @@ settings.load_profile("minigpt")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs a package index")
     # Nothing of the developer's terminal and settings shows through.
-    for variable in ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "MINIGPT_DATA"):
+    for variable in (
+        "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
+    ):  # fmt: skip
         os.environ.pop(variable, None)
-    os.environ |= {"COLUMNS": "120", "TERM": "dumb"}
+    os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
 
 
 @pytest.fixture(autouse=True)

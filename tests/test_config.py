@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tomli
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigpt_cli.config import (
@@ -289,5 +289,6 @@ configurations = st.builds(
 
 
 @given(configurations)
+@example(resolve({"data": {"corpus": ['a \x7f\x00\n"\\ é 文']}}, [], ""))
 def test_configuration_written_out_is_the_same_configuration(config: RunConfig) -> None:
     assert resolve(tomli.loads(config.to_toml()), [], "") == config

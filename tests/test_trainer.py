@@ -15,8 +15,9 @@ from minigpt_cli.corpus import Corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
 from minigpt_cli.evaluation import evaluate
+from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import EvaluationReport, StepReport, Trainer, TrainResult
+from minigpt_cli.trainer import Trainer
 
 MAX_ITERS, EVAL_INTERVAL = 12, 5
 TIMED = ("tokens_per_second", "elapsed", "utilisation")

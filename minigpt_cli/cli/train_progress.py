@@ -11,8 +11,9 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.render import count, duration, facts_table, raw, size
 from minigpt_cli.config import RunConfig
+from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import EvaluationReport, StepReport, Trainer, TrainResult
+from minigpt_cli.trainer import Trainer
 from minigpt_cli.training_run import Estimate
 
 _HEADER = (
