@@ -273,15 +273,6 @@ def test_folder_that_cannot_be_made_is_explained(
         save_checkpoint(inside, model, facts)
 
 
-def test_saving_the_same_model_twice_gives_the_same_bytes(
-    saved: tuple[Path, GPT, CheckpointFacts],
-) -> None:
-    path, model, facts = saved
-    before = path.read_bytes()
-    save_checkpoint(path, model, facts)
-    assert path.read_bytes() == before
-
-
 def test_every_kind_of_tensor_survives(tmp_path: Path) -> None:
     tensors = {
         "scalar": torch.tensor(3.5),

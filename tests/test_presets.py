@@ -31,10 +31,11 @@ def test_every_promised_preset_is_shipped() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_loads_and_builds(name: str) -> None:
     config = load_run_config(name)
-    with torch.device("meta"):
-        model = GPT(config.model, config.data.vocab_size or 65)
-        logits = model(torch.zeros(1, config.model.block_size, dtype=torch.long))
-    assert logits.shape == (1, config.model.block_size, config.data.vocab_size or 65)
+    vocab_size = config.data.vocab_size or 65
+    with torch.device("meta"):  # sizes without numbers: the largest would take seconds
+        model = GPT(config.model, vocab_size)
+    assert model.head.weight.shape == (vocab_size, config.model.n_embd)
+    assert len(model.blocks) == config.model.n_layer
 
 
 @pytest.mark.parametrize("name", PRESETS)
