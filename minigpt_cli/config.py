@@ -42,11 +42,11 @@ class _Table(BaseModel):
 class _ModelBase(_Table):
     """What both families have."""
 
-    n_layer: Count = 3
+    n_layer: Count = 6
     """Transformer blocks."""
-    n_head: Count = 4
+    n_head: Count = 6
     """Attention heads per block; divides `n_embd`."""
-    n_embd: Count = 128
+    n_embd: Count = 384
     """Width of the residual stream."""
     block_size: Count = 256
     """Context: how many tokens the model sees at once."""
@@ -197,7 +197,7 @@ class OptimizerConfig(_Table):
 class TrainConfig(_Table):
     """How long, how much at a time, and how it is watched."""
 
-    max_iters: Count = 1000
+    max_iters: Count = 5000
     """Optimizer steps."""
     batch_size: Count = 16
     """Windows of `block_size` tokens in one forward pass."""

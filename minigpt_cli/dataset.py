@@ -24,7 +24,7 @@ from torch import Tensor
 from minigpt_cli.choices import Split
 from minigpt_cli.config import DataConfig
 from minigpt_cli.corpus import Corpus
-from minigpt_cli.errors import CorpusError
+from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
@@ -109,21 +109,32 @@ def prepare_dataset(
         )
     fingerprint = _fingerprint(scan, config)
     folder = data_dir / corpus.name / fingerprint
-    if not (folder / "facts.json").is_file():
-        try:
+    try:
+        found = _open_whole(folder)
+        if found is None:
+            shutil.rmtree(folder, ignore_errors=True)  # what a damage left of it
             _prepare(corpus, config, scan, folder, progress)
-        except OSError as error:
-            raise CorpusError(
-                f"{folder}: cannot be written ({error.strerror}); "
-                "free some space or choose another --data-dir"
-            ) from None
-    return open_dataset(folder)
+            found = _open_whole(folder)
+    except OSError as error:
+        raise CorpusError(
+            f"{folder}: cannot be written ({error.strerror}); "
+            "free some space or choose another --data-dir"
+        ) from None
+    assert found is not None
+    return found
 
 
-def open_dataset(folder: Path) -> Dataset:
-    """Opens a folder that `prepare_dataset` made."""
-    facts = DatasetFacts(**json.loads((folder / "facts.json").read_text(encoding="utf-8")))
-    tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+def _open_whole(folder: Path) -> Dataset | None:
+    """Opens a prepared folder; None if it is not there, or has been damaged since."""
+    try:
+        facts = DatasetFacts(**json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+        tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        width = np.dtype(facts.dtype).itemsize
+        sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
+    except (FileNotFoundError, ValueError, TypeError, TokenizerError):
+        return None
+    if sizes != [facts.train_tokens * width, facts.val_tokens * width]:
+        return None
     return Dataset(folder, facts, tokenizer)
 
 
@@ -207,7 +218,7 @@ def _prepare(
         try:
             temporary.rename(folder)
         except OSError:  # another process finished the same dataset first
-            if not (folder / "facts.json").is_file():
+            if _open_whole(folder) is None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

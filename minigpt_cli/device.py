@@ -1,10 +1,12 @@
 """What the machine can do: which device, which precision, how fast a matrix product."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, TrainingError
 
 
 def pick_device(setting: str) -> torch.device:
@@ -71,6 +73,24 @@ def _fast_in_bf16(device: torch.device) -> bool:
         return True
     bf16, fp32 = (matmul_flops(device, dtype, 512) for dtype in (torch.bfloat16, torch.float32))
     return bf16 > 1.5 * fp32
+
+
+@contextmanager
+def out_of_memory_explained() -> Iterator[None]:
+    """Turns an allocation that failed into advice.
+
+    Raises:
+        TrainingError: memory ran out inside.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # the CPU's allocator has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            raise
+        raise TrainingError(
+            "memory ran out; try a smaller --batch-size (and more --set train.grad_accum_steps), "
+            "--set model.block_size or model.n_embd"
+        ) from None
 
 
 def synchronise(device: torch.device) -> None:

@@ -25,7 +25,13 @@ from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.compilation import compile_blocks, eagerly, pays
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import BatchSampler, Dataset
-from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
+from minigpt_cli.device import (
+    dtype_name,
+    matmul_flops,
+    out_of_memory_explained,
+    pick_device,
+    pick_dtype,
+)
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.flops import forward_flops_per_token
@@ -84,7 +90,8 @@ class Trainer:
             config.data.sampling,
         )
         torch.manual_seed(train.seed)
-        self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+        with out_of_memory_explained():
+            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.state = TrainState()
@@ -124,7 +131,8 @@ class Trainer:
         if train.compile == "on":
             self._compile(reporter)
         while self.state.step < train.max_iters and not self.stop_requested:
-            self._timed_step()
+            with out_of_memory_explained():
+                self._timed_step()
             step = self.state.step
             at_end = step == train.max_iters
             evaluates = at_end or step % train.eval_interval == 0
@@ -184,23 +192,23 @@ class Trainer:
 
     def _check_losses(self) -> None:
         """Fetches the losses that are still on the device and refuses any that is no number."""
-        for loss in self._unchecked:
-            self.state.recent_losses.append(loss.item())
         first = self.state.step - len(self._unchecked) + 1
-        checked = list(self.state.recent_losses)[-len(self._unchecked) :]
+        values = [loss.item() for loss in self._unchecked]
         self._unchecked.clear()
-        for step, value in enumerate(checked, start=first):
-            if not math.isfinite(value):
-                raise TrainingError(self._non_finite(step, value))
+        self.state.recent_losses.extend(values)
+        for step, value in enumerate(values, start=first):
+            self._refuse_non_finite("loss", step, value)
 
-    def _non_finite(self, step: int, value: float) -> str:
+    def _refuse_non_finite(self, what: str, step: int, value: float) -> None:
+        if math.isfinite(value):
+            return
         config = self.config.optimizer
         rate = config.learning_rate * lr_scale(config, step - 1, self.config.train.max_iters)
         kept = "no checkpoint was saved yet"
         if self.folder and self.folder.checkpoint.exists():
             kept = f"the last good checkpoint is {self.folder.checkpoint}"
-        return (
-            f"the loss is {value} at step {step} (learning rate {rate:.2g}); try a smaller "
+        raise TrainingError(
+            f"the {what} is {value} at step {step} (learning rate {rate:.2g}); try a smaller "
             f"--learning-rate, --set optimizer.grad_clip=1.0 or a longer warm-up; {kept}"
         )
 
@@ -222,6 +230,7 @@ class Trainer:
                 self.dataset.tokens("val"),
                 self.config.train.eval_tokens,
             )
+        self._refuse_non_finite("validation loss", self.state.step, result.loss)
         is_best = result.loss < self.state.best_val_loss
         if is_best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step

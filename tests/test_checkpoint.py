@@ -206,7 +206,7 @@ def rewritten(path: Path, **changes: Any) -> None:
     [
         ({"format_version": FORMAT_VERSION + 1}, r"newer than this minigpt reads.*upgrade"),
         ({"format_version": "one"}, "description is damaged"),
-        ({"model": {"family": "classic", "n_head": 3}}, "description is damaged"),
+        ({"model": {"family": "classic", "n_head": 5}}, "description is damaged"),
         ({"step": "many"}, "description is damaged"),
         ({"vocab_size": 3}, r"its tokenizer has \d+ tokens and its model 3"),
         ({"model": {**ModernConfig(**SIZES).model_dump()}}, r"blocks.0.attention.qkv.weight is"),

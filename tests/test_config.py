@@ -114,11 +114,11 @@ def test_setting_of_the_other_family_is_explained() -> None:
     ("tables", "message"),
     [
         (
-            {"model": {"n_head": 5}},
+            {"model": {"n_head": 5, "n_embd": 128}},
             "model.n_head = 5 does not divide model.n_embd = 128; try 4 or 8",
         ),
         ({"model": {"n_embd": 24, "n_head": 8}}, "model.n_embd / model.n_head = 3 is odd"),
-        ({"model": {"n_kv_head": 3}}, "model.n_kv_head = 3 does not divide model.n_head = 4"),
+        ({"model": {"n_kv_head": 4}}, "model.n_kv_head = 4 does not divide model.n_head = 6"),
         (
             {"optimizer": {"learning_rate": 0.1, "min_lr": 0.2}},
             "optimizer.min_lr = 0.2 is above optimizer.learning_rate = 0.1",
@@ -151,7 +151,7 @@ def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.n_head=5", "model.n_head = 5 does not divide model.n_embd = 128"),
+        ("model.n_head=5", "model.n_head = 5 does not divide model.n_embd = 384"),
         ("model.n_head", "--set model.n_head: is not section.key=value"),
         ("n_head=4", "--set n_head=4: is not section.key=value"),
         ("modle.n_head=4", "no table named modle; there are model, data, optimizer, train"),

@@ -239,12 +239,20 @@ def test_what_a_killed_process_left_is_no_obstacle(shelf: Shelf) -> None:
     assert shelf.folders() == [folder.name]
 
 
-def test_a_folder_that_is_not_whole_is_never_opened(shelf: Shelf) -> None:
-    folder = shelf.prepare().folder
-    (folder / "facts.json").unlink()  # written last, so its absence says that others may lack
-    with pytest.raises(CorpusError, match=r"cannot be written \(.*--data-dir"):
-        shelf.prepare()
-    assert shelf.folders() == [folder.name]
+@pytest.mark.parametrize("name", ["facts.json", "tokenizer.json", "train.bin", "val.bin"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_damaged_folder_is_prepared_again(shelf: Shelf, name: str, damage: str) -> None:
+    first = shelf.prepare()
+    before = first.tokens("train").tolist()
+    path = first.folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    again = shelf.prepare()
+    assert again.tokens("train").tolist() == before
+    assert path.stat().st_size > 0
+    assert shelf.folders() == [first.folder.name]
 
 
 def test_another_process_that_was_first_is_believed(

@@ -7,6 +7,7 @@ import typer
 
 from minigpt_cli.presets import preset_names
 
+DEFAULT_PRESET = "small"
 DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"
 
 
@@ -15,11 +16,12 @@ def _complete_preset(incomplete: str) -> list[str]:
 
 
 Preset = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--preset",
         "-p",
         help="A preset's name, or the path of a TOML file.",
+        show_default=DEFAULT_PRESET,
         autocompletion=_complete_preset,
         rich_help_panel=RUN,
     ),

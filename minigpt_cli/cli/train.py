@@ -14,6 +14,7 @@ from minigpt_cli.choices import Precision
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
+    DEFAULT_PRESET,
     RUN,
     SETTINGS,
     DataDir,
@@ -37,7 +38,7 @@ def train(
         Path | None,
         typer.Argument(help="With --resume: the run's folder. [default: the newest]"),
     ] = None,
-    preset: Preset = "small",
+    preset: Preset = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN),
@@ -120,6 +121,9 @@ def train(
     ]
     if run is not None and not resume:
         raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
+    if resume and (preset is not None or dry_run):
+        raise typer.BadParameter("--resume goes on with a run as it is; leave out the other")
+    preset = preset or DEFAULT_PRESET
     if dry_run:
         _estimate(preset, overrides, data_dir, out, as_json)
         return

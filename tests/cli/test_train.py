@@ -245,7 +245,7 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     result = minigpt(*SHORT, "--max-iters", 50, *options)
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
-    assert re.match(r"error: the loss is (nan|inf) at step \d+ \(learning rate \d", last)
+    assert re.match(r"error: the (validation )?loss is (nan|inf) at step \d+ \(learning rate \d", last)
     assert "smaller --learning-rate" in last
     assert result.stdout == ""
 
