@@ -107,15 +107,18 @@ def _print_table(
 ) -> None:
     from minigpt_cli.cli.console import out, print_note
     from minigpt_cli.cli.render import count, grid, raw
+    from minigpt_cli.run_folder import CHECKPOINT
 
     text = ", ".join(data) if data else results[0][1].facts.corpus
     table = grid(
-        "checkpoint", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
+        "checkpoint", "tokenizer", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
+        text_columns=2,
         title=raw(f"{text}, {'whole text' if split == 'all' else f'{split} split'}"),
     )  # fmt: skip
     for path, loaded, result in results:
         table.add_row(
-            raw(f"{path.parent} ({loaded.tokenizer.kind}, step {loaded.facts.step:,})"),
+            raw(str(path.parent if path.name == CHECKPOINT else path)),
+            loaded.tokenizer.kind,
             count(result.tokens),
             f"{result.loss:.4f}",
             f"{result.perplexity:.3f}",

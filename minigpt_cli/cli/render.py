@@ -52,7 +52,9 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds below a minute, then 1:23, then 1:02:03."""
+    """Milliseconds below a second, seconds below a minute, then 1:23, then 1:02:03."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -150,7 +150,7 @@ def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
         visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
         shown.append(visible if piece else "", style=_COLOURS[i % len(_COLOURS)])
-        shown.append(f"{token} ", style="dim")
+        shown.append(f":{token} ", style="dim")
     verdict = "the text comes back exactly" if cut["round_trip"] else "the text does not come back"
     shown.append(f"\n{verdict}", style="green" if cut["round_trip"] else "yellow")
     return shown

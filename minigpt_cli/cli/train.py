@@ -203,14 +203,13 @@ def _list_presets(as_json: bool) -> None:
     if as_json:
         print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
         return
-    table = grid("preset", "family", "layers", "heads", "width", "block", "steps", "what for")
-    table.columns[1].justify = table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
+    table = grid("preset", "what for", "family", "size", "block", "steps", text_columns=4)
+    table.caption = "size: layers/heads/width"
     for name, config in configs.items():
         model = config.model
-        sizes = (model.n_layer, model.n_head, model.n_embd, model.block_size)
-        numbers = [count(n) for n in (*sizes, config.train.max_iters)]
-        table.add_row(name, model.family, *numbers, _first_sentence(name))
+        size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
+        numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
+        table.add_row(name, _first_sentence(name), model.family, size, *numbers)
     out.print(table)
 
 

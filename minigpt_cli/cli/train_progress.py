@@ -1,5 +1,6 @@
 """How training looks while it runs, and what is said at its end."""
 
+import textwrap
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.console import err, print_note, printable
 from minigpt_cli.cli.render import count, duration, facts_table, raw, size
 from minigpt_cli.config import RunConfig
 from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
@@ -84,8 +85,10 @@ class TrainProgress:
         err.print(row, soft_wrap=True)
 
     def sampled(self, text: str) -> None:
-        lines = [line for line in text.splitlines() if line.strip()]
-        err.print(raw("\n".join(f"        {line}" for line in lines), style="dim italic"))
+        indent = " " * 8
+        for line in text.splitlines():
+            for part in textwrap.wrap(printable(line), max(20, err.width - len(indent) - 1)):
+                err.print(raw(indent + part, style="dim italic"), soft_wrap=True)
 
     def noted(self, message: str) -> None:
         print_note(message)

@@ -83,12 +83,9 @@ def test_several_checkpoints_stand_side_by_side(minigpt: Minigpt) -> None:
     assert minigpt("train", *run, *settings, "--device", "cpu").exit_code == 0
     result = minigpt("eval", RUN, "runs/by[te]")
     rows = [line for line in result.stdout.splitlines() if line.strip().startswith("runs/")]
-    assert ["runs/tiny (char, step 20)" in rows[0], "runs/by[te] (byte, step 2)" in rows[1]] == [
-        True,
-        True,
-    ]
+    assert [row.split()[:2] for row in rows] == [["runs/tiny", "char"], ["runs/by[te]", "byte"]]
     for row, found in zip(rows, figures(minigpt, RUN, "runs/by[te]"), strict=True):
-        numbers = row.partition(")")[2].split()
+        numbers = row.split()[2:]
         assert numbers == [
             f"{found['tokens']:,}",
             f"{found['loss']:.4f}",

@@ -76,19 +76,19 @@ def test_comparison_shows_every_kind_on_the_same_text(minigpt: Minigpt) -> None:
 def test_text_is_shown_token_by_token_and_comes_back(minigpt: Minigpt, home: Path) -> None:
     (home / "hello.txt").write_text("hello", encoding="utf-8")
     result = minigpt("tokenize", "hello.txt", "--text", "hello")
-    assert result.stdout == "char: 5 tokens\nh1 e0 l2 l2 o3 \nthe text comes back exactly\n"
+    assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \nthe text comes back exactly\n"
 
 
 def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "[b]\n\t\x1b")
-    pieces = [f"{shown}{ord(char)} " for shown, char in zip(
+    pieces = [f"{shown}:{ord(char)} " for shown, char in zip(
         ["[", "b", "]", "\\n", "\\t", "\\x1b"], "[b]\n\t\x1b", strict=True)]  # fmt: skip
     assert result.stdout.splitlines()[1] == "".join(pieces)
 
 
 def test_pieces_of_a_character_are_shown_as_bytes(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "é")
-    assert result.stdout.splitlines()[1:] == ["\\xc3195 \\xa9169 ", "the text comes back exactly"]
+    assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "the text comes back exactly"]
 
 
 def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:

@@ -201,9 +201,9 @@ def test_presets_are_listed_with_their_sizes(minigpt: Minigpt) -> None:
     for name in preset_names():
         config = load_run_config(name)
         model = config.model
-        numbers = [model.n_layer, model.n_head, model.n_embd, model.block_size,
-                   config.train.max_iters]  # fmt: skip
-        row = rf"^ {name} +{model.family} +" + " +".join(f"{n:,}" for n in numbers) + r" +[A-Zn]"
+        size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
+        numbers = rf"{model.block_size:,} +{config.train.max_iters:,}"
+        row = rf"^ {name} +[A-Zn].* {model.family} +{size} +{numbers}"
         assert re.search(row, text, re.MULTILINE), name
     found = json.loads(minigpt("train", "--list-presets", "--json").stdout)
     assert found == {n: load_run_config(n).model_dump(mode="json") for n in preset_names()}
@@ -245,7 +245,9 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     result = minigpt(*SHORT, "--max-iters", 50, *options)
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
-    assert re.match(r"error: the (validation )?loss is (nan|inf) at step \d+ \(learning rate \d", last)
+    assert re.match(
+        r"error: the (validation )?loss is (nan|inf) at step \d+ \(learning rate \d", last
+    )
     assert "smaller --learning-rate" in last
     assert result.stdout == ""
 
