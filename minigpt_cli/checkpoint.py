@@ -150,6 +150,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(path.parent.stat().st_mode & 0o666)  # as open to others as its folder
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

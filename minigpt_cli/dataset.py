@@ -298,11 +298,12 @@ class BatchSampler:
         seed: int,
         sampling: Literal["random", "epochs"],
     ) -> None:
+        smaller = (len(tokens) - 1) // 4
         if len(tokens) < block_size + 1:
             raise CorpusError(
                 f"the training text has {len(tokens)} tokens and block_size = {block_size} needs "
-                f"at least {block_size + 1}; give a longer text, or a smaller block, as in "
-                f"--set model.block_size={max(1, (len(tokens) - 1) // 4)}"
+                f"at least {block_size + 1}; give a longer text"
+                + (f", or --set model.block_size={smaller}" if smaller >= 8 else "")
             )
         self._tokens, self._batch_size, self._block_size = tokens, batch_size, block_size
         self._seed, self._sampling = seed, sampling

@@ -115,9 +115,10 @@ def new_run(name: str, out: Path | None) -> RunFolder:
     try:
         if out is not None:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                resumes = f", or go on with it: minigpt train --resume {path}"
                 raise CheckpointError(
-                    f"--out {path}: exists already and is not overwritten; "
-                    f"choose another, or go on with it: minigpt train --resume {path}"
+                    f"--out {path}: exists already and is not overwritten; choose another"
+                    + (resumes if RunFolder(path).has_state else "")
                 )
             path.mkdir(parents=True, exist_ok=True)
             return RunFolder(path)

@@ -209,7 +209,8 @@ class Trainer:
             kept = f"the last good checkpoint is {self.folder.checkpoint}"
         raise TrainingError(
             f"the {what} is {value} at step {step} (learning rate {rate:.2g}); try a smaller "
-            f"--learning-rate, --set optimizer.grad_clip=1.0 or a longer warm-up; {kept}"
+            "--learning-rate, --set optimizer.grad_clip=1.0 or a larger optimizer.warmup_iters; "
+            f"{kept}"
         )
 
     def _step_report(self) -> StepReport:

@@ -69,7 +69,7 @@ def start_run(
             "and needs at least 2; give a longer text, or a larger share of it, as in "
             "--set data.val_fraction=0.2"
         )
-    trainer.folder = new_run(Path(preset).stem, out)
+    trainer.folder = new_run(_run_name(Path(preset)), out)
     trainer.folder.write_config(config.to_toml())
     return trainer
 
@@ -104,6 +104,11 @@ def resume_run(
         )
     trainer = Trainer(after, _prepare(after, data_dir, downloading, preparing), folder)
     trainer.resume()
+    if trainer.state.step >= after.train.max_iters:
+        raise CheckpointError(
+            f"{folder.path}: already finished, at step {trainer.state.step}; to train on, "
+            "raise --max-iters"
+        )
     folder.write_config(after.to_toml())
     return trainer
 
@@ -165,6 +170,11 @@ def _prepare(
     data = config.data
     corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
     return prepare_dataset(corpus, data, data_dir, preparing)
+
+
+def _run_name(preset: Path) -> str:
+    """The preset's name; a run's own `config.toml` stands for the run it lies in."""
+    return preset.resolve().parent.name if preset.name == "config.toml" else preset.stem
 
 
 def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object, object]]:

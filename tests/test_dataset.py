@@ -455,12 +455,17 @@ def test_epochs_follow_each_other_within_a_batch() -> None:
 @both_ways
 def test_too_short_a_training_text_is_refused_with_what_would_fit(sampling: Sampling) -> None:
     with pytest.raises(CorpusError) as caught:
-        sampler(count=16, sampling=sampling)
+        sampler(count=40, block_size=40, sampling=sampling)
     message = str(caught.value)
-    assert "has 16 tokens and block_size = 16 needs at least 17" in message
-    assert "--set model.block_size=3" in message
-    assert sampler(count=16, block_size=3, sampling=sampling).batch(0)
-    assert sampler(count=17, sampling=sampling).batch(0)
+    assert "has 40 tokens and block_size = 40 needs at least 41" in message
+    assert "--set model.block_size=9" in message
+    assert sampler(count=40, block_size=9, sampling=sampling).batch(0)
+    assert sampler(count=41, block_size=40, sampling=sampling).batch(0)
+
+
+def test_a_tiny_text_is_not_offered_a_tiny_block() -> None:
+    with pytest.raises(CorpusError, match="give a longer text$"):
+        sampler(count=16)
 
 
 def test_a_mapped_dataset_feeds_batches(shelf: Shelf) -> None:

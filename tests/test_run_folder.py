@@ -43,9 +43,12 @@ def test_empty_folder_may_be_named_and_a_used_one_is_refused(tmp_path: Path) -> 
     assert new_run("tiny", out).path == out
     assert new_run("tiny", out).path == out
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"not overwritten; .*minigpt train --resume"):
+    with pytest.raises(CheckpointError, match=r"not overwritten; choose another$"):
         new_run("tiny", out)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    RunFolder(out).state.touch()
+    with pytest.raises(CheckpointError, match=r"not overwritten; .*minigpt train --resume"):
+        new_run("tiny", out)
 
 
 def test_file_in_the_folders_place_is_left_alone(tmp_path: Path) -> None:

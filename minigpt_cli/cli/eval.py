@@ -23,7 +23,7 @@ EXAMPLE = (
 def evaluate(
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Argument(help="Checkpoints or runs' folders. [default: the newest run]"),
+        typer.Argument(help="Checkpoints or runs' folders. Default: the newest run."),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -111,7 +111,7 @@ def _print_table(
 
     text = ", ".join(data) if data else results[0][1].facts.corpus
     table = grid(
-        "checkpoint", "tokenizer", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
+        "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
         text_columns=2,
         title=raw(f"{text}, {'whole text' if split == 'all' else f'{split} split'}"),
     )  # fmt: skip
@@ -119,6 +119,7 @@ def _print_table(
         table.add_row(
             raw(str(path.parent if path.name == CHECKPOINT else path)),
             loaded.tokenizer.kind,
+            count(loaded.facts.step),
             count(result.tokens),
             f"{result.loss:.4f}",
             f"{result.perplexity:.3f}",

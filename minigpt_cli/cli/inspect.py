@@ -19,7 +19,7 @@ EXAMPLE = "Examples:  minigpt inspect checkpoint.safetensors    minigpt inspect 
 def inspect(
     file: Annotated[
         Path | None,
-        typer.Argument(help="A safetensors file or a run's folder. [default: the newest run]"),
+        typer.Argument(help="A safetensors file or a run's folder. Default: the newest run."),
     ] = None,
     tensors: Annotated[
         bool, typer.Option("--tensors", help="List every tensor, not only the components.")
@@ -56,7 +56,8 @@ def _summary(inspection: "Inspection") -> "Table":
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
     if inspection.facts is None:
-        table.add_row("made by", "another program")
+        ours = inspection.metadata.get("format") == "minigpt-state"
+        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
         for key, value in inspection.metadata.items():
             table.add_row(raw(key), raw(value if len(value) <= 200 else value[:200] + "..."))
     else:

@@ -27,7 +27,7 @@ _COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_g
 def tokenize(
     files: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders or known corpora. [default: shakespeare]"),
+        typer.Argument(help="Files, folders or known corpora. Default: shakespeare."),
     ] = None,
     kind: Annotated[TokenizerKind, typer.Option("--kind", "-k", help="What a token is.")] = "char",
     vocab_size: Annotated[
@@ -62,7 +62,7 @@ def tokenize(
         _prepare(files, kind, size, val_fraction, encoding, data_dir)
         for kind, size in sizes.items()
     ]
-    cuts = [] if text is None else [_cut(dataset.tokenizer, text) for dataset in datasets]
+    cuts = [] if text is None else [_cut(dataset.tokenizer, text, compare) for dataset in datasets]
     if as_json:
         facts = [_with_rates(dataset.facts) for dataset in datasets]
         for fact, cut in zip(facts, cuts, strict=bool(cuts)):
@@ -129,8 +129,16 @@ def _table(facts: "list[DatasetFacts]") -> "Any":
     return table
 
 
-def _cut(tokenizer: "Tokenizer", text: str) -> dict[str, Any]:
-    ids = tokenizer.encode(text)
+def _cut(tokenizer: "Tokenizer", text: str, compare: bool) -> dict[str, Any]:
+    """How a text is cut; in a comparison a kind that cannot says so, and the others go on."""
+    from minigpt_cli.errors import TokenizerError
+
+    try:
+        ids = tokenizer.encode(text)
+    except TokenizerError as error:
+        if not compare:
+            raise
+        return {"error": str(error)}
     return {
         "ids": ids,
         "pieces": [tokenizer.decode([i]) for i in ids],
@@ -144,6 +152,8 @@ def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
 
     from minigpt_cli.cli.console import printable
 
+    if "error" in cut:
+        return Text(f"{tokenizer.kind}: {cut['error']}", style="yellow")
     shown = Text(f"{tokenizer.kind}: {len(cut['ids'])} tokens\n")
     for i, (token, piece) in enumerate(zip(cut["ids"], cut["pieces"], strict=True)):
         # A piece of a character has no text of its own; its bytes are shown.

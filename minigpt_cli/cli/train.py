@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt_cli.choices import Precision
+from minigpt_cli.choices import Precision, TokenizerKind
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -36,7 +36,7 @@ EXAMPLE = (
 def train(
     run: Annotated[
         Path | None,
-        typer.Argument(help="With --resume: the run's folder. [default: the newest]"),
+        typer.Argument(help="With --resume: the run's folder. Default: the newest."),
     ] = None,
     preset: Preset = None,
     resume: Annotated[
@@ -61,6 +61,11 @@ def train(
         typer.Option("--data", "-d", help="Known corpus, file or folder; may be repeated.",
                      show_default="shakespeare", rich_help_panel=DATA),
     ] = None,
+    tokenizer: Annotated[
+        TokenizerKind | None,
+        typer.Option("--tokenizer", help="What a token is.", show_default="char",
+                     rich_help_panel=DATA),
+    ] = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     settings: Annotated[
@@ -75,7 +80,9 @@ def train(
         int | None, typer.Option("--batch-size", help="Windows a step.", rich_help_panel=SETTINGS)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Its peak.", rich_help_panel=SETTINGS)
+        float | None,
+        typer.Option("--learning-rate", help="Its peak (with Muon, of the blocks' matrices).",
+                     rich_help_panel=SETTINGS),
     ] = None,
     precision: Annotated[
         Precision | None,
@@ -106,6 +113,7 @@ def train(
 
     named = {
         "data.corpus": data,
+        "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,

@@ -100,7 +100,12 @@ def run_lines(trainer: Trainer) -> list[str]:
     config, facts = trainer.config, trainer.dataset.facts
     sizes = config.model
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    cores = torch.get_num_threads()
+    threads = f", {cores} thread{'s' * (cores > 1)}" if trainer.device.type == "cpu" else ""
+    read = min(facts.val_tokens, config.train.eval_tokens)
+    validation = (
+        count(read) if read == facts.val_tokens else f"{count(read)} of {count(facts.val_tokens)}"
+    )
     epochs = trainer.tokens_per_step * config.train.max_iters / facts.train_tokens
     model = (
         f"Model: {sizes.family}, {count(parameters)} parameters "
@@ -108,7 +113,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     )
     text = (
         f"Text:  {facts.corpus}, {count(facts.train_tokens)} tokens to train on and "
-        f"{count(facts.val_tokens)} to validate ({facts.kind}, {count(facts.vocab_size)} different)"
+        f"{validation} to validate ({facts.kind}, {count(facts.vocab_size)} different)"
     )
     run = (
         f"Run:   {count(config.train.max_iters)} steps of {count(trainer.tokens_per_step)} tokens "
@@ -123,6 +128,8 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
+    if result.finished and 0 < result.best_step < result.step:
+        table.add_row("", "it rose after that: the model began to learn the text by heart")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
     table.add_row(
         "speed",

@@ -100,5 +100,5 @@ def unknown_characters(
     return TokenizerError(
         f"the {kind} tokenizer never saw {shown}{more}, first at character "
         f"{before + unknown[0] + 1} of the text; leave {'it' if len(seen) == 1 else 'them'} out, "
-        "or train with --set data.tokenizer=byte or bpe, which know every character"
+        "or take a byte or bpe tokenizer, which know every character"
     )

@@ -83,9 +83,12 @@ def test_several_checkpoints_stand_side_by_side(minigpt: Minigpt) -> None:
     assert minigpt("train", *run, *settings, "--device", "cpu").exit_code == 0
     result = minigpt("eval", RUN, "runs/by[te]")
     rows = [line for line in result.stdout.splitlines() if line.strip().startswith("runs/")]
-    assert [row.split()[:2] for row in rows] == [["runs/tiny", "char"], ["runs/by[te]", "byte"]]
+    assert [row.split()[:3] for row in rows] == [
+        ["runs/tiny", "char", "20"],
+        ["runs/by[te]", "byte", "2"],
+    ]
     for row, found in zip(rows, figures(minigpt, RUN, "runs/by[te]"), strict=True):
-        numbers = row.split()[2:]
+        numbers = row.split()[3:]
         assert numbers == [
             f"{found['tokens']:,}",
             f"{found['loss']:.4f}",

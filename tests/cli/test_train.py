@@ -130,7 +130,13 @@ def test_resumed_run_goes_on_to_its_new_end(minigpt: Minigpt) -> None:
 def test_run_to_resume_is_the_newest_or_the_named_one(
     minigpt: Minigpt, named: tuple[object, ...]
 ) -> None:
-    assert "Resuming runs/tiny at step 20\n" in minigpt("train", "--resume", *named).stderr
+    result = minigpt("train", "--resume", *named, "--max-iters", 22)
+    assert "Resuming runs/tiny at step 20\n" in result.stderr
+
+
+def test_finished_run_says_how_to_train_on(refused: Refused) -> None:
+    message = refused("train", "--resume", RUN)
+    assert "runs/tiny: already finished, at step 20; to train on, raise --max-iters" in message
 
 
 def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
