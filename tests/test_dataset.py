@@ -464,7 +464,7 @@ def test_too_short_a_training_text_is_refused_with_what_would_fit(sampling: Samp
 
 
 def test_a_tiny_text_is_not_offered_a_tiny_block() -> None:
-    with pytest.raises(CorpusError, match="give a longer text$"):
+    with pytest.raises(CorpusError, match=r"give a longer text$"):
         sampler(count=16)
 
 
