@@ -62,7 +62,7 @@ class TrainProgress:
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            err.print(raw(line), soft_wrap=True)
+            err.print(raw(line), soft_wrap=not err.is_terminal)
 
     def stepped(self, report: StepReport) -> None:
         self._progress.update(
@@ -112,8 +112,8 @@ def run_lines(trainer: Trainer) -> list[str]:
         f"({sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} wide)"
     )
     text = (
-        f"Text:  {facts.corpus}, {count(facts.train_tokens)} tokens to train on and "
-        f"{validation} to validate ({facts.kind}, {count(facts.vocab_size)} different)"
+        f"Text:  {facts.corpus} ({facts.kind}, vocabulary {count(facts.vocab_size)}), "
+        f"{count(facts.train_tokens)} tokens; {validation} to validate"
     )
     run = (
         f"Run:   {count(config.train.max_iters)} steps of {count(trainer.tokens_per_step)} tokens "

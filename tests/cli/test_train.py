@@ -90,7 +90,7 @@ def test_head_line_counts_are_right(minigpt: Minigpt, story: str) -> None:
     assert (
         f"Model: modern, {sum(p.numel() for p in model.parameters()):,} parameters" in result.stderr
     )
-    assert f"{train:,} tokens to train on and {len(story) - train:,} to validate" in result.stderr
+    assert f"{train:,} tokens; {len(story) - train:,} to validate" in result.stderr
     assert f"4 steps of 256 tokens ({4 * 256 / train:.3g} times the text)" in result.stderr
 
 
