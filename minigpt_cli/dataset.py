@@ -104,8 +104,8 @@ def prepare_dataset(
     scan = _scan(corpus, progress)
     if scan.characters < 2:
         raise CorpusError(
-            f"{corpus.name}: the text has {scan.characters} characters and needs at least 2; "
-            "give a longer text"
+            f"{', '.join(map(str, corpus.files))}: the text has {scan.characters} characters and "
+            "needs at least 2; give a longer text"
         )
     fingerprint = _fingerprint(scan, config)
     folder = data_dir / corpus.name / fingerprint

@@ -84,8 +84,9 @@ def out_of_memory_explained() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # the CPU's allocator has no class of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "DefaultCPUAllocator" not in str(error):  # it has no class of its own
             raise
         raise TrainingError(
             "memory ran out; try a smaller --batch-size (and more --set train.grad_accum_steps), "

@@ -135,16 +135,16 @@ def sample(logits: Tensor, sampling: Sampling, generators: list[torch.Generator]
     probabilities = next_token_probabilities(logits, sampling)
     uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
     # Inverse transform sampling: the first token whose cumulative probability passes the number.
-    cumulative = probabilities.double().cumsum(-1)
-    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-    return drawn.clamp_(max=logits.size(-1) - 1)[:, 0]
+    cumulative = probabilities.cumsum(-1)
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
 
 
 def next_token_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """The distribution that `sample` draws from: temperature, then top-k, then top-p; (B, V)."""
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    logits = logits / sampling.temperature
+    # Against their maximum and in double precision no temperature, however small, overflows.
+    logits = (logits - logits.amax(-1, keepdim=True)).double() / sampling.temperature
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None:

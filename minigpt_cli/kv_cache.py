@@ -18,7 +18,7 @@ class LayerCache:
         self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
         """Allocates room for `shape` = (B, K, W, D)."""
-        self._window, self._length = shape[2], 0
+        self._window, self.length = shape[2], 0
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         self._values = torch.zeros(shape, dtype=dtype, device=device)
 
@@ -32,12 +32,12 @@ class LayerCache:
             All keys and values held, (B, K, min(length + T, window), D) each.
         """
         new = k.size(2)
-        assert new == 1 or (self._length == 0 and new <= self._window)
-        slot = self._length % self._window
+        assert new == 1 or (self.length == 0 and new <= self._window)
+        slot = self.length % self._window
         self._keys[:, :, slot : slot + new] = k
         self._values[:, :, slot : slot + new] = v
-        self._length += new
-        held = min(self._length, self._window)
+        self.length += new
+        held = min(self.length, self._window)
         return self._keys[:, :, :held], self._values[:, :, :held]
 
 
@@ -56,6 +56,9 @@ class KVCache:
     ) -> None:
         """Allocates room for `shape` = (B, K, W, D) in each layer."""
         self.window = shape[2]
-        self.length = 0
-        """Tokens read so far, which is also the position of the next."""
         self.layers = [LayerCache(shape, dtype, device) for _ in range(n_layer)]
+
+    @property
+    def length(self) -> int:
+        """Tokens read so far by all layers, which is also the position of the next."""
+        return self.layers[-1].length

@@ -267,7 +267,6 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, positions, cache.layers[i] if cache is not None else None)
         if cache is not None:
-            cache.length += idx.size(1)
             x = x[:, -1:]
         logits: Tensor = self.head(self.norm(x)).float()  # (B, T, V)
         if targets is None:

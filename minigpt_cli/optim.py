@@ -147,9 +147,7 @@ class Optimizer:
         parameters = {name: parameter for parameter, name in self._names.items()}
         for name, tensor in tensors.items():
             parameter, _, key = name.rpartition(".")
-            # AdamW keeps its step counts on the CPU; the rest lies beside the parameter.
-            device = tensor.device if key == "step" else parameters[parameter].device
-            parts[parameter][key] = tensor.to(device)
+            parts[parameter][key] = tensor.to(parameters[parameter].device)
 
 
 def _build(model: GPT, config: OptimizerConfig) -> list[torch.optim.Optimizer]:

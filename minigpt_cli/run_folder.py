@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from minigpt_cli.errors import CheckpointError
 
 RUNS = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class RunFolder:
     @property
     def state(self) -> Path:
         """What `--resume` needs: the latest weights, the optimizer's state, the step."""
-        return self.path / "state.safetensors"
+        return self.path / STATE
 
     @property
     def has_state(self) -> bool:
@@ -115,17 +117,18 @@ def new_run(name: str, out: Path | None) -> RunFolder:
     try:
         if out is not None:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                resumes = f", or go on with it: minigpt train --resume {path}"
+                resumes = f", or go on with it: minigpt train --resume {shlex.quote(str(path))}"
                 raise CheckpointError(
                     f"--out {path}: exists already and is not overwritten; choose another"
                     + (resumes if RunFolder(path).has_state else "")
                 )
             path.mkdir(parents=True, exist_ok=True)
             return RunFolder(path)
+        RUNS.mkdir(exist_ok=True)
         number = 1
         while True:
             try:
-                path.mkdir(parents=True)
+                path.mkdir()
                 return RunFolder(path)
             except FileExistsError:
                 number += 1

@@ -8,7 +8,9 @@ import json
 import math
 import time
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from minigpt_cli.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from minigpt_cli.checkpoint_header import CheckpointFacts
+from minigpt_cli.checkpoint_header import CheckpointFacts, read_header
 from minigpt_cli.compilation import compile_blocks, eagerly, pays
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import BatchSampler, Dataset
@@ -89,6 +91,7 @@ class Trainer:
             train.seed,
             config.data.sampling,
         )
+        self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
         with out_of_memory_explained():
             self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
@@ -131,14 +134,12 @@ class Trainer:
         if train.compile == "on":
             self._compile(reporter)
         while self.state.step < train.max_iters and not self.stop_requested:
-            with out_of_memory_explained():
-                self._timed_step()
-            step = self.state.step
-            at_end = step == train.max_iters
-            evaluates = at_end or step % train.eval_interval == 0
+            step = self.state.step + 1
+            evaluates = step == train.max_iters or step % train.eval_interval == 0
             logs = evaluates or step % train.log_interval == 0 or step == 1
-            if logs or step % self._check_interval == 0:
-                self._check_losses()
+            checks = logs or step % self._check_interval == 0
+            self._timed_step(checks)
+            if checks:
                 report = self._step_report()
                 reporter.stepped(report)
                 if logs and self.folder:
@@ -152,8 +153,13 @@ class Trainer:
             self._save_interrupted()
         return self._result()
 
+    @out_of_memory_explained()
     def train_step(self) -> Tensor:
-        """One optimizer step; returns the batch's mean loss, still on the device."""
+        """One optimizer step; returns the batch's mean loss, still on the device.
+
+        Raises:
+            TrainingError: memory ran out.
+        """
         train, step = self.config.train, self.state.step
         torch.manual_seed(_dropout_seed(train.seed, step))
         self.optimizer.set_lr(lr_scale(self.config.optimizer, step, train.max_iters))
@@ -180,12 +186,15 @@ class Trainer:
         if reason is not None:
             reporter.noted(f"Going on without compiling: {reason}")
 
-    def _timed_step(self) -> None:
+    def _timed_step(self, checks: bool = True) -> None:
+        """A step, and with `checks` the wait until the device has really done it."""
         self.model.train()
         started = time.perf_counter()
         self._unchecked.append(self.train_step())
-        seconds = time.perf_counter() - started
         self.state.step += 1
+        if checks:
+            self._check_losses()
+        seconds = time.perf_counter() - started
         self.state.step_seconds += seconds
         self._session_seconds += seconds
         self._session_steps += 1
@@ -224,12 +233,9 @@ class Trainer:
         )
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
-        with eagerly():
+        with self._eagerly():
             result = evaluate(
-                self.model,
-                self.dataset.tokenizer,
-                self.dataset.tokens("val"),
-                self.config.train.eval_tokens,
+                self.model, self.dataset.tokenizer, self._validation, self.config.train.eval_tokens
             )
         self._refuse_non_finite("validation loss", self.state.step, result.loss)
         is_best = result.loss < self.state.best_val_loss
@@ -259,8 +265,11 @@ class Trainer:
         """What the model writes now, from nothing; its randomness is its own."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
-        with eagerly():
+        with self._eagerly():
             return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
+
+    def _eagerly(self) -> AbstractContextManager[None]:
+        return eagerly() if self.config.train.compile == "on" else nullcontext()
 
     def _facts(self, result: Evaluation | None) -> CheckpointFacts:
         recent = self.state.recent_losses
@@ -291,6 +300,7 @@ class Trainer:
         metadata = {
             "format": "minigpt-state",
             "state": self.state.to_json(),
+            "config": self.config.model_dump_json(),
             "fingerprint": self.dataset.facts.fingerprint,
         }
         write_tensors(self.folder.state, tensors, metadata)
@@ -333,6 +343,19 @@ class Trainer:
             tokens_per_second=self.tokens_per_second,
             utilisation=self.utilisation,
         )
+
+
+def saved_config(state: Path) -> RunConfig:
+    """The configuration that a run's state was trained with.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not the state of a run.
+    """
+    metadata = read_header(state).metadata
+    try:
+        return RunConfig.model_validate_json(metadata["config"])
+    except (KeyError, ValueError):
+        raise CheckpointError(f"{state}: not the state of a run; use another copy") from None
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:

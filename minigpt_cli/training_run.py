@@ -17,7 +17,7 @@ from minigpt_cli.dataset import Progress as PrepareProgress
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.run_folder import RunFolder, new_run
-from minigpt_cli.trainer import Trainer, resolve_machine
+from minigpt_cli.trainer import Trainer, resolve_machine, saved_config
 
 _ESTIMATED_STEPS = 3
 
@@ -93,7 +93,7 @@ def resume_run(
             "minigpt train starts a new run"
         )
     tables = read_toml(folder.config)
-    before = resolve(tables, [], str(folder.config))
+    before = saved_config(folder.state)
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
     changed = [change for change in _differences(before, after) if change[0] not in MAY_CHANGE]
     if changed:
@@ -132,10 +132,11 @@ def estimate_run(
     step_seconds = min(_seconds_of_step(trainer) for _ in range(_ESTIMATED_STEPS - 1))
     train = config.train
     read = min(dataset.facts.val_tokens, train.eval_tokens)
-    probe = min(read, 4 * config.model.block_size)
-    started = time.perf_counter()
-    evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"), probe)
-    evaluation_seconds = (time.perf_counter() - started) * read / probe
+    probe = min(read, 16 * config.model.block_size)
+    for _ in range(2):  # the first pass also allocates
+        started = time.perf_counter()
+        evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"), probe)
+        evaluation_seconds = (time.perf_counter() - started) * read / probe
     evaluations = -(-train.max_iters // train.eval_interval)
     weights = sum(p.numel() * 4 for p in trainer.model.parameters())
     state = sum(t.numel() * t.element_size() for t in trainer.optimizer.state_tensors().values())

@@ -292,3 +292,28 @@ configurations = st.builds(
 @example(resolve({"data": {"corpus": ['a \x7f\x00\n"\\ é 文']}}, [], ""))
 def test_configuration_written_out_is_the_same_configuration(config: RunConfig) -> None:
     assert resolve(tomli.loads(config.to_toml()), [], "") == config
+
+
+def test_rules_between_fields_are_reported_beside_wrong_fields() -> None:
+    tables = {
+        "model": {"n_head": 5, "n_embd": 128, "foo": 1},
+        "optimizer": {"min_lr": 1.0, "name": "sgd"},
+        "train": {"max_iters": "x", "seed": -1},
+    }
+    with pytest.raises(ConfigError) as caught:
+        resolve(tables, [], "mine.toml")
+    message = str(caught.value)
+    assert message.count("does not divide") == 1
+    for part in (
+        "model.foo",
+        "try 4 or 8",
+        "min_lr = 1.0 is above",
+        "train.max_iters",
+        "train.seed",
+    ):
+        assert part in message
+
+
+def test_a_name_that_cannot_be_written_down_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be written down; rename the file"):
+        resolve({"data": {"corpus": ["caf\udce9.txt"]}}, [], "")

@@ -170,7 +170,7 @@ def test_an_encoding_that_is_none_is_refused(tmp_path: Path, encoding: str) -> N
 
 
 def test_a_missing_file_is_named_with_the_known_texts() -> None:
-    with pytest.raises(CorpusError, match=r"^--data nowhere\.txt: no such .*\(shakespeare\)"):
+    with pytest.raises(CorpusError, match=r"^nowhere\.txt: no such .*\(shakespeare\)"):
         read("nowhere.txt")
 
 

@@ -123,7 +123,7 @@ def test_characters_and_words_are_learned_from_the_whole_text(shelf: Shelf, kind
 @pytest.mark.parametrize("text", ["", "a"])
 def test_too_short_a_text_is_refused_with_what_is_needed_and_given(shelf: Shelf, text: str) -> None:
     shelf.write(text)
-    with pytest.raises(CorpusError, match=rf"tale: .* {len(text)} characters .* at least 2; give"):
+    with pytest.raises(CorpusError, match=rf"tale\.txt: .* {len(text)} characters .*2; give"):
         shelf.prepare()
     assert shelf.folders() == []
 

@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from minigpt_cli import device as device_module
-from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype, synchronise
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.device import (
+    dtype_name,
+    matmul_flops,
+    out_of_memory_explained,
+    pick_device,
+    pick_dtype,
+    synchronise,
+)
+from minigpt_cli.errors import ConfigError, TrainingError
 
 CPU = torch.device("cpu")
 
@@ -142,3 +149,23 @@ def test_synchronising_waits_for_the_device_named(
     assert waited == []
     synchronise(torch.device(kind))
     assert waited == [kind]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 GB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 GB"),
+    ],
+)
+def test_memory_that_runs_out_is_answered_with_advice(error: Exception) -> None:
+    advice = pytest.raises(TrainingError, match="memory ran out; try a smaller --batch-size")
+    with advice, out_of_memory_explained():
+        raise error
+
+
+def test_other_runtime_errors_stay_bugs() -> None:
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained():
+        raise RuntimeError("shape mismatch")

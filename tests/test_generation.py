@@ -406,3 +406,10 @@ def test_a_setting_outside_its_range_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{message}: "):
         Sampling(**values)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-40, 1e-300])
+def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
+    logits = torch.tensor([[0.5, 2.0, -1.0, 1.99]])
+    generator = torch.Generator().manual_seed(0)
+    assert sample(logits, Sampling(temperature=temperature), [generator]).tolist() == [1]

@@ -138,3 +138,10 @@ def test_full_disk_is_explained(run: RunFolder) -> None:
     run.metrics.symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written .*free some"):
         run.append_metrics({"step": 1})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_runs_that_lead_nowhere_are_a_mistake_and_no_endless_search() -> None:
+    Path("runs").symlink_to("/nonexistent/folder")
+    with pytest.raises(CheckpointError, match=r"cannot be made .*--out"):
+        new_run("tiny", None)

@@ -62,7 +62,7 @@ def evaluate(
         tokens = _tokens(loaded, data, part, encoding, data_dir)
         results.append((path, loaded, score(loaded.model, loaded.tokenizer, tokens)))
     if as_json:
-        print_json([_facts(path, part, loaded, result) for path, loaded, result in results])
+        print_json([_facts(path, data, part, loaded, result) for path, loaded, result in results])
     else:
         _print_table(results, part, data)
 
@@ -91,11 +91,14 @@ def _tokens(
     return dataset.tokens(split)
 
 
-def _facts(path: Path, split: Split, loaded: "Checkpoint", result: "Evaluation") -> dict[str, Any]:
+def _facts(
+    path: Path, data: list[str] | None, split: Split, loaded: "Checkpoint", result: "Evaluation"
+) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
         "step": loaded.facts.step,
         "tokenizer": loaded.tokenizer.kind,
+        "corpus": loaded.facts.corpus if data is None else ", ".join(data),
         "split": split,
         **asdict(result),
         "perplexity": result.perplexity,
@@ -109,7 +112,8 @@ def _print_table(
     from minigpt_cli.cli.render import count, grid, raw
     from minigpt_cli.run_folder import CHECKPOINT
 
-    text = ", ".join(data) if data else results[0][1].facts.corpus
+    corpora = dict.fromkeys(loaded.facts.corpus for _, loaded, _ in results)
+    text = ", ".join(data or corpora)
     table = grid(
         "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
         text_columns=2,
@@ -127,6 +131,8 @@ def _print_table(
             f"{result.accuracy:.1%}",
         )
     out.print(table)
+    if not data and len(corpora) > 1:
+        print_note("Each model was measured on its own text: the figures do not compare.")
     for path, _, result in results:
         if result.unknown_tokens:
             share = result.unknown_tokens / result.tokens

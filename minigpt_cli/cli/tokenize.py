@@ -155,11 +155,11 @@ def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
     if "error" in cut:
         return Text(f"{tokenizer.kind}: {cut['error']}", style="yellow")
     shown = Text(f"{tokenizer.kind}: {len(cut['ids'])} tokens\n")
-    for i, (token, piece) in enumerate(zip(cut["ids"], cut["pieces"], strict=True)):
+    for i, token in enumerate(cut["ids"]):
         # A piece of a character has no text of its own; its bytes are shown.
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
         visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
-        shown.append(visible if piece else "", style=_COLOURS[i % len(_COLOURS)])
+        shown.append(visible, style=_COLOURS[i % len(_COLOURS)])
         shown.append(f":{token} ", style="dim")
     verdict = "the text comes back exactly" if cut["round_trip"] else "the text does not come back"
     shown.append(f"\n{verdict}", style="green" if cut["round_trip"] else "yellow")

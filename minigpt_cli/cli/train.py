@@ -33,75 +33,106 @@ EXAMPLE = (
 )
 
 
+Run = Annotated[
+    Path | None, typer.Argument(help="With --resume: the run's folder. Default: the newest.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="The run's folder.", show_default="runs/PRESET", rich_help_panel=RUN
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what it would cost, from three real steps.", rich_help_panel=RUN
+    ),
+]
+ListPresets = Annotated[
+    bool, typer.Option("--list-presets", help="Show the presets.", rich_help_panel=RUN)
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Known corpus, file or folder; may be repeated.",
+        show_default="shakespeare",
+        rich_help_panel=DATA,
+    ),
+]
+TokenizerOption = Annotated[
+    TokenizerKind | None,
+    typer.Option("--tokenizer", help="What a token is.", show_default="char", rich_help_panel=DATA),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any setting, as section.key=value; may be repeated.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+MaxIters = Annotated[
+    int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="Windows a step.", rich_help_panel=SETTINGS)
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        help="Its peak (with Muon, of the blocks' matrices).",
+        rich_help_panel=SETTINGS,
+    ),
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the model first: for long runs.",
+        show_default="only on a GPU",
+        rich_help_panel=SETTINGS,
+    ),
+]
+TrainDevice = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
+]
+
+
 def train(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="With --resume: the run's folder. Default: the newest."),
-    ] = None,
+    run: Run = None,
     preset: Preset = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN),
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The run's folder.", show_default="runs/PRESET",
-                     rich_help_panel=RUN),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Say what it would cost, from three real steps.",
-                     rich_help_panel=RUN),
-    ] = False,
-    list_presets: Annotated[
-        bool, typer.Option("--list-presets", help="Show the presets.", rich_help_panel=RUN)
-    ] = False,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", "-d", help="Known corpus, file or folder; may be repeated.",
-                     show_default="shakespeare", rich_help_panel=DATA),
-    ] = None,
-    tokenizer: Annotated[
-        TokenizerKind | None,
-        typer.Option("--tokenizer", help="What a token is.", show_default="char",
-                     rich_help_panel=DATA),
-    ] = None,
+    resume: Resume = False,
+    out: Out = None,
+    dry_run: DryRun = False,
+    list_presets: ListPresets = False,
+    data: Data = None,
+    tokenizer: TokenizerOption = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting, as section.key=value; may be repeated.",
-                     rich_help_panel=SETTINGS),
-    ] = None,
-    max_iters: Annotated[
-        int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Windows a step.", rich_help_panel=SETTINGS)
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", help="Its peak (with Muon, of the blocks' matrices).",
-                     rich_help_panel=SETTINGS),
-    ] = None,
-    precision: Annotated[
-        Precision | None,
-        typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
-    ] = None,
-    compile_blocks: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the model first: for long runs.",
-                     show_default="only on a GPU", rich_help_panel=SETTINGS),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
-    ] = None,
+    settings: Settings = None,
+    max_iters: MaxIters = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    precision: PrecisionOption = None,
+    compile_blocks: Compile = None,
+    device: TrainDevice = None,
+    seed: Seed = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a model on a text, from nothing.
 
     Watch the loss fall and the writing improve; Ctrl-C saves and stops.
@@ -129,7 +160,7 @@ def train(
     ]
     if run is not None and not resume:
         raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
-    if resume and (preset is not None or dry_run):
+    if resume and (preset is not None or dry_run or (run and out)):
         raise typer.BadParameter("--resume goes on with a run as it is; leave out the other")
     preset = preset or DEFAULT_PRESET
     if dry_run:
@@ -148,14 +179,14 @@ def _prepare(
 ) -> "Trainer":
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.run_folder import RunFolder, newest
+    from minigpt_cli.run_folder import STATE, RunFolder, newest
     from minigpt_cli.training_run import resume_run, start_run
 
     with file_progress() as bars:
         if not resume:
             return start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
         chosen = run or out
-        folder = RunFolder(chosen) if chosen else newest("state.safetensors")
+        folder = RunFolder(chosen) if chosen else newest(STATE)
         trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
     print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
     return trainer

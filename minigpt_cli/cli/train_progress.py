@@ -1,6 +1,6 @@
 """How training looks while it runs, and what is said at its end."""
 
-import textwrap
+import shlex
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note, printable
+from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.render import count, duration, facts_table, raw, size
 from minigpt_cli.config import RunConfig
 from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
@@ -87,8 +87,9 @@ class TrainProgress:
     def sampled(self, text: str) -> None:
         indent = " " * 8
         for line in text.splitlines():
-            for part in textwrap.wrap(printable(line), max(20, err.width - len(indent) - 1)):
-                err.print(raw(indent + part, style="dim italic"), soft_wrap=True)
+            for part in raw(line).wrap(err, max(20, err.width - len(indent) - 1)):
+                if part.plain.strip():
+                    err.print(Text(indent + part.plain.rstrip(), "dim italic"), soft_wrap=True)
 
     def noted(self, message: str) -> None:
         print_note(message)
@@ -159,8 +160,7 @@ def next_commands(trainer: Trainer, result: TrainResult) -> None:
 
 
 def _quoted(folder: RunFolder) -> str:
-    path = str(folder.path)
-    return f'"{path}"' if " " in path else path
+    return shlex.quote(str(folder.path))
 
 
 def estimate_table(config: RunConfig, estimate: Estimate) -> Table:

@@ -135,7 +135,7 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["none.txt"], "--data none.txt: no such file or folder"),
+        (["none.txt"], "none.txt: no such file or folder in "),
         (["story.txt", "--encoding", "klingon"], "--encoding klingon: no such encoding"),
         (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: input should be less"),
         (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),

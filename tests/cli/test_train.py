@@ -261,3 +261,11 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
 def test_configuration_is_valid_toml_with_the_four_tables(home: Path) -> None:
     tables = tomli.loads((RUN / "config.toml").read_text(encoding="utf-8"))
     assert [*tables] == ["model", "data", "optimizer", "train"]
+
+
+def test_edited_config_of_a_run_is_refused_with_the_difference(
+    refused: Refused, home: Path
+) -> None:
+    config = RUN / "config.toml"
+    config.write_text(config.read_text().replace('name = "muon"', 'name = "adamw"'))
+    assert "optimizer.name was muon, now adamw" in refused("train", "--resume", RUN)
