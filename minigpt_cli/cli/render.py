@@ -28,7 +28,9 @@ def facts_table(title: str | None = None) -> Table:
 
 def grid(*columns: str, text_columns: int = 1, title: Text | None = None) -> Table:
     """An empty table with a header; the first `text_columns` are text, the others numbers."""
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(
+        box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for i, column in enumerate(columns):
         is_text = i < text_columns
         table.add_column(
