@@ -46,11 +46,11 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP/s of a square matrix product, the best of five: what a step is held against."""
+    """FLOP/s of a square matrix product, the best of twelve: what a step is held against."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     a @ b
     seconds = []
-    for _ in range(5):
+    for _ in range(12):
         synchronise(device)
         started = time.perf_counter()
         a @ b
