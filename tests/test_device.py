@@ -1,6 +1,7 @@
 """Which device and precision are taken, on this machine and on pretended ones."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -127,8 +128,9 @@ def test_precisions_are_named_as_presets_write_them() -> None:
 def test_speed_is_the_arithmetic_of_a_product_over_the_best_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A clock on which the five products take 4, 3, 0.5, 2 and 1 seconds.
-    times = iter([0, 4, 4, 7, 7, 7.5, 7.5, 9.5, 9.5, 10.5])
+    # A clock on which products take 4, 3, 0.5, 2 and then always 1 second.
+    starts = [0, 4, 7, 7.5, 9.5, *(9.5 + i for i in range(1, 20))]
+    times = iter([moment for pair in pairwise(starts) for moment in pair])
 
     def clock(times: Iterator[float] = times) -> float:
         return next(times)

@@ -269,16 +269,3 @@ def test_edited_config_of_a_run_is_refused_with_the_difference(
     config = RUN / "config.toml"
     config.write_text(config.read_text().replace('name = "muon"', 'name = "adamw"'))
     assert "optimizer.name was muon, now adamw" in refused("train", "--resume", RUN)
-
-
-@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
-def test_chinese_text_trains_and_writes(minigpt: Minigpt, home: Path, kind: str) -> None:
-    lines = ("春山水，", "明月光。", "江风云，", "夜雨长。")
-    (home / "诗.txt").write_text("\n".join(lines * 60), encoding="utf-8")
-    run = ("--preset", "tiny", "--data", "诗.txt", "--max-iters", 60, "--device", "cpu")
-    trained = minigpt("train", *run, "--tokenizer", kind, "--out", "诗")
-    assert trained.exit_code == 0, trained.stderr
-    options = ("--checkpoint", "诗", "--prompt", "春", "--temperature", 0, "-n", 12)
-    text = minigpt("generate", *options).stdout
-    assert text.startswith("春山水")
-    assert minigpt("eval", "诗").exit_code == 0
