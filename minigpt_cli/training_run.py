@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config import RunConfig, load_run_config, read_toml, resolve
+from minigpt_cli.config import RunConfig
+from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.corpus import Progress as DownloadProgress
 from minigpt_cli.corpus import open_corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset

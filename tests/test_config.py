@@ -16,10 +16,8 @@ from minigpt_cli.config import (
     OptimizerConfig,
     RunConfig,
     TrainConfig,
-    load_run_config,
-    read_toml,
-    resolve,
 )
+from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.errors import ConfigError
 
 OWN = {"data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig}

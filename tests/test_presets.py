@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt_cli.config import RunConfig, load_run_config, read_toml, resolve
+from minigpt_cli.config import RunConfig
+from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model import GPT
 from minigpt_cli.presets import preset_names, preset_path, shipped_folder

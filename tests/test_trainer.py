@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from minigpt_cli.checkpoint import load_checkpoint, model_tensors
-from minigpt_cli.config import RunConfig, resolve
+from minigpt_cli.config import RunConfig
+from minigpt_cli.config_file import resolve
 from minigpt_cli.corpus import Corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError

@@ -86,7 +86,7 @@ def _prepare(
     data_dir: Path,
 ) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.config import resolve
+    from minigpt_cli.config_file import resolve
     from minigpt_cli.corpus import open_corpus
     from minigpt_cli.dataset import prepare_dataset
 

@@ -236,7 +236,7 @@ def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
 def _list_presets(as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.render import count, grid
-    from minigpt_cli.config import load_run_config
+    from minigpt_cli.config_file import load_run_config
 
     configs = {name: load_run_config(name) for name in preset_names()}
     if as_json:

@@ -13,7 +13,7 @@ import torch
 from callers import Minigpt, Refused
 
 from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config import load_run_config
+from minigpt_cli.config_file import load_run_config
 from minigpt_cli.presets import preset_names
 
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu", "--precision",
