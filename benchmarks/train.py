@@ -20,7 +20,7 @@ from benchmarks.machine import keep, markdown
 
 BASELINE = "nanogpt"
 TARGET = 1.88
-# A short way to nanoGPT's loss: `small` with shorter windows, told to be done early.
+# Meant as a short way to nanoGPT's loss: `small` with shorter windows, told to be done early.
 SPRINT = ["--preset", "small", "--max-iters", "130", "--set", "model.block_size=64",
           "--set", "train.batch_size=48", "--set", "train.eval_interval=130"]  # fmt: skip
 

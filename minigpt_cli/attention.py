@@ -63,9 +63,9 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class _Blockwise(torch.autograd.Function):
     """Blocks of queries, forwards and backwards.
 
-    Nearly half of the T × T scores lie above the diagonal; few of them are computed. The matrix
-    products add the mask, apply the scale and accumulate the gradients of keys and values, so no
-    pass over the scores is spent on anything but the softmax.
+    Nearly half of the T × T scores lie above the diagonal; those beyond a block's last query are
+    never computed. The matrix products add the mask, apply the scale and accumulate the gradients
+    of keys and values, so no pass over the scores is spent on anything but the softmax.
     """
 
     @staticmethod

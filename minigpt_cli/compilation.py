@@ -1,7 +1,7 @@
 """Compiling the blocks of a model with `torch.compile`, where that is possible.
 
-Each block is compiled by itself: equal blocks share one compilation, which takes a third of what
-the whole model takes.
+Each block is compiled by itself: equal blocks share one compilation, which takes less time than
+that of the whole model.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import Tensor
 from minigpt_cli.model import GPT
 
 WORTHWHILE_STEPS = 1000
-"""On a GPU, runs of at least so many steps earn back the time that compiling takes."""
+"""On a GPU, runs of so many steps are taken to earn back the time of compiling: unmeasured."""
 
 
 def pays(setting: str, device: torch.device, max_iters: int) -> bool:

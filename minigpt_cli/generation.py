@@ -105,7 +105,8 @@ def generate_tokens(
             logits = _next_logits(model, unread, cache)
             unread = sample(logits, sampling, generators)[:, None]  # (B, 1)
             yield unread[:, 0].tolist()
-            history = torch.cat((history[:, -block_size:], unread), dim=1)
+            if not model.slides:
+                history = torch.cat((history[:, -block_size:], unread), dim=1)
 
 
 @torch.inference_mode()

@@ -1,12 +1,12 @@
 """The operations around the matrix products, with backward passes written by hand.
 
-On a CPU a training step spends as long moving activations through memory as multiplying them, and
-autograd moves them often: every intermediate is kept, every slice is padded back to its whole.
+On a CPU a training step spends much of its time moving activations through memory, and autograd
+moves them often: every intermediate is kept, every slice is padded back to its whole.
 Each function here has a plain formula, which is what runs under a compiler, on an accelerator and
 without gradients, and a `torch.autograd.Function` that computes the same in fewer passes.
 `tests/test_kernels.py` holds the two against each other.
 
-Shapes: B batch, H heads, T time, D head_dim, C channels, F hidden.
+Shapes: C channels, F hidden; any axes may stand before them.
 """
 
 from typing import Any

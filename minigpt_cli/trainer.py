@@ -72,12 +72,13 @@ class Trainer:
     """Trains one model on one dataset.
 
     Args:
-        config: with `train.precision` and `train.device` resolved (see `resolve_machine`).
+        config: with device, precision and compilation resolved (see `resolve_machine`).
         dataset: prepared with `config.data`.
         folder: where checkpoints, state and metrics go; None keeps nothing (for a dry run).
 
     Raises:
         CorpusError: the text is too short for the model's `block_size`.
+        TrainingError: the model does not fit into memory.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, folder: RunFolder | None) -> None:
@@ -125,7 +126,7 @@ class Trainer:
         """Trains to `max_iters`, or until `stop_requested`.
 
         Raises:
-            TrainingError: the loss is no longer a number.
+            TrainingError: the loss is no longer a number, or memory ran out.
             CheckpointError: a checkpoint cannot be written.
         """
         train = self.config.train
@@ -186,7 +187,7 @@ class Trainer:
         if reason is not None:
             reporter.noted(f"Going on without compiling: {reason}")
 
-    def _timed_step(self, checks: bool = True) -> None:
+    def _timed_step(self, checks: bool) -> None:
         """A step, and with `checks` the wait until the device has really done it."""
         self.model.train()
         started = time.perf_counter()
@@ -359,7 +360,7 @@ def saved_config(state: Path) -> RunConfig:
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
-    """The same configuration with `auto` replaced by this machine's device and precision.
+    """The same configuration with `auto` replaced by what this machine has and does best.
 
     What is resolved is what the run folder records, so that a resumed run computes alike.
 

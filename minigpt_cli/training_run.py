@@ -42,7 +42,7 @@ class Estimate:
     seconds_per_step: float
     evaluation_seconds: float
     total_seconds: float
-    """Steps and evaluations together."""
+    """Steps and evaluations together; the samples written between them are left out."""
     peak_memory_bytes: int | None
     """Of the process or the accelerator; None where the system does not tell."""
     run_folder_bytes: int
