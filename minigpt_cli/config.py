@@ -67,7 +67,8 @@ class ClassicConfig(_ModelBase):
 
     family: Literal["classic"] = "classic"
     activation: Literal["relu", "gelu"] = "gelu"
-    """Between the two layers of the feed-forward part; `gelu` is GPT-2's tanh approximation."""
+    """Between the two layers of the feed-forward part; `gelu` is the exact one (Hendrycks & Gimpel
+    2016), which is faster on a CPU than GPT-2's approximation by a tanh."""
     bias: bool = True
     """Biases in linear layers and LayerNorms."""
     qkv_bias: bool = True

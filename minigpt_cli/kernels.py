@@ -90,3 +90,18 @@ class _SwiGLU(torch.autograd.Function):
         torch.mul(grad, activated, out=grad_up)
         torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
         return both
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zeroes a share p of all entries and scales up the others (Srivastava et al. 2014).
+
+    On a CPU p is rounded to a 256th: one random number of 64 bits then decides about eight entries,
+    where PyTorch draws eight, one after another.
+    """
+    if not _by_hand(x):
+        return F.dropout(x, p)
+    dropped = round(256 * p)
+    drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
+    drawn.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits
+    kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * kept.to(x.dtype).mul_(256 / (256 - dropped))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minigpt_cli.attention import cached_attention, causal_attention
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.kernels import rms_norm, swiglu
+from minigpt_cli.kernels import dropout, rms_norm, swiglu
 from minigpt_cli.kv_cache import KVCache, LayerCache
 
 
@@ -38,6 +38,13 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Dropout(nn.Dropout):
+    """Zeroes a share of the activations while training (Srivastava et al. 2014)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p) if self.training and self.p else x
 
 
 class LayerNorm(nn.Module):
@@ -166,8 +173,8 @@ class ClassicBlock(nn.Module):
         self.norm1, self.attention = LayerNorm(C, bias), ClassicAttention(config)
         self.norm2 = LayerNorm(C, bias)
         self.up, self.down = Linear(C, (4 * C,), bias), Linear(4 * C, (C,), bias)
-        self.activation = nn.ReLU() if config.activation == "relu" else nn.GELU("tanh")
-        self.dropout = nn.Dropout(config.dropout)
+        self.activation = nn.ReLU() if config.activation == "relu" else nn.GELU()
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, _: None, cache: LayerCache | None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), cache))
@@ -185,7 +192,7 @@ class ModernBlock(nn.Module):
         self.norm2 = RMSNorm(C)
         self.gate_up = Linear(C, (hidden, hidden), bias=False)
         self.down = Linear(hidden, (C,), bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: LayerCache | None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), rotary, cache))
@@ -208,7 +215,7 @@ class GPT(nn.Module):
         self.compute_dtype = torch.float32
         C = config.n_embd
         self.token_embedding = nn.Embedding(vocab_size, C)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList()
         self.norm: nn.Module
         if isinstance(config, ClassicConfig):

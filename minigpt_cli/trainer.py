@@ -29,6 +29,7 @@ from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import BatchSampler, Dataset
 from minigpt_cli.device import (
     dtype_name,
+    keep_freed_memory,
     matmul_flops,
     out_of_memory_explained,
     pick_device,
@@ -37,11 +38,12 @@ from minigpt_cli.device import (
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.flops import forward_flops_per_token
-from minigpt_cli.generation import Sampling, generate
+from minigpt_cli.generation import generate
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.sampling import Sampling
 
 RECENT_STEPS = 50
 """The training loss that is reported is the mean of at most so many last steps."""
@@ -85,6 +87,7 @@ class Trainer:
         self.config, self.dataset, self.folder = config, dataset, folder
         train = config.train
         self.device = torch.device(train.device)
+        keep_freed_memory()
         self.batches = BatchSampler(
             dataset.tokens("train"),
             train.batch_size,

@@ -119,7 +119,7 @@ def _feed_forward(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:
     x = _linear(x, w, "up")
     if config.activation == "relu":
         return x.clamp(min=0)
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 
 def _norm(config: ModelConfig, w: Weights, name: str, x: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def hugging_face(config: ModelConfig, vocab_size: int, band: int | None = None) 
                     n_embd=config.n_embd,
                     n_layer=config.n_layer,
                     n_head=config.n_head,
-                    activation_function="gelu_new" if config.activation == "gelu" else "relu",
+                    activation_function=config.activation,
                 )
             ).eval()
         return Qwen3ForCausalLM(
