@@ -1,46 +1,18 @@
-"""Writing with a model: read the prompt once, then a token at a time through the cache.
+"""Writing with a model: read the prompts once, then a token at a time through the cache.
 
 Shapes: B texts side by side, T time, V vocab.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.kv_cache import KVCache
 from minigpt_cli.model import GPT
+from minigpt_cli.sampling import Sampling, generators, sample
 from minigpt_cli.tokenizer import StreamDecoder, Tokenizer
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen from its distribution."""
-
-    temperature: float = 0.8
-    """Divides the logits: below 1 bolder about the likely, above 1 wilder; 0 takes the best."""
-    top_k: int | None = None
-    """Only the k likeliest tokens may be drawn."""
-    top_p: float | None = None
-    """Only the likeliest tokens that together reach this probability may be drawn."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigError: one is outside its range.
-        """
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(
-                f"--temperature {self.temperature}: must be 0 (always the likeliest) or more"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"--top-k {self.top_k}: must be 1 or more; leave it out for no limit")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top-p {self.top_p}: must be above 0 and at most 1")
 
 
 def generate(
@@ -49,18 +21,83 @@ def generate(
     prompt: str,
     max_new_tokens: int,
     sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
 ) -> Iterator[str]:
     """Continues a prompt, piece by piece.
 
-    Pieces are whole characters; joined, they are what decoding all new tokens gives.
+    Pieces are whole characters; joined, they are what decoding all new tokens gives, up to the
+    first stop text.
 
     Raises:
         TokenizerError: the prompt holds characters the tokenizer does not know.
+        ConfigError: a stop text is empty.
     """
-    decoder = StreamDecoder(tokenizer.token_bytes)
-    for tokens in generate_tokens(model, prompt_ids(tokenizer, prompt), max_new_tokens, sampling):
-        yield decoder.push(tokens[0])
-    yield decoder.flush()
+    ids = [prompt_ids(tokenizer, prompt)]
+    for (piece,) in generate_texts(model, tokenizer, ids, max_new_tokens, sampling, stop=stop):
+        yield piece.text
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One more token of each text."""
+
+    tokens: list[int | None]
+    """None where a text still reads its prompt, or is done."""
+    logits: Tensor
+    """What they were chosen from, (B, V), before temperature and the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one token adds to a text."""
+
+    text: str = ""
+    """Whole characters; empty while the last one, or a stop text, may go on."""
+    token: int | None = None
+    """None at the end, when what was held back is released."""
+    logits: Tensor | None = None
+    """What the token was chosen from, (V,)."""
+
+    @property
+    def probability(self) -> float | None:
+        """How likely the model found this token, before temperature and the rest."""
+        if self.token is None or self.logits is None:
+            return None
+        return float(self.logits.softmax(-1)[self.token])
+
+
+def generate_texts(
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    num_samples: int = 1,
+    stop: Sequence[str] = (),
+    exact_window: bool = False,
+) -> Iterator[list[Piece]]:
+    """Continues prompts side by side; see `generate_tokens`.
+
+    Returns:
+        An iterator of the next piece of each text, until all are written.
+
+    Raises:
+        ConfigError: a stop text is empty.
+    """
+    texts = [_Text(tokenizer, stop) for _ in range(len(prompts) * num_samples)]
+    steps = generate_tokens(model, prompts, max_new_tokens, sampling, num_samples, exact_window)
+    return _pieces(texts, steps)
+
+
+def _pieces(texts: "list[_Text]", steps: Iterator[Step]) -> Iterator[list[Piece]]:
+    for step in steps:
+        yield [
+            Piece() if token is None or text.stopped else Piece(text.push(token), token, logits)
+            for text, token, logits in zip(texts, step.tokens, step.logits, strict=True)
+        ]
+        if all(text.stopped for text in texts):
+            return
+    yield [Piece(text.flush()) for text in texts]
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -68,14 +105,50 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt) or tokenizer.start_ids
 
 
+class _Text:
+    """A text as it is written: whole characters, none of a stop text or of what follows it."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        if "" in stop:
+            raise ConfigError("--stop: the text is empty; leave it out, or give a text to stop at")
+        self._decoder, self._stop = StreamDecoder(tokenizer.token_bytes), stop
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """What can be shown now that this token is here."""
+        return self._release(self._decoder.push(token), last=False)
+
+    def flush(self) -> str:
+        """What was held back, now that no token follows."""
+        return "" if self.stopped else self._release(self._decoder.flush(), last=True)
+
+    def _release(self, piece: str, last: bool) -> str:
+        text = self._held + piece
+        ends = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        if ends:
+            self.stopped = True
+            return text[: min(ends)]
+        # The end of the text may be the beginning of a stop text: it waits until that is known.
+        held = 0 if last else max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many of the last characters of `text` are the first of `stop`."""
+    return next(n for n in range(min(len(text), len(stop)), -1, -1) if text.endswith(stop[:n]))
+
+
 def generate_tokens(
     model: GPT,
-    prompt: list[int],
+    prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     sampling: Sampling | None = None,
     num_samples: int = 1,
-) -> Iterator[list[int]]:
-    """Continues a prompt `num_samples` times side by side.
+    exact_window: bool = False,
+) -> Iterator[Step]:
+    """Continues each prompt `num_samples` times, all texts side by side.
 
     Of a longer prompt the last `block_size` tokens are read. Past the window, `modern` models
     slide: the oldest keys make room for new ones. `classic` models have absolute positions, so
@@ -83,85 +156,71 @@ def generate_tokens(
 
     Args:
         model: writes without dropout, whatever mode it is in.
-        prompt: at least one token.
-        max_new_tokens: how many to write.
-        sampling: how to choose them.
-        num_samples: B.
+        prompts: at least one token each; their lengths may differ.
+        max_new_tokens: how many to write after each prompt.
+        sampling: how to choose them; sample i of any prompt has the same random numbers.
+        num_samples: texts for each prompt, which follow each other.
+        exact_window: past the window, read the last `block_size` tokens again for every token.
 
     Yields:
-        The next token of each sample.
+        The next token of each text.
     """
     sampling = sampling or Sampling()
-    generators = [_generator(sampling.seed, sample) for sample in range(num_samples)]
     block_size = model.config.block_size
-    history = torch.tensor(prompt[-block_size:]).repeat(num_samples, 1)  # (B, T)
-    cache = model.new_cache(num_samples)
-    unread = history
+    texts = [list(prompt[-block_size:]) for prompt in prompts for _ in range(num_samples)]
+    streams = [stream for _ in prompts for stream in generators(sampling.seed, num_samples)]
+    lengths = [len(text) for text in texts]
+    unread = torch.tensor([text[: min(lengths)] for text in texts])  # (B, T)
+    seen = None
+    if sampling.repetition_penalty != 1.0:
+        seen = torch.zeros(len(texts), model.vocab_size, dtype=torch.bool)
     with model.evaluating():
-        for _ in range(max_new_tokens):
-            if cache.length == block_size and not model.slides:
-                cache = model.new_cache(num_samples)
-                unread = history[:, -max(1, block_size // 2) :]
-            logits = _next_logits(model, unread, cache)
-            unread = sample(logits, sampling, generators)[:, None]  # (B, 1)
-            yield unread[:, 0].tolist()
-            if not model.slides:
-                history = torch.cat((history[:, -block_size:], unread), dim=1)
+        reader = _Reader(model, len(texts), exact_window)
+        for i in range(min(lengths), max(lengths) + max_new_tokens):
+            logits = reader.read(unread)
+            if seen is not None:
+                seen.scatter_(1, unread, True)
+            # Texts with a longer prompt read on while the others already write.
+            writing = [row for row, length in enumerate(lengths) if length <= i]
+            drawn = iter(
+                sample(
+                    logits[writing],
+                    sampling,
+                    [streams[row] for row in writing],
+                    seen[writing] if seen is not None else None,
+                ).tolist()
+            )
+            tokens = [text[i] if i < len(text) else next(drawn) for text in texts]
+            unread = torch.tensor(tokens)[:, None]  # (B, 1)
+            yield Step(
+                [
+                    token if length <= i < length + max_new_tokens else None
+                    for token, length in zip(tokens, lengths, strict=True)
+                ],
+                logits,
+            )
 
 
-@torch.inference_mode()
-def _next_logits(model: GPT, unread: Tensor, cache: KVCache) -> Tensor:
-    logits: Tensor = model(unread.to(model.head.weight.device), cache=cache)
-    return logits[:, -1].cpu()  # (B, V)
+class _Reader:
+    """Reads B texts as they grow, and scores what comes next."""
 
+    def __init__(self, model: GPT, batch: int, exact_window: bool) -> None:
+        self._model, self._batch = model, batch
+        self._cache = model.new_cache(batch)
+        self._rereads = exact_window or not model.slides
+        window = model.config.block_size
+        self._reread = window if exact_window else max(1, window // 2)
+        """How much is read again when the window is full."""
+        self._history = torch.empty(batch, 0, dtype=torch.long)
 
-def _generator(seed: int, sample: int) -> torch.Generator:
-    """A stream of its own for every sample: the third of eight is the third of four."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + sample) % 2**63)
-
-
-def sample(logits: Tensor, sampling: Sampling, generators: list[torch.Generator]) -> Tensor:
-    """Draws one token per row.
-
-    Args:
-        logits: (B, V).
-        sampling: how to choose.
-        generators: one per row; each gives one uniform number.
-
-    Returns:
-        Token ids, (B,).
-    """
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    probabilities = next_token_probabilities(logits, sampling)
-    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-    # Inverse transform sampling: the first token whose cumulative probability passes the number.
-    cumulative = probabilities.cumsum(-1)
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
-
-
-def next_token_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The distribution that `sample` draws from: temperature, then top-k, then top-p; (B, V)."""
-    if sampling.temperature == 0:
-        return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    # Against their maximum and in double precision no temperature, however small, overflows.
-    logits = (logits - logits.amax(-1, keepdim=True)).double() / sampling.temperature
-    if sampling.top_k is not None:
-        logits = keep_top_k(logits, sampling.top_k)
-    if sampling.top_p is not None:
-        logits = keep_top_p(logits, sampling.top_p)
-    return logits.softmax(-1)
-
-
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """All but the k largest of each row become -inf (ties with the k-th stay)."""
-    smallest = logits.topk(min(k, logits.size(-1))).values[:, -1:]
-    return logits.masked_fill(logits < smallest, float("-inf"))
-
-
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """All but the smallest set that reaches probability p become -inf (Holtzman et al. 2020)."""
-    ordered, places = logits.softmax(-1).sort(-1, descending=True)
-    before = ordered.cumsum(-1) - ordered  # probability of everything likelier
-    drop = torch.zeros_like(before, dtype=torch.bool).scatter_(-1, places, before >= p)
-    return logits.masked_fill(drop, float("-inf"))
+    @torch.inference_mode()
+    def read(self, unread: Tensor) -> Tensor:
+        """Reads on by (B, T) tokens; returns the logits of the next, (B, V)."""
+        if self._rereads:
+            window = self._cache.window
+            self._history = torch.cat((self._history, unread), dim=1)[:, -window:]
+            if self._cache.length == window:
+                self._cache = self._model.new_cache(self._batch)
+                unread = self._history[:, -self._reread :]
+        logits: Tensor = self._model(unread.to(self._model.head.weight.device), cache=self._cache)
+        return logits[:, -1].cpu()

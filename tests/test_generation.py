@@ -1,31 +1,20 @@
 """What is written is what the model says: against recomputation, and draws against arithmetic."""
 
-import math
 import random
-from collections import Counter
+from collections.abc import Iterator
 
 import dense_gpt
 import numpy as np
 import pytest
 import torch
 from dense_gpt import random_gpt
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from torch import Tensor
+from distributions import assert_drawn_from
 
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import ConfigError, TokenizerError
-from minigpt_cli.generation import (
-    Sampling,
-    generate,
-    generate_tokens,
-    keep_top_k,
-    keep_top_p,
-    next_token_probabilities,
-    prompt_ids,
-    sample,
-)
+from minigpt_cli.generation import Step, generate, generate_texts, generate_tokens, prompt_ids
 from minigpt_cli.model import GPT
+from minigpt_cli.sampling import Sampling, penalise_repetition
 from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer
 
 GREEDY = Sampling(temperature=0)
@@ -36,8 +25,14 @@ both_families = pytest.mark.parametrize("config", [CLASSIC, MODERN], ids=["class
 
 def continuation(
     model: GPT, prompt: list[int], length: int, sampling: Sampling | None = None
-) -> list[int]:
-    return [tokens[0] for tokens in generate_tokens(model, prompt, length, sampling)]
+) -> list[int | None]:
+    return [step.tokens[0] for step in generate_tokens(model, [prompt], length, sampling)]
+
+
+def texts_of(steps: Iterator[Step]) -> list[list[int]]:
+    """The tokens of each text."""
+    columns = zip(*(step.tokens for step in steps), strict=True)
+    return [[token for token in column if token is not None] for column in columns]
 
 
 # --- Against recomputation ------------------------------------------------------------------
@@ -105,12 +100,51 @@ def test_samples_side_by_side_write_what_each_would_alone(config: ModelConfig) -
     model = random_gpt(config)
     sampling = Sampling(temperature=1.0, top_k=40, seed=5)
     eight, four, one = (
-        list(zip(*generate_tokens(model, [7, 8], 60, sampling, num_samples=n), strict=True))
-        for n in (8, 4, 1)
+        texts_of(generate_tokens(model, [[7, 8]], 60, sampling, num_samples=n)) for n in (8, 4, 1)
     )
     assert eight[:4] == four
     assert four[:1] == one
-    assert len(set(eight)) == 8
+    assert len({*map(tuple, eight)}) == 8
+
+
+@both_families
+def test_prompts_of_different_lengths_write_what_each_would_alone(config: ModelConfig) -> None:
+    model, sampling = random_gpt(config), Sampling(temperature=1.0, seed=3)
+    prompts = [[5], [9, 8, 7, 6, 5, 4], [i % 50 for i in range(40)]]  # the last is past the window
+    together = texts_of(generate_tokens(model, prompts, 60, sampling, num_samples=2))
+    alone = [
+        text
+        for prompt in prompts
+        for text in texts_of(generate_tokens(model, [prompt], 60, sampling, num_samples=2))
+    ]
+    assert [len(text) for text in together] == [60] * 6
+    assert together == alone
+
+
+@both_families
+def test_the_exact_window_is_cropping_and_reading_again(config: ModelConfig) -> None:
+    model, prompt = random_gpt(config, 300, seed=2), [3, 1, 4]
+    steps = generate_tokens(model, [prompt], 60, GREEDY, exact_window=True)
+    (written,) = texts_of(steps)
+    text = list(prompt)
+    for token in written:
+        assert token == int(dense_gpt.logits(model, text[-config.block_size :])[-1].argmax())
+        text.append(token)
+    assert written != continuation(model, prompt, 60, GREEDY)
+
+
+def test_the_repetition_penalty_knows_the_prompt_and_what_was_written() -> None:
+    config = MODERN.model_copy(update={"block_size": 64})
+    model, text = random_gpt(config, vocab_size=40), [1, 2, 3]
+    sampling = Sampling(temperature=0, repetition_penalty=1.5)
+    (written,) = texts_of(generate_tokens(model, [text], 50, sampling))
+    for token in written:
+        seen = torch.zeros(1, 40, dtype=torch.bool)
+        seen[0, text] = True
+        scores = dense_gpt.logits(model, text)[-1:]
+        assert token == int(penalise_repetition(scores, seen, 1.5).argmax())
+        text = [*text, token]
+    assert written != continuation(model, [1, 2, 3], 50, GREEDY)
 
 
 @both_families
@@ -127,8 +161,8 @@ def test_sampled_text_follows_the_models_probabilities() -> None:
     # One step of many samples, against the distribution the model gives after the prompt.
     model = random_gpt(MODERN, vocab_size=12)
     expected = dense_gpt.logits(model, [1, 2, 3])[-1].softmax(0)
-    (drawn,) = generate_tokens(model, [1, 2, 3], 1, Sampling(temperature=1.0), num_samples=5000)
-    assert_drawn_from(drawn, expected)
+    (step,) = generate_tokens(model, [[1, 2, 3]], 1, Sampling(temperature=1.0), num_samples=5000)
+    assert_drawn_from([token for token in step.tokens if token is not None], expected)
 
 
 @both_families
@@ -230,186 +264,48 @@ def test_a_prompt_with_an_unknown_character_is_refused() -> None:
         list(generate(model, CharTokenizer("hello"), "hez", 5))
 
 
-# --- The distribution -----------------------------------------------------------------------
+def written_until(text: bytes, stop: list[str], length: int = 30) -> str:
+    return "".join(
+        generate(writer_of(text), ByteTokenizer(), chr(text[-1]), length, GREEDY, stop=stop)
+    )
 
 
-def exact_probabilities(logits: list[float], sampling: Sampling) -> list[float]:
-    """Temperature, then top-k, then top-p, in plain Python."""
-    scaled = [x / sampling.temperature for x in logits]
-    weights = [math.exp(x - max(scaled)) for x in scaled]
-    ranked = sorted(range(len(weights)), key=lambda i: -weights[i])
-    if sampling.top_k is not None:
-        ranked = ranked[: sampling.top_k]
-    total = sum(weights[i] for i in ranked)
-    if sampling.top_p is not None:
-        kept, reached = [], 0.0
-        for i in ranked:
-            if reached >= sampling.top_p:
-                break
-            kept.append(i)
-            reached += weights[i] / total
-        ranked = kept
-    total = sum(weights[i] for i in ranked)
-    return [weights[i] / total if i in ranked else 0.0 for i in range(len(weights))]
+def test_text_ends_before_the_first_stop_text() -> None:
+    assert written_until(b"abcde", ["d"]) == "abc"
+    assert written_until(b"abcde", ["cd", "e"]) == "ab"
+    assert written_until(b"abcde", ["x"], 7) == "abcdeab"
+    assert written_until(b"abcde", ["dea"]) == "abc"  # over the borders of tokens
+    assert written_until(b"abcde", ["abcdeabcdeab"]) == ""
+    assert written_until("é☃!".encode(), ["☃"]) == "é"
 
 
-distinct_logits = st.lists(st.integers(-40, 40), min_size=1, max_size=12, unique=True)
+def test_what_only_began_like_a_stop_text_is_shown_after_all() -> None:
+    pieces = list(
+        generate(writer_of(b"abcde"), ByteTokenizer(), "e", 6, GREEDY, stop=["bcx", "a!"])
+    )
+    assert pieces == ["", "a", "", "bcd", "e", "", "a"]
 
 
-@given(
-    logits=distinct_logits,
-    temperature=st.floats(0.1, 5.0),
-    top_k=st.none() | st.integers(1, 15),
-    top_p=st.none() | st.floats(0.01, 1.0),
-)
-def test_probabilities_equal_those_computed_by_hand(
-    logits: list[int], temperature: float, top_k: int | None, top_p: float | None
-) -> None:
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    expected = exact_probabilities([x / 8 for x in logits], sampling)
-    if top_p is not None:  # no border so near that rounding could move it
-        nearby = (Sampling(temperature, top_k, min(1.0, top_p * f)) for f in (0.999, 1.001))
-        assume(all(exact_probabilities([x / 8 for x in logits], n) == expected for n in nearby))
-    both = torch.tensor([[x / 8 for x in logits], [-x / 8 for x in logits]])
-    ours = next_token_probabilities(both, sampling)[0].tolist()
-    assert ours == pytest.approx(expected, abs=1e-5)
-    assert [x > 0 for x in ours] == [x > 0 for x in expected]
-
-
-@pytest.mark.parametrize(
-    ("sampling", "expected"),
-    [
-        (Sampling(temperature=1.0), [0.5, 0.3, 0.15, 0.05]),
-        (Sampling(temperature=0.5), [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]),
-        (Sampling(temperature=0), [1, 0, 0, 0]),
-        (Sampling(temperature=1.0, top_k=1), [1, 0, 0, 0]),
-        (Sampling(temperature=1.0, top_k=2), [0.625, 0.375, 0, 0]),
-        (Sampling(temperature=1.0, top_k=99), [0.5, 0.3, 0.15, 0.05]),
-        (Sampling(temperature=1.0, top_p=0.49), [1, 0, 0, 0]),
-        (Sampling(temperature=1.0, top_p=0.51), [0.625, 0.375, 0, 0]),
-        (Sampling(temperature=1.0, top_p=0.94), [50 / 95, 30 / 95, 15 / 95, 0]),
-        (Sampling(temperature=1.0, top_p=1.0), [0.5, 0.3, 0.15, 0.05]),
-        # 0.6 of all, but 0.625 of the two that top-k leaves.
-        (Sampling(temperature=1.0, top_k=2, top_p=0.6), [1, 0, 0, 0]),
-    ],
-)
-def test_a_worked_example_of_each_setting(sampling: Sampling, expected: list[float]) -> None:
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log() + 7  # a shift changes nothing
-    ours = next_token_probabilities(logits, sampling)[0].tolist()
-    assert ours == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_settings_act_on_each_row_by_itself() -> None:
-    logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 9.0, 0.0]])
-    kept = keep_top_k(logits, 1)
-    assert kept.isfinite().tolist() == [
-        [True, False, False],
-        [False, False, True],
-        [False, True, False],
+def test_texts_stop_one_by_one() -> None:
+    model, tokenizer = writer_of(b"abcde"), ByteTokenizer()
+    pieces = [*generate_texts(model, tokenizer, [[ord("a")], [ord("c")]], 9, GREEDY, stop=["d"])]
+    assert ["".join(piece.text for piece in text) for text in zip(*pieces, strict=True)] == [
+        "bc",
+        "",
     ]
-    kept = keep_top_p(logits, 0.8)
-    assert kept.isfinite().tolist() == [
-        [True, True, False],
-        [False, True, True],
-        [False, True, False],
-    ]
-    assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+    assert len(pieces) == 3
 
 
-def assert_drawn_from(drawn: list[int], probabilities: Tensor) -> None:
-    """Pearson's chi-squared, five standard deviations wide; what cannot come must not have come."""
-    counts = Counter(drawn)
-    possible = [i for i, p in enumerate(probabilities.tolist()) if p > 0]
-    assert set(counts) <= set(possible)
-    expected = {i: len(drawn) * float(probabilities[i]) for i in possible}
-    assert min(expected.values()) >= 5, "too few draws for the test"
-    statistic = sum((counts[i] - e) ** 2 / e for i, e in expected.items())
-    freedom = len(possible) - 1
-    assert statistic < freedom + 5 * math.sqrt(2 * max(1, freedom))
+def test_an_empty_stop_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--stop"):
+        written_until(b"abc", [""])
 
 
-@pytest.mark.parametrize(
-    "sampling",
-    [
-        Sampling(temperature=1.0),
-        Sampling(temperature=0.7),
-        Sampling(temperature=2.0),
-        Sampling(temperature=1.0, top_k=3),
-        Sampling(temperature=1.0, top_p=0.6),
-        Sampling(temperature=1.5, top_k=5, top_p=0.8),
-    ],
-    ids=lambda sampling: f"T{sampling.temperature}k{sampling.top_k}p{sampling.top_p}",
-)
-def test_draws_are_as_frequent_as_their_probabilities(sampling: Sampling) -> None:
-    # The first and the last token are among those that top-k and top-p shut out.
-    row = [-1.0, 0.2, 1.1, -0.4, 1.7, 0.6, 0.0, -0.8]
-    expected = torch.tensor(exact_probabilities(row, sampling), dtype=torch.float64)
-    generator = torch.Generator().manual_seed(11)
-    draws = 20_000
-    drawn = sample(torch.tensor([row]).expand(draws, -1), sampling, [generator] * draws)
-    assert_drawn_from(drawn.tolist(), expected)
-
-
-@pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-53, 2)])
-def test_the_outermost_random_numbers_draw_no_impossible_token(
-    uniform: float, token: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers: list[float] = []
-
-    def rand(*_: object, **__: object) -> Tensor:
-        numbers.append(uniform)
-        return torch.tensor([uniform], dtype=torch.float64)
-
-    monkeypatch.setattr(torch, "rand", rand)
-    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]])
-    assert sample(logits, Sampling(temperature=1.0), [torch.Generator()]).tolist() == [token]
-    assert numbers == [uniform]
-
-
-def test_each_row_draws_from_its_own_distribution_with_its_own_generator() -> None:
-    generators = [torch.Generator().manual_seed(i) for i in range(3)]
-    logits = torch.full((3, 6), -torch.inf)
-    for row, token in enumerate((4, 0, 5)):
-        logits[row, token] = 0.0
-    assert sample(logits, Sampling(temperature=1.0), generators).tolist() == [4, 0, 5]
-    flat = torch.zeros(3, 1000)
-    together = sample(flat, Sampling(temperature=1.0), generators).tolist()
-    for row in range(3):
-        generator = torch.Generator().manual_seed(row)
-        torch.rand(1, generator=generator, dtype=torch.float64)  # one number for the first draw
-        alone = sample(flat[row : row + 1], Sampling(temperature=1.0), [generator])
-        assert alone.tolist() == together[row : row + 1]
-
-
-def test_temperature_zero_takes_the_likeliest_whatever_the_seed() -> None:
-    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
-    for seed in range(5):
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
-        assert sample(logits, GREEDY, generators).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"temperature": -0.1}, "--temperature -0.1"),
-        ({"temperature": math.inf}, "--temperature inf"),
-        ({"temperature": math.nan}, "--temperature nan"),
-        ({"top_k": 0}, "--top-k 0"),
-        ({"top_k": -3}, "--top-k -3"),
-        ({"top_p": 0.0}, "--top-p 0.0"),
-        ({"top_p": 1.5}, "--top-p 1.5"),
-        ({"top_p": math.nan}, "--top-p nan"),
-    ],
-)
-def test_a_setting_outside_its_range_is_refused_by_name(
-    values: dict[str, float], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}: "):
-        Sampling(**values)
-
-
-@pytest.mark.parametrize("temperature", [1e-3, 1e-40, 1e-300])
-def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
-    logits = torch.tensor([[0.5, 2.0, -1.0, 1.99]])
-    generator = torch.Generator().manual_seed(0)
-    assert sample(logits, Sampling(temperature=temperature), [generator]).tolist() == [1]
+def test_each_piece_knows_how_likely_its_token_was() -> None:
+    model = random_gpt(MODERN, vocab_size=256)
+    steps = generate_texts(model, ByteTokenizer(), [[1, 2, 3]], 1, GREEDY)
+    expected = dense_gpt.logits(model, [1, 2, 3])[-1].softmax(0)
+    (piece,), (end,) = steps
+    assert piece.token == int(expected.argmax())
+    assert piece.probability == pytest.approx(float(expected.max()), abs=1e-5)
+    assert end.probability is None

@@ -31,6 +31,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+def print_json_lines(values: list[Any]) -> None:
+    """Facts for programs that read line by line."""
+    for value in values:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
 def printable(text: str) -> str:
     """The text with control characters shown as escapes, so that it cannot drive the terminal."""
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)

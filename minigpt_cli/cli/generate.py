@@ -2,112 +2,192 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import Device, Json
-
-if TYPE_CHECKING:
-    from minigpt_cli.checkpoint import Checkpoint
-    from minigpt_cli.generation import Sampling
+from minigpt_cli.choices import Precision
+from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json
+from minigpt_cli.errors import ConfigError
 
 EXAMPLE = (
-    'Examples:  minigpt generate --prompt "ROMEO:"    '
-    "minigpt generate --temperature 0.5 --top-k 20 --num-samples 3 > out.txt"
+    'Examples:  minigpt generate --prompt "ROMEO:"    minigpt generate --interactive    '
+    'minigpt generate --prompt "ROMEO:" --top 5'
 )
-SEPARATOR = "\n---\n"
+CHOICE = "Choice of the next token"
+PROMPT = "Prompt"
 
 
 def generate(
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="What the text begins with; may be empty.")
-    ] = "",
+        str | None,
+        typer.Option("--prompt", "-p", help="What the text begins with; - reads it from stdin.",
+                     show_default="empty", rich_help_panel=PROMPT),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option("--prompt-file", help="A file with one prompt a line.",
+                     rich_help_panel=PROMPT),
+    ] = None,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="Write together, turn by turn.",
+                     rich_help_panel=PROMPT),
+    ] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", "-c", help="A checkpoint or a run's folder.",
                      show_default="the newest run"),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", help="How much to write.", min=1)
+        int, typer.Option("--max-new-tokens", "-n", help="How much to write.")
     ] = 500,
+    num_samples: Annotated[
+        int, typer.Option("--num-samples", help="How many texts for each prompt.")
+    ] = 1,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", help="End before this text; may be repeated."),
+    ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", "-t", help="0 takes the likeliest; 1 as learned.")
+        float,
+        typer.Option("--temperature", "-t", help="0 takes the likeliest; 1 as learned.",
+                     rich_help_panel=CHOICE),
     ] = 0.8,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", help="Draw from the k likeliest only.")
+        int | None,
+        typer.Option("--top-k", help="Only the k likeliest.", rich_help_panel=CHOICE),
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option("--top-p", help="Draw from the likeliest with this share.")
+        float | None,
+        typer.Option("--top-p", help="Only the likeliest that have this share together.",
+                     rich_help_panel=CHOICE),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same text.")] = 0,
-    num_samples: Annotated[
-        int, typer.Option("--num-samples", help="How many texts.", min=1)
-    ] = 1,
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", help="Only those with this share of the likeliest's probability.",
+                     rich_help_panel=CHOICE),
+    ] = None,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option("--repetition-penalty", help="Above 1, rather what was not there yet.",
+                     rich_help_panel=CHOICE),
+    ] = 1.0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="The same seed writes the same text.", rich_help_panel=CHOICE),
+    ] = 0,
+    exact_window: Annotated[
+        bool,
+        typer.Option("--exact-window", rich_help_panel=SETTINGS,
+                     help="Past the window read all of it again for each token: slow."),
+    ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option("--precision", help="Of the computation; auto asks the machine.",
+                     rich_help_panel=SETTINGS),
+    ] = "auto",
     device: Device = "cpu",
+    top: Annotated[
+        int | None,
+        typer.Option("--top", help="Only show the N likeliest next tokens.",
+                     rich_help_panel=OUTPUT),
+    ] = None,
+    show_probabilities: Annotated[
+        bool,
+        typer.Option("--show-probabilities", rich_help_panel=OUTPUT,
+                     help="Colour each token by how likely the model found it."),
+    ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write: continue a prompt, token by token.
 
     Stdout holds the text alone, so it can be piped.
     """
-    from minigpt_cli.generation import Sampling
+    _refuse_what_excludes(prompt, prompt_file, interactive, top, as_json, show_probabilities)
+    for name, number in (("--max-new-tokens", max_new_tokens), ("--num-samples", num_samples)):
+        if number < 1:
+            raise ConfigError(f"{name} {number}: must be 1 or more")
+    if top is not None and top < 1:
+        raise ConfigError(f"--top {top}: must be 1 or more")
 
-    sampling = Sampling(temperature, top_k, top_p, seed)
+    from minigpt_cli.sampling import Sampling
 
-    from minigpt_cli.checkpoint import load_checkpoint
-    from minigpt_cli.cli.console import print_note
-    from minigpt_cli.device import pick_device
-    from minigpt_cli.generation import prompt_ids
-    from minigpt_cli.run_folder import find_checkpoint
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+    prompts = _prompts(prompt, prompt_file)
 
-    path, chosen = find_checkpoint(checkpoint)
-    if chosen:
-        print_note(f"Using {path}")
-    loaded = load_checkpoint(path, pick_device(device))
-    length = len(prompt_ids(loaded.tokenizer, prompt))
-    window = loaded.facts.model.block_size
-    if length > window:
-        print_note(f"The prompt has {length:,} tokens; the model reads the last {window:,}.")
-    if as_json or num_samples > 1:
-        _write_whole(loaded, prompt, max_new_tokens, sampling, num_samples, as_json)
-    else:
-        _stream(loaded, prompt, max_new_tokens, sampling)
+    from minigpt_cli.cli.writing import Writer, load_model
 
+    loaded = load_model(checkpoint, device, precision)
+    writer = Writer(loaded, sampling, max_new_tokens, num_samples, tuple(stop or ()), exact_window)
+    if interactive:
+        from minigpt_cli.cli.interactive import write_together
 
-def _stream(loaded: "Checkpoint", prompt: str, max_new_tokens: int, sampling: "Sampling") -> None:
-    """Shows characters as they are made."""
-    from minigpt_cli.cli.console import printable
-    from minigpt_cli.generation import generate as pieces
-
-    # A pipe gets the text as it is; a terminal must not be driven by it.
-    shown = printable if sys.stdout.isatty() else str
-    sys.stdout.write(shown(prompt))
-    for piece in pieces(loaded.model, loaded.tokenizer, prompt, max_new_tokens, sampling):
-        sys.stdout.write(shown(piece))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
-def _write_whole(
-    loaded: "Checkpoint",
-    prompt: str,
-    max_new_tokens: int,
-    sampling: "Sampling",
-    num_samples: int,
-    as_json: bool,
-) -> None:
-    """Several texts side by side, each shown when all are done."""
-    from minigpt_cli.cli.console import print_json, printable
-    from minigpt_cli.generation import generate_tokens, prompt_ids
-
-    ids = prompt_ids(loaded.tokenizer, prompt)
-    steps = generate_tokens(loaded.model, ids, max_new_tokens, sampling, num_samples)
-    samples = [loaded.tokenizer.decode(tokens) for tokens in zip(*steps, strict=True)]
-    if as_json:
-        print_json([{"prompt": prompt, "text": text} for text in samples])
+        write_together(writer, prompts[0])
         return
-    text = SEPARATOR.join(prompt + sample for sample in samples) + "\n"
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    writer.note_long_prompts(prompts)
+    if top is not None:
+        from minigpt_cli.cli.likeliest import show_likeliest
+
+        show_likeliest(writer, prompts, top, as_json)
+    elif as_json:
+        writer.print_json(prompts, prompt_file is not None, show_probabilities)
+    elif len(prompts) * num_samples > 1:
+        writer.print_whole(prompts, show_probabilities)
+    else:
+        for _ in writer.stream(prompts[0], probabilities=show_probabilities):
+            pass
+
+
+def _refuse_what_excludes(
+    prompt: str | None,
+    prompt_file: Path | None,
+    interactive: bool,
+    top: int | None,
+    as_json: bool,
+    show_probabilities: bool,
+) -> None:
+    """Options that contradict each other.
+
+    Raises:
+        ConfigError: two of them were given.
+    """
+    given = {
+        "--prompt-file": prompt_file is not None,
+        "--prompt": prompt is not None,
+        "--interactive": interactive,
+        "--top": top is not None,
+        "--json": as_json,
+        "--show-probabilities": show_probabilities,
+    }
+    for one, others in (
+        ("--prompt-file", ["--prompt", "--interactive"]),
+        ("--interactive", ["--top", "--json", "--show-probabilities"]),
+        ("--top", ["--show-probabilities"]),
+    ):
+        for other in others:
+            if given[one] and given[other]:
+                raise ConfigError(f"{one} and {other} exclude each other; leave one out")
+
+
+def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
+    """What to continue: one text, or the lines of a file.
+
+    Raises:
+        ConfigError: a file or stdin cannot be read, or is not UTF-8.
+    """
+    if prompt_file is None and prompt != "-":
+        return [prompt or ""]
+    name = str(prompt_file) if prompt_file else "stdin"
+    try:
+        data = prompt_file.read_bytes() if prompt_file else sys.stdin.buffer.read()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    if prompt_file is None:
+        return [text]
+    if not text:
+        raise ConfigError(f"{name}: holds no prompt; write one on each line")
+    return text.removesuffix("\n").split("\n")

@@ -28,8 +28,10 @@ def home(trained_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def minigpt(home: Path) -> Minigpt:
     """Runs a command in this process; a bug's exception comes through."""
 
-    def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(
+            app, [str(a) for a in arguments], input=stdin, catch_exceptions=False
+        )
 
     return run
 
@@ -38,8 +40,8 @@ def minigpt(home: Path) -> Minigpt:
 def refused(minigpt: Minigpt) -> Refused:
     """Runs a command that must fail as users' mistakes do, and returns the one line it says."""
 
-    def run(*arguments: object) -> str:
-        result = minigpt(*arguments)
+    def run(*arguments: object, stdin: str | bytes | None = None) -> str:
+        result = minigpt(*arguments, stdin=stdin)
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1

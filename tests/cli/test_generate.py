@@ -7,13 +7,14 @@ import pytest
 from callers import Minigpt, Program, Refused
 
 from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.generation import Sampling, generate
+from minigpt_cli.generation import generate
+from minigpt_cli.sampling import Sampling
 
 RUN = ("--checkpoint", "runs/tiny")
 
 
 def test_stdout_is_the_text_alone(minigpt: Minigpt) -> None:
-    result = minigpt("generate", "--prompt", "The old", "-n", 30)
+    result = minigpt("generate", "--prompt", "The old", "-n", 30, "--precision", "fp32")
     loaded = load_checkpoint(Path("runs/tiny/checkpoint.safetensors"))
     text = "".join(generate(loaded.model, loaded.tokenizer, "The old", 30, Sampling()))
     assert len(text) == 30
@@ -79,10 +80,27 @@ def test_unknown_characters_are_named_with_their_place_and_a_way_out(refused: Re
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--top-k", 0), ("--top-k", -1), ("--temperature", -0.5), ("--temperature", "nan"),
-     ("--temperature", "inf"), ("--top-p", 0.0), ("--top-p", 1.5), ("--device", "gpu")],
+     ("--temperature", "inf"), ("--top-p", 0.0), ("--top-p", 1.5), ("--min-p", -1.0),
+     ("--repetition-penalty", 0.0), ("--device", "gpu"), ("--max-new-tokens", 0),
+     ("--num-samples", 0), ("--top", 0)],
 )  # fmt: skip
 def test_impossible_option_is_named(refused: Refused, option: str, value: object) -> None:
     assert refused("generate", *RUN, option, value).startswith(f"{option} {value}: ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--prompt-file", "f", "-p", "x"), ("--prompt-file", "f", "-i"), ("-i", "--top", 3),
+     ("-i", "--json"), ("--top", 3, "--show-probabilities")],
+)  # fmt: skip
+def test_options_that_contradict_each_other_are_refused(
+    refused: Refused, options: tuple[object, ...]
+) -> None:
+    assert "exclude each other; leave one out" in refused("generate", *RUN, *options)
+
+
+def test_an_empty_stop_text_is_refused(refused: Refused) -> None:
+    assert refused("generate", *RUN, "--stop", "").startswith("--stop: ")
 
 
 def test_impossible_option_is_answered_before_anything_is_loaded(refused: Refused) -> None:
@@ -98,3 +116,116 @@ def test_pipe_gets_the_text_as_it_is(program: Program, minigpt: Minigpt) -> None
     piped = program("generate", *RUN, "-n", 40)
     assert piped.stdout == minigpt("generate", *RUN, "-n", 40).stdout
     assert (piped.returncode, piped.stderr) == (0, "")
+
+
+# --- Where prompts come from ----------------------------------------------------------------
+
+
+def test_a_dash_reads_the_prompt_from_stdin_as_it_is(minigpt: Minigpt) -> None:
+    result = minigpt("generate", *RUN, "-n", 20, "--prompt", "-", stdin="The old\n")
+    assert result.stdout == minigpt("generate", *RUN, "-n", 20, "--prompt", "The old\n").stdout
+
+
+def test_stdin_that_is_no_utf8_is_refused(refused: Refused) -> None:
+    message = refused("generate", *RUN, "--prompt", "-", stdin=b"The \xff old")
+    assert message == "stdin: not UTF-8 at byte 4; save it as UTF-8"
+
+
+def test_each_line_of_a_file_is_a_prompt(minigpt: Minigpt, home: Path) -> None:
+    (home / "prompts.txt").write_text("The\nMy old\n\n", encoding="utf-8")
+    options = (*RUN, "-n", 12, "--num-samples", 2, "--precision", "fp32", "--json")
+    lines = minigpt("generate", *options, "--prompt-file", "prompts.txt").stdout.splitlines()
+    texts = [json.loads(line) for line in lines]
+    assert [text["prompt"] for text in texts] == ["The", "The", "My old", "My old", "", ""]
+    alone = json.loads(minigpt("generate", *options, "--prompt", "My old").stdout)
+    assert texts[2:4] == alone
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), (b"", "holds no prompt"), (b"\xff", "not UTF-8 at byte 0")],
+)
+def test_a_file_without_prompts_is_refused(
+    refused: Refused, home: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (home / "prompts.txt").write_bytes(content)
+    assert message in refused("generate", *RUN, "--prompt-file", "prompts.txt")
+
+
+# --- A look at the choice -------------------------------------------------------------------
+
+
+def test_top_shows_one_distribution_at_three_temperatures(minigpt: Minigpt) -> None:
+    options = (*RUN, "--prompt", "The old", "--top", 4)
+    (facts,) = json.loads(minigpt("generate", *options, "-t", 1, "--json").stdout)
+    assert [choice["temperature"] for choice in facts["choices"]] == [0.5, 1.0, 2.0]
+    cold, learned, hot = (choice["probabilities"] for choice in facts["choices"])
+    assert len(facts["tokens"]) == len(cold) == 4
+    assert learned == sorted(learned, reverse=True)
+    assert cold[0] > learned[0] > hot[0] > 0
+    # Half the temperature squares the ratio of two probabilities.
+    assert cold[1] / cold[0] == pytest.approx((learned[1] / learned[0]) ** 2)
+    table = minigpt("generate", *options, "-t", 1).stdout
+    assert f"{learned[0]:.1%}" in table
+    assert repr(facts["tokens"][0]) in table
+    assert "temperature 0.5" in table
+
+
+def test_top_says_which_tokens_cannot_be_drawn(minigpt: Minigpt) -> None:
+    options = (*RUN, "--prompt", "The old", "--top", 3, "--top-k", 2, "--json")
+    (facts,) = json.loads(minigpt("generate", *options).stdout)
+    for choice in facts["choices"]:
+        assert sum(choice["probabilities"][:2]) == pytest.approx(1)
+        assert choice["probabilities"][2] == 0
+
+
+def test_probabilities_of_the_tokens_that_were_written(minigpt: Minigpt) -> None:
+    options = (*RUN, "--prompt", "The old", "-n", 8, "-t", 0)
+    shown = minigpt("generate", *options, "--show-probabilities", "--json").stdout
+    (text,) = json.loads(shown)
+    assert "".join(token["text"] for token in text["tokens"]) == text["text"]
+    (first,) = json.loads(minigpt("generate", *options[:4], "--top", 1, "-t", 1, "--json").stdout)
+    likeliest = first["choices"][1]["probabilities"][0]
+    assert text["tokens"][0]["probability"] == pytest.approx(likeliest, abs=1e-3)
+    plain = minigpt("generate", *options)
+    assert minigpt("generate", *options, "--show-probabilities").stdout == plain.stdout
+
+
+# --- Together -------------------------------------------------------------------------------
+
+
+def test_interactive_goes_on_from_the_text_so_far(minigpt: Minigpt, home: Path) -> None:
+    lines = "The old\n/temperature 0\n/max-new-tokens 5\n man\n/save text.txt\n"
+    result = minigpt("generate", *RUN, "-i", "-n", 10, stdin=lines)
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    text = (home / "text.txt").read_text(encoding="utf-8")
+    assert text == first + second
+    assert first.startswith("The old")
+    assert len(first) == 17
+    greedy = minigpt("generate", *RUN, "-t", 0, "-n", 5, "-p", f"{first} man").stdout
+    assert f"{text}\n" == greedy
+    assert f"text.txt: {len(text)} characters" in result.stderr
+
+
+def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
+    lines = "The old\n/reset\nMy\n"
+    result = minigpt("generate", *RUN, "-i", "-t", 0, "-n", 6, stdin=lines)
+    assert result.stdout.endswith(minigpt("generate", *RUN, "-t", 0, "-n", 6, "-p", "My").stdout)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("/fly", "/fly: no such command"), ("/top-k many", "/top-k many: not a number"),
+     ("/top-k 0", "--top-k 0: must be"), ("/save", "names no file"),
+     ("/save no/such/folder", "cannot be written"), ("The ☃", "U+2603")],
+)  # fmt: skip
+def test_interactive_mistakes_are_answered_and_it_goes_on(
+    minigpt: Minigpt, line: str, message: str
+) -> None:
+    result = minigpt("generate", *RUN, "-i", "-n", 4, stdin=f"{line}\nMy\n")
+    assert result.exit_code == 0
+    assert sum(text.startswith("error: ") for text in result.stderr.splitlines()) == 1
+    assert message in result.stderr
+    assert "My" in result.stdout

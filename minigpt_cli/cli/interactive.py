@@ -1,0 +1,130 @@
+"""`minigpt generate --interactive`: the user and the model write a text together."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from minigpt_cli.cli.console import print_error, print_note
+from minigpt_cli.cli.writing import Writer
+from minigpt_cli.errors import ConfigError, MinigptError
+
+HELP = """\
+Type the next words; the model goes on from there. An empty line lets it go on alone.
+Ctrl-C stops it, Ctrl-D ends.
+  /temperature 0.7   /top-k 20   /top-p 0.9   /min-p 0.05   /seed 1   /max-new-tokens 200
+  /reset             begin a new text
+  /save FILE         write the text to a file
+  /help              this"""
+
+# Settings by the name that the user types.
+_FLOATS = {"temperature", "top_p", "min_p", "repetition_penalty"}
+_WHOLE = {"top_k", "seed"}
+
+
+def write_together(writer: Writer, prompt: str) -> None:
+    """Takes lines from the user and goes on after each, until stdin ends."""
+    session = _Session(writer)
+    print_note(HELP)
+    with _line_history():
+        if prompt:
+            session.say(prompt)
+        while True:
+            try:
+                line = input("> " if sys.stdin.isatty() else "")
+            except (EOFError, KeyboardInterrupt):
+                sys.stdout.write("\n" if sys.stdin.isatty() else "")
+                return
+            try:
+                session.take(line)
+            except MinigptError as error:
+                print_error(str(error))
+
+
+class _Session:
+    """The text so far, and how it goes on."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer, self.text = writer, ""
+
+    def take(self, line: str) -> None:
+        """A line of the user: a command, or words to go on from."""
+        if line.startswith("/"):
+            name, _, value = line[1:].partition(" ")
+            self.command(name, value.strip())
+        else:
+            self.say(line)
+
+    def say(self, words: str) -> None:
+        """Adds words to the text and lets the model go on."""
+        pieces = self.writer.stream(self.text + words, shown=words)
+        self.text += words
+        with suppress(KeyboardInterrupt):  # stops the answer, not the program
+            for piece in pieces:
+                self.text += piece
+
+    def command(self, name: str, value: str) -> None:
+        """Changes a setting or does what was asked.
+
+        Raises:
+            ConfigError: there is no such command, or the value does not fit.
+        """
+        setting = name.replace("-", "_")
+        if name == "help":
+            print_note(HELP)
+        elif name == "reset":
+            self.text = ""
+        elif name == "save":
+            self.save(value)
+        elif setting == "max_new_tokens":
+            self.writer = replace(self.writer, max_new_tokens=max(1, int(_number(name, value))))
+        elif setting in _FLOATS | _WHOLE:
+            number = _number(name, value)
+            chosen: dict[str, Any] = {setting: int(number) if setting in _WHOLE else number}
+            self.writer = replace(self.writer, sampling=replace(self.writer.sampling, **chosen))
+        else:
+            raise ConfigError(f"/{name}: no such command; /help shows them")
+
+    def save(self, name: str) -> None:
+        """Writes the text to a file.
+
+        Raises:
+            ConfigError: no name was given, or the file cannot be written.
+        """
+        if not name:
+            raise ConfigError("/save: names no file; try /save text.txt")
+        try:
+            Path(name).write_text(self.text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"/save {name}: cannot be written ({error.strerror})") from None
+        print_note(f"{name}: {len(self.text):,} characters")
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"/{name} {value}: not a number; try /{name} 1") from None
+
+
+@contextmanager
+def _line_history() -> Iterator[None]:
+    """Lines can be edited and called back with the arrow keys, those of earlier sessions too."""
+    try:
+        import readline
+    except ImportError:  # Windows has a history of its own
+        yield
+        return
+    history = Path(typer.get_app_dir("minigpt")) / "history"
+    if sys.stdin.isatty():
+        with suppress(OSError):
+            readline.read_history_file(history)
+    yield
+    if sys.stdin.isatty():
+        with suppress(OSError):
+            history.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(history)

@@ -1,0 +1,146 @@
+"""What the ways of writing have in common: a model, how it chooses, and where the text goes."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.choices import Precision
+from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
+from minigpt_cli.device import pick_device, pick_dtype
+from minigpt_cli.generation import Piece, generate_texts, prompt_ids
+from minigpt_cli.run_folder import find_checkpoint
+from minigpt_cli.sampling import Sampling
+
+SEPARATOR = "\n---\n"
+# From unlikely to likely; each is at least so likely.
+SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
+
+
+def load_model(checkpoint: Path | None, device: str, precision: Precision) -> Checkpoint:
+    """Loads a checkpoint for writing; says which, where the user did not.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: the device is not on this machine.
+    """
+    path, chosen = find_checkpoint(checkpoint)
+    if chosen:
+        print_note(f"Using {path}")
+    loaded = load_checkpoint(path, pick_device(device))
+    dtype = pick_dtype(precision, loaded.model.head.weight.device)
+    loaded.model.to(dtype).compute_dtype = dtype
+    return loaded
+
+
+@dataclass
+class Writer:
+    """Writes texts and shows them."""
+
+    loaded: Checkpoint
+    sampling: Sampling
+    max_new_tokens: int
+    num_samples: int = 1
+    stop: tuple[str, ...] = ()
+    exact_window: bool = False
+
+    def ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        return [prompt_ids(self.loaded.tokenizer, prompt) for prompt in prompts]
+
+    def pieces(self, prompts: Sequence[str]) -> Iterator[list[Piece]]:
+        """Pieces of all samples of all prompts, side by side."""
+        return generate_texts(
+            self.loaded.model,
+            self.loaded.tokenizer,
+            self.ids(prompts),
+            self.max_new_tokens,
+            self.sampling,
+            self.num_samples,
+            self.stop,
+            self.exact_window,
+        )
+
+    def note_long_prompts(self, prompts: Sequence[str]) -> None:
+        """Says which prompts are longer than what the model can see at once."""
+        window = self.loaded.facts.model.block_size
+        for number, ids in enumerate(self.ids(prompts), start=1):
+            if len(ids) > window:
+                which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
+                print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
+
+    def stream(
+        self, prompt: str, shown: str | None = None, probabilities: bool = False
+    ) -> Iterator[str]:
+        """Shows a text as it is made, and yields it piece by piece.
+
+        Args:
+            prompt: what it goes on from.
+            shown: the end of the prompt that is not on the screen yet; all of it unless given.
+            probabilities: colours each token by how likely the model found it.
+
+        Raises:
+            TokenizerError: the prompt holds characters the model never saw; nothing was shown.
+        """
+        return _shown_pieces(
+            prompt if shown is None else shown, self.pieces([prompt]), probabilities
+        )
+
+    def print_whole(self, prompts: Sequence[str], probabilities: bool = False) -> None:
+        """Shows several texts when all are done."""
+        for i, pieces in enumerate(self._texts(prompts)):
+            _show((SEPARATOR if i else "") + prompts[i // self.num_samples])
+            for piece in pieces:
+                _show(piece.text, _shade(piece) if probabilities else "")
+        _show("\n")
+
+    def print_json(self, prompts: Sequence[str], one_a_line: bool, probabilities: bool) -> None:
+        """Prints every text with its prompt, as one list or as JSON lines."""
+        facts = []
+        for i, pieces in enumerate(self._texts(prompts)):
+            fact: dict[str, object] = {
+                "prompt": prompts[i // self.num_samples],
+                "text": "".join(piece.text for piece in pieces),
+            }
+            if probabilities:
+                fact["tokens"] = [
+                    {"text": self.loaded.tokenizer.decode([p.token]), "probability": p.probability}
+                    for p in pieces
+                    if p.token is not None
+                ]
+            facts.append(fact)
+        (print_json_lines if one_a_line else print_json)(facts)
+
+    def _texts(self, prompts: Sequence[str]) -> list[tuple[Piece, ...]]:
+        return list(zip(*self.pieces(prompts), strict=True))
+
+
+def _shown_pieces(
+    prompt: str, pieces: Iterator[list[Piece]], probabilities: bool
+) -> Iterator[str]:
+    _show(prompt)
+    try:
+        for (piece,) in pieces:
+            _show(piece.text, _shade(piece) if probabilities else "")
+            yield piece.text
+    finally:
+        _show("\n")
+
+
+def _shade(piece: Piece) -> str:
+    """The colour for how likely a token was."""
+    probability = piece.probability
+    return "" if probability is None else next(c for least, c in SHADES if probability >= least)
+
+
+def _show(text: str, colour: str = "") -> None:
+    """Writes text as it is to a pipe; a terminal must not be driven by it."""
+    if sys.stdout.isatty():
+        text = printable(text)
+    if colour and out.is_terminal:
+        out.print(Text(text, colour), end="", soft_wrap=True)
+    else:
+        sys.stdout.write(text)
+    sys.stdout.flush()
