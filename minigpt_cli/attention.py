@@ -1,6 +1,6 @@
 """Causal attention, by the kernel that suits the machine.
 
-Shapes: B batch, H heads, K key/value heads, T time, D head_dim.
+Shapes: B batch, H heads, K key/value heads, G heads that share a key, T time, D head_dim.
 
 Every path computes softmax(q kᵀ / √D) v over the keys up to the query's own
 (Vaswani et al. 2017); `tests/test_attention.py` holds them against the formula written out.
@@ -39,29 +39,22 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
     return out.transpose(1, 2)  # (B, T, H, D)
 
 
-def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one new query, (B, H, 1, D), to every cached key: nothing is masked.
-
-    Returns:
-        (B, 1, H, D).
-    """
-    out = F.scaled_dot_product_attention(q, k, v, enable_gqa=k.size(1) != q.size(1))
-    return out.transpose(1, 2)  # (B, 1, H, D)
-
-
 def _blockwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """A block of queries at a time, each against the keys up to its own end only."""
+    """A block of queries at a time, each against the keys up to its own end only.
+
+    The G = H/K heads that share a key lie beside each other at every time, so that one product
+    serves them all and no key is repeated.
+    """
     B, H, T, D = q.shape
-    if k.size(1) != H:
-        k = k.repeat_interleave(H // k.size(1), dim=1)
-        v = v.repeat_interleave(H // v.size(1), dim=1)
-    q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))
+    K, G = k.size(1), H // k.size(1)
+    q = q.transpose(1, 2).reshape(B, T, K, G, D).transpose(1, 2).reshape(B * K, T * G, D)
+    k, v = (x.reshape(B * K, T, D) for x in (k, v))
     out: Tensor = _Blockwise.apply(q, k, v)  # type: ignore[no-untyped-call]
-    return out.view(B, H, T, D).transpose(1, 2)  # (B, T, H, D)
+    return out.view(B, K, T, G, D).transpose(1, 2).reshape(B, T, H, D)
 
 
 class _Blockwise(torch.autograd.Function):
-    """Blocks of queries, forwards and backwards.
+    """Blocks of queries, (B K, T G, D), against keys and values, (B K, T, D).
 
     Nearly half of the T × T scores lie above the diagonal; those beyond a block's last query are
     never computed. The matrix products add the mask, apply the scale and accumulate the gradients
@@ -70,31 +63,36 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        T, D = q.shape[1:]
+        T, D = k.shape[1:]
+        G = q.size(1) // T
         out, weights = torch.empty_like(q), []
         for start, end in _blocks(T):
             mask = q.new_full((end - start, end), float("-inf")).triu_(start + 1)
-            scores = torch.baddbmm(mask, q[:, start:end], k[:, :end].mT, alpha=D**-0.5)
-            weights.append(scores.softmax(-1))  # (B*H, block, end)
-            torch.bmm(weights[-1], v[:, :end], out=out[:, start:end])
+            rows = slice(start * G, end * G)
+            scores = torch.baddbmm(
+                mask.repeat_interleave(G, 0), q[:, rows], k[:, :end].mT, alpha=D**-0.5
+            )
+            weights.append(scores.softmax(-1))  # (B K, block G, end)
+            torch.bmm(weights[-1], v[:, :end], out=out[:, rows])
         ctx.save_for_backward(q, k, v, *weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, *weights = ctx.saved_tensors
-        T, D = q.shape[1:]
+        T, D = k.shape[1:]
+        G = q.size(1) // T
         grad = grad.contiguous()
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         # The last block sees every key, so its product starts the sums; beta = 0 ignores what
         # the empty tensors hold.
         for i, (start, end) in reversed(list(enumerate(_blocks(T)))):
-            beta = 0 if end == T else 1
-            g, w = grad[:, start:end], weights[i]
+            beta, rows = 0 if end == T else 1, slice(start * G, end * G)
+            g, w = grad[:, rows], weights[i]
             grad_w = torch.bmm(g, v[:, :end].mT)
             grad_scores = _softmax_backward(grad_w, w, -1, w.dtype)
-            grad_q[:, start:end].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
-            grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, start:end], beta=beta, alpha=D**-0.5)
+            grad_q[:, rows].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
+            grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, rows], beta=beta, alpha=D**-0.5)
             grad_v[:, :end].baddbmm_(w.mT, g, beta=beta)
         return grad_q, grad_k, grad_v
 

@@ -5,3 +5,4 @@ from typing import Literal
 TokenizerKind = Literal["char", "word", "byte", "bpe"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["train", "val", "all"]
+Quantization = Literal["int8"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt_cli.decoding import Decoder
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model import GPT
 from minigpt_cli.sampling import Sampling, generators, sample
@@ -206,7 +207,7 @@ class _Reader:
 
     def __init__(self, model: GPT, batch: int, exact_window: bool) -> None:
         self._model, self._batch = model, batch
-        self._cache = model.new_cache(batch)
+        self._decoder, self._cache = Decoder(model), model.new_cache(batch)
         self._rereads = exact_window or not model.slides
         window = model.config.block_size
         self._reread = window if exact_window else max(1, window // 2)
@@ -215,12 +216,15 @@ class _Reader:
 
     @torch.inference_mode()
     def read(self, unread: Tensor) -> Tensor:
-        """Reads on by (B, T) tokens; returns the logits of the next, (B, V)."""
+        """Reads on, by a prompt or by a token, (B, T); returns the logits of the next, (B, V)."""
         if self._rereads:
             window = self._cache.window
             self._history = torch.cat((self._history, unread), dim=1)[:, -window:]
             if self._cache.length == window:
                 self._cache = self._model.new_cache(self._batch)
                 unread = self._history[:, -self._reread :]
-        logits: Tensor = self._model(unread.to(self._model.head.weight.device), cache=self._cache)
+        unread = unread.to(self._model.head.weight.device)
+        if self._cache.length:
+            return self._decoder.read(unread[:, 0], self._cache).cpu()
+        logits: Tensor = self._model(unread, cache=self._cache)
         return logits[:, -1].cpu()

@@ -11,17 +11,21 @@ embedding and the loss: activations start in it, and each layer casts its weight
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt_cli.attention import cached_attention, causal_attention
+from minigpt_cli.attention import causal_attention
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.kernels import dropout, rms_norm, swiglu
-from minigpt_cli.kv_cache import KVCache, LayerCache
+from minigpt_cli.kv_cache import KVCache
+
+Store = Callable[[Tensor, Tensor], None]
+"""Takes the keys and values that a layer computed, (B, K, T, D) each."""
 
 
 class Linear(nn.Linear):
@@ -34,6 +38,8 @@ class Linear(nn.Linear):
     def __init__(self, n_in: int, rows: tuple[int, ...], bias: bool) -> None:
         super().__init__(n_in, sum(rows), bias)
         self.rows = rows
+        self.int8: tuple[Tensor, Tensor] | None = None
+        """The weight as whole numbers, (out, in), and a scale for each row, once quantized."""
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -119,14 +125,15 @@ class ClassicAttention(nn.Module):
         self.qkv = Linear(C, (C, C, C), bias=bias and config.qkv_bias)
         self.proj = Linear(C, (C,), bias=bias)
 
-    def forward(self, x: Tensor, cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, store: Store | None) -> Tensor:
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, H, T, D)
             for part in torch.split(self.qkv(x), C, dim=-1)
         )
-        dropout = self.dropout if self.training else 0.0
-        out = _attend(q, k, v, cache, dropout)
+        if store is not None:
+            store(k, v)
+        out = causal_attention(q, k, v, self.dropout if self.training else 0.0)
         projected: Tensor = self.proj(out.reshape(B, T, C))
         return projected
 
@@ -143,25 +150,18 @@ class ModernAttention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(D), RMSNorm(D)
         self.proj = Linear(C, (C,), bias=False)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: LayerCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], store: Store | None) -> Tensor:
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, sum(self.heads), self.head_dim)
         q, k, v = torch.split(qkv, list(self.heads), dim=2)  # (B, T, H or K, D)
         q = rotate(self.q_norm(q).transpose(1, 2), rotary)  # (B, H, T, D)
         k = rotate(self.k_norm(k).transpose(1, 2), rotary)  # (B, K, T, D)
-        out = _attend(q, k, v.transpose(1, 2), cache, 0.0)
+        v = v.transpose(1, 2)
+        if store is not None:
+            store(k, v)
+        out = causal_attention(q, k, v)
         projected: Tensor = self.proj(out.reshape(B, T, C))
         return projected
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, cache: LayerCache | None, dropout: float) -> Tensor:
-    """Causal attention, through the cache when there is one; returns (B, T, H, D)."""
-    if cache is None:
-        return causal_attention(q, k, v, dropout)
-    keys, values = cache.write(k, v)
-    if q.size(2) == 1:
-        return cached_attention(q, keys, values)
-    return causal_attention(q, k, v)
 
 
 class ClassicBlock(nn.Module):
@@ -176,8 +176,8 @@ class ClassicBlock(nn.Module):
         self.activation = nn.ReLU() if config.activation == "relu" else nn.GELU()
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, _: None, cache: LayerCache | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), cache))
+    def forward(self, x: Tensor, _: None, store: Store | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), store))
         out: Tensor = x + self.dropout(self.down(self.activation(self.up(self.norm2(x)))))
         return out
 
@@ -194,8 +194,8 @@ class ModernBlock(nn.Module):
         self.down = Linear(hidden, (C,), bias=False)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: LayerCache | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), rotary, cache))
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], store: Store | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), rotary, store))
         hidden = swiglu(self.gate_up(self.norm2(x)))  # (B, T, F)
         out: Tensor = x + self.dropout(self.down(hidden))
         return out
@@ -251,7 +251,7 @@ class GPT(nn.Module):
         config = self.config
         heads = config.kv_heads if isinstance(config, ModernConfig) else config.n_head
         shape = (batch, heads, config.block_size, config.head_dim)
-        return KVCache(config.n_layer, shape, self.compute_dtype, self.head.weight.device)
+        return KVCache(config.n_layer, shape, self.head.weight.device)
 
     def forward(
         self, idx: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
@@ -261,32 +261,32 @@ class GPT(nn.Module):
         Args:
             idx: token ids, (B, T), T ≤ `block_size`.
             targets: the tokens that came next, (B, T); with them the result is the loss.
-            cache: what was read before `idx`, and where `idx` is added.
+            cache: empty; takes the keys and values of `idx`, for a `Decoder` to go on from.
 
         Returns:
             Logits in fp32, (B, T, V); with a cache only the last position's, (B, 1, V); with
             targets the mean cross-entropy in nats.
         """
         assert idx.size(1) <= self.config.block_size
-        start = 0 if cache is None else cache.length
-        x, positions = self._embed(idx, start)
+        x, positions = self._embed(idx)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, positions, cache.layers[i] if cache is not None else None)
+            x = block(x, positions, None if cache is None else partial(cache.fill, i))
         if cache is not None:
+            cache.length = idx.size(1)
             x = x[:, -1:]
         logits: Tensor = self.head(self.norm(x)).float()  # (B, T, V)
         if targets is None:
             return logits
         return F.cross_entropy(logits.view(-1, self.vocab_size), targets.reshape(-1))
 
-    def _embed(self, idx: Tensor, start: int) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    def _embed(self, idx: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The residual stream's first state, (B, T, C), and rotary angles if the family has any."""
         x = self.token_embedding(idx)
         if self.slides:
-            rotary = self.rotary(start, idx.size(1), self.compute_dtype, idx.device)
+            rotary = self.rotary(0, idx.size(1), self.compute_dtype, idx.device)
             return x.to(self.compute_dtype), rotary
-        x = x + self.position_embedding.weight[start : start + idx.size(1)]
+        x = x + self.position_embedding.weight[: idx.size(1)]
         return x.to(self.compute_dtype), None
 
     @torch.no_grad()

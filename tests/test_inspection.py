@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.decoding import Decoder
 from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.inspection import inspect_file
 from minigpt_cli.model import GPT
@@ -65,11 +66,11 @@ def test_components_hold_every_tensor_once(trained_home: Path) -> None:
 def test_flops_per_token_are_those_that_pytorch_counts(config: ModelConfig) -> None:
     model = GPT(config, 50).eval()
     window = torch.randint(50, (1, config.block_size))
-    cache = model.new_cache(1)
+    cache, decoder = model.new_cache(1), Decoder(model)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         model(window[:, :-1], cache=cache)
         with FlopCounterMode(display=False) as counter:
-            model(window[:, -1:], cache=cache)  # the token at the end of a full window
+            decoder.read(window[:, -1], cache)  # the token at the end of a full window
     assert forward_flops_per_token(config, 50) == counter.get_total_flops()
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minigpt_cli.choices import Split
-from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
+from minigpt_cli.cli.options import (
+    DATA,
+    DEFAULT_DATA_DIR,
+    DataDir,
+    Device,
+    Encoding,
+    Json,
+    Quantize,
+)
 
 if TYPE_CHECKING:
     from minigpt_cli.checkpoint import Checkpoint
@@ -37,6 +45,7 @@ def evaluate(
     ] = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    quantize: Quantize = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -49,6 +58,7 @@ def evaluate(
     from minigpt_cli.cli.console import print_json, print_note
     from minigpt_cli.device import pick_device
     from minigpt_cli.evaluation import evaluate as score
+    from minigpt_cli.quantization import quantize_int8
     from minigpt_cli.run_folder import find_checkpoint
 
     part: Split = split or ("all" if data else "val")
@@ -60,7 +70,15 @@ def evaluate(
             print_note(f"Using {path}")
         loaded = load_checkpoint(path, pick_device(device))
         tokens = _tokens(loaded, data, part, encoding, data_dir)
-        results.append((path, loaded, score(loaded.model, loaded.tokenizer, tokens)))
+        result = score(loaded.model, loaded.tokenizer, tokens)
+        if quantize == "int8":
+            whole, _ = result, quantize_int8(loaded.model)
+            result = score(loaded.model, loaded.tokenizer, tokens)
+            print_note(
+                f"{path}: int8 costs {result.loss - whole.loss:+.4f} of loss "
+                f"({whole.loss:.4f} without)"
+            )
+        results.append((path, loaded, result))
     if as_json:
         print_json([_facts(path, data, part, loaded, result) for path, loaded, result in results])
     else:

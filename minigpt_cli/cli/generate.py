@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from minigpt_cli.choices import Precision
-from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json
+from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize
 from minigpt_cli.errors import ConfigError
 
 EXAMPLE = (
@@ -87,6 +87,7 @@ def generate(
         typer.Option("--precision", help="Of the computation; auto asks the machine.",
                      rich_help_panel=SETTINGS),
     ] = "auto",
+    quantize: Quantize = None,
     device: Device = "cpu",
     top: Annotated[
         int | None,
@@ -118,7 +119,7 @@ def generate(
 
     from minigpt_cli.cli.writing import Writer, load_model
 
-    loaded = load_model(checkpoint, device, precision)
+    loaded = load_model(checkpoint, device, precision, quantize)
     writer = Writer(loaded, sampling, max_new_tokens, num_samples, tuple(stop or ()), exact_window)
     if interactive:
         from minigpt_cli.cli.interactive import write_together

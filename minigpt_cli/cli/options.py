@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from minigpt_cli.choices import Quantization
 from minigpt_cli.presets import preset_names
 
 DEFAULT_PRESET = "small"
@@ -45,6 +46,10 @@ Encoding = Annotated[
 ]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS)
+]
+Quantize = Annotated[
+    Quantization | None,
+    typer.Option("--quantize", help="int8: matrices in 8 bits; quicker.", rich_help_panel=SETTINGS),
 ]
 Json = Annotated[
     bool,

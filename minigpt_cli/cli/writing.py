@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.text import Text
 
 from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.choices import Precision
+from minigpt_cli.choices import Precision, Quantization
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
 from minigpt_cli.device import pick_device, pick_dtype
 from minigpt_cli.generation import Piece, generate_texts, prompt_ids
+from minigpt_cli.quantization import quantize_int8
 from minigpt_cli.run_folder import find_checkpoint
 from minigpt_cli.sampling import Sampling
 
@@ -20,19 +21,22 @@ SEPARATOR = "\n---\n"
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
 
 
-def load_model(checkpoint: Path | None, device: str, precision: Precision) -> Checkpoint:
+def load_model(
+    checkpoint: Path | None, device: str, precision: Precision, quantize: Quantization | None
+) -> Checkpoint:
     """Loads a checkpoint for writing; says which, where the user did not.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
-        ConfigError: the device is not on this machine.
+        ConfigError: the device is not on this machine, or cannot quantize.
     """
     path, chosen = find_checkpoint(checkpoint)
     if chosen:
         print_note(f"Using {path}")
     loaded = load_checkpoint(path, pick_device(device))
-    dtype = pick_dtype(precision, loaded.model.head.weight.device)
-    loaded.model.to(dtype).compute_dtype = dtype
+    loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
+    if quantize == "int8":
+        quantize_int8(loaded.model)
     return loaded
 
 
@@ -117,9 +121,7 @@ class Writer:
         return list(zip(*self.pieces(prompts), strict=True))
 
 
-def _shown_pieces(
-    prompt: str, pieces: Iterator[list[Piece]], probabilities: bool
-) -> Iterator[str]:
+def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]], probabilities: bool) -> Iterator[str]:
     _show(prompt)
     try:
         for (piece,) in pieces:

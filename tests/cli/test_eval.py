@@ -130,3 +130,12 @@ def test_text_with_unknown_characters_is_refused(refused: Refused, home: Path) -
 def test_text_of_one_token_is_refused(refused: Refused, home: Path) -> None:
     (home / "other.txt").write_text("a", encoding="utf-8")
     assert "has 1 tokens and needs at least 2" in refused("eval", RUN, "--data", "other.txt")
+
+
+def test_int8_says_what_it_costs(minigpt: Minigpt) -> None:
+    (whole,), (rounded,) = figures(minigpt, RUN), figures(minigpt, RUN, "--quantize", "int8")
+    assert rounded["loss"] != whole["loss"]
+    assert rounded["loss"] == pytest.approx(whole["loss"], abs=0.02)
+    cost = rounded["loss"] - whole["loss"]
+    note = minigpt("eval", RUN, "--quantize", "int8").stderr
+    assert f"int8 costs {cost:+.4f} of loss ({whole['loss']:.4f} without)" in note

@@ -229,3 +229,9 @@ def test_interactive_mistakes_are_answered_and_it_goes_on(
     assert sum(text.startswith("error: ") for text in result.stderr.splitlines()) == 1
     assert message in result.stderr
     assert "My" in result.stdout
+
+
+def test_int8_writes_text_and_says_nothing_else(minigpt: Minigpt) -> None:
+    result = minigpt("generate", *RUN, "-n", 20, "-t", 0, "--quantize", "int8")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout) == 21

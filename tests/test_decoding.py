@@ -1,4 +1,4 @@
-"""The cache: what decoding remembers, and what it lets go."""
+"""Token by token against the whole text: what decoding says, remembers and lets go."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,11 @@ import dense_gpt
 import pytest
 import torch
 from dense_gpt import random_gpt
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.kv_cache import LayerCache
+from minigpt_cli.decoding import Decoder, unit_rms
+from minigpt_cli.kernels import rms_norm
 from minigpt_cli.model import GPT, Rotary, rotate
 
 CLASSIC = ClassicConfig(n_layer=2, n_head=4, n_embd=32, block_size=24)
@@ -27,10 +26,10 @@ def random_tokens(length: int, seed: int = 1) -> list[int]:
 @torch.no_grad()
 def cached_logits(model: GPT, tokens: list[int], prompt: int) -> Iterator[Tensor]:
     """Scores after the prompt and then after each further token, (V,) each."""
-    cache = model.new_cache(1)
+    cache, decoder = model.new_cache(1), Decoder(model)
     yield model(torch.tensor([tokens[:prompt]]), cache=cache)[0, -1]
     for token in tokens[prompt:]:
-        yield model(torch.tensor([[token]]), cache=cache)[0, -1]
+        yield decoder.read(torch.tensor([token]), cache)[0]
 
 
 @both_families
@@ -76,14 +75,14 @@ def test_rotary_positions_stay_exact_far_into_a_text() -> None:
 def test_texts_side_by_side_keep_their_own_keys(config: ModelConfig) -> None:
     model = random_gpt(config)
     texts = torch.tensor([random_tokens(20, seed) for seed in range(3)])
-    cache = model.new_cache(3)
+    cache, decoder = model.new_cache(3), Decoder(model)
     with torch.no_grad():
         model(texts[:, :7], cache=cache)
         for place in range(7, 20):
-            logits = model(texts[:, place : place + 1], cache=cache)
+            logits = decoder.read(texts[:, place], cache)
         for row in range(3):
             expected = model(texts[row : row + 1])[0, -1]
-            torch.testing.assert_close(logits[row, -1], expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(logits[row], expected, rtol=0, atol=1e-5)
 
 
 @both_families
@@ -108,38 +107,49 @@ def test_a_cache_in_bf16_follows_the_uncached_model(config: ModelConfig) -> None
         assert error < 0.03
 
 
-@given(prompt=st.integers(1, 5), steps=st.integers(0, 12))
-def test_the_ring_holds_exactly_the_last_window_of_tokens(prompt: int, steps: int) -> None:
-    window = 5
-    cache = LayerCache((1, 1, window, 1), torch.float32, torch.device("cpu"))
-    written = 0
-    for new in [prompt] + [1] * steps:
-        numbers = torch.arange(written, written + new, dtype=torch.float32).view(1, 1, new, 1)
-        keys, values = cache.write(numbers, -numbers)
-        written += new
-        held = set(range(max(0, written - window), written))
-        assert {int(number) for number in keys.flatten()} == held
-        assert keys.size(2) == len(held)
-        assert torch.equal(values, -keys)  # each value beside its own key
+@both_families
+def test_decoding_takes_no_more_memory_the_longer_it_goes(config: ModelConfig) -> None:
+    model = random_gpt(config)
+    cache, decoder = model.new_cache(1), Decoder(model)
+    where = (cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape)
+    for token in random_tokens(60 if model.slides else 24):
+        decoder.read(torch.tensor([token]), cache)
+    assert (cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape) == where
+    assert cache.keys.shape == cache.values.shape == (2, 1, 2 if model.slides else 4, 24, 8)
 
 
-def test_decoding_takes_no_more_memory_the_longer_it_goes() -> None:
-    cache = LayerCache((1, 1, 5, 1), torch.float32, torch.device("cpu"))
-    one = torch.ones(1, 1, 1, 1)
-    storages = {
-        (held.untyped_storage().data_ptr(), held.untyped_storage().nbytes())
-        for _ in range(50)
-        for held in cache.write(one, one)
-    }
-    assert sorted(size for _, size in storages) == [5 * 4, 5 * 4]
+@pytest.mark.parametrize(
+    "config",
+    [
+        MODERN.model_copy(update={"n_kv_head": 1}),
+        MODERN.model_copy(update={"tie_embeddings": True}),
+        CLASSIC.model_copy(update={"bias": False}),
+        CLASSIC.model_copy(update={"qkv_bias": False, "activation": "relu"}),
+        CLASSIC.model_copy(update={"tie_embeddings": True}),
+    ],
+)
+def test_every_kind_of_model_decodes_what_it_says_uncached(config: ModelConfig) -> None:
+    model = random_gpt(config)
+    tokens = random_tokens(24)
+    expected = dense_gpt.logits(model, tokens)
+    for place, logits in enumerate(cached_logits(model, tokens, prompt=6), start=5):
+        torch.testing.assert_close(logits.double(), expected[place], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_the_short_root_mean_square_is_the_long_one(scale: float) -> None:
+    torch.manual_seed(0)
+    x = scale * torch.randn(3, 5, 16)
+    torch.testing.assert_close(unit_rms(x), rms_norm(x, torch.ones(16)), rtol=1e-5, atol=1e-6)
 
 
 @both_families
 def test_a_cache_counts_the_tokens_it_has_read(config: ModelConfig) -> None:
     model = random_gpt(config)
-    cache = model.new_cache(2)
+    cache, decoder = model.new_cache(2), Decoder(model)
     assert cache.length == 0
-    for new, total in ((7, 7), (1, 8), (1, 9)):
-        logits = model(torch.zeros(2, new, dtype=torch.int64), cache=cache)
+    assert model(torch.zeros(2, 7, dtype=torch.int64), cache=cache).shape == (2, 1, 50)
+    assert cache.length == 7
+    for total in (8, 9):
+        assert decoder.read(torch.zeros(2, dtype=torch.int64), cache).shape == (2, 50)
         assert cache.length == total
-        assert logits.shape == (2, 1, 50)

@@ -1,0 +1,191 @@
+"""How fast models write: `python -m benchmarks.generate`.
+
+The baby GPT (6 layers, 6 heads, 384 wide, block 256, modern) with random weights writes 500 tokens
+after one, beside what there is to beat: computing the whole context again for every token, as
+nanoGPT does; `transformers` with its own cache; and reading the weights once per token and doing
+nothing else. The contenders take turns, so that a machine that changes its speed changes it for
+all. Needs the extra `bench`.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.machine import keep, markdown
+from minigpt_cli.config import ModernConfig
+from minigpt_cli.generation import generate_tokens
+from minigpt_cli.model import GPT, Linear
+from minigpt_cli.quantization import quantize_int8
+from minigpt_cli.sampling import Sampling
+
+VOCAB, TOKENS, MANY = 65, 500, 100_000
+
+
+def model(dtype: torch.dtype, quantized: bool = False) -> GPT:
+    """The baby GPT; every weight is random, so that no kernel meets zeros."""
+    torch.manual_seed(0)
+    gpt = GPT(ModernConfig(), VOCAB).eval()
+    for parameter in gpt.parameters():
+        if parameter.dim() == 2:
+            torch.nn.init.normal_(parameter, std=0.02)
+    gpt.compute_dtype = dtype
+    if quantized:
+        quantize_int8(gpt)
+    return gpt
+
+
+def writing(gpt: GPT, batch: int) -> Callable[[], float]:
+    """Tokens per second of all texts together."""
+
+    def run() -> float:
+        started = time.perf_counter()
+        for _ in generate_tokens(gpt, [[0]], TOKENS, Sampling(), num_samples=batch):
+            pass
+        return batch * TOKENS / (time.perf_counter() - started)
+
+    return run
+
+
+def recomputing(gpt: GPT) -> Callable[[], float]:
+    """The whole context for every token; only a tenth as many, since nothing is remembered."""
+    lengths = range(1, TOKENS, 10)
+
+    @torch.inference_mode()
+    def run() -> float:
+        started = time.perf_counter()
+        for length in lengths:
+            gpt(torch.zeros(1, min(length, 256), dtype=torch.long))[0, -1].softmax(-1).multinomial(
+                1
+            ).item()
+        return len(lengths) / (time.perf_counter() - started)
+
+    return run
+
+
+def transformers_writing() -> Callable[[], float]:
+    """`generate` of `transformers`, for a Qwen3 of the same sizes in fp32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = ModernConfig()
+    peer = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCAB,
+            hidden_size=config.n_embd,
+            num_hidden_layers=config.n_layer,
+            num_attention_heads=config.n_head,
+            num_key_value_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            intermediate_size=config.hidden,
+            max_position_embeddings=1024,
+            eos_token_id=None,
+            bos_token_id=None,
+        )
+    ).eval()
+
+    def run() -> float:
+        started = time.perf_counter()
+        ids = torch.zeros(1, 1, dtype=torch.long)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peer.generate(
+                ids, max_new_tokens=TOKENS, do_sample=True, attention_mask=torch.ones_like(ids)
+            )
+        return TOKENS / (time.perf_counter() - started)
+
+    return run
+
+
+def reading(gpt: GPT) -> Callable[[], float]:
+    """Every matrix in bf16 times one vector, and nothing else: the limit that memory sets."""
+    weights = [m.weight.detach().bfloat16() for m in gpt.modules() if isinstance(m, Linear)]
+    inputs = {weight.size(1): torch.randn(1, weight.size(1)).bfloat16() for weight in weights}
+
+    @torch.inference_mode()
+    def run() -> float:
+        started = time.perf_counter()
+        for _ in range(TOKENS):
+            for weight in weights:
+                F.linear(inputs[weight.size(1)], weight)
+        return TOKENS / (time.perf_counter() - started)
+
+    return run
+
+
+def to_the_first_character(rounds: int) -> float:
+    """Seconds from the shell to the first character of a model like `small`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = [sys.executable, "-m", "minigpt_cli"]
+        env = {**os.environ, "MINIGPT_DATA": str(Path.cwd() / "data")}
+        train = ["train", "--preset", "small", "--max-iters", "1", "--set", "train.sample_tokens=0"]
+        subprocess.run([*run, *train, "--json"], cwd=folder, check=True, env=env,
+                       capture_output=True)  # fmt: skip
+        seconds = []
+        for _ in range(rounds):
+            started = time.perf_counter()
+            write = subprocess.Popen([*run, "generate", "-p", ""], cwd=folder, env=env,
+                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+            assert write.stdout
+            write.stdout.read(1)
+            seconds.append(time.perf_counter() - started)
+            write.kill()
+        return statistics.median(seconds)
+
+
+def memory_growth() -> int:
+    """Bytes by which the process grew while a tiny model wrote many tokens."""
+    gpt = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=32, block_size=64), VOCAB).eval()
+    for i, _ in enumerate(generate_tokens(gpt, [[0]], MANY, Sampling())):
+        if i == MANY // 10:  # everything has been allocated by now
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def main() -> None:
+    """Lets the contenders write in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    fp32, bf16 = model(torch.float32), model(torch.bfloat16)
+    int8 = model(torch.bfloat16, quantized=True)
+    contenders = {
+        "context computed again for each token, fp32": recomputing(fp32),
+        "transformers, its cache, fp32": transformers_writing(),
+        "reading the bf16 weights, nothing else": reading(fp32),
+        "minigpt, fp32": writing(fp32, 1),
+        "minigpt, bf16": writing(bf16, 1),
+        "minigpt, int8": writing(int8, 1),
+        "minigpt, bf16, 32 texts": writing(bf16, 32),
+        "minigpt, int8, 32 texts": writing(int8, 32),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            speeds[name].append(run())
+    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    peers = list(middle)[:3]
+    rows = [
+        [name, f"{speed:,.0f}", *(f"{speed / middle[peer]:.2f}" for peer in peers)]
+        for name, speed in middle.items()
+    ]
+    table = markdown(["", "tokens/s", "of computing again", "of transformers", "of reading"], rows)
+    first, growth = to_the_first_character(rounds), memory_growth()
+    table += f"\n\nFrom the shell to the first character, `small`: {first:.2f} s."
+    table += f"\nGrowth of memory over {MANY:,} tokens: {growth:,} bytes."
+    keep("generate", table, {"tokens_per_second": speeds, "first": first, "growth": growth})
+
+
+if __name__ == "__main__":
+    main()
