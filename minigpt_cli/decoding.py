@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt_cli.kernels import EPSILON, swiglu
+from minigpt_cli.kernels import EPSILON, rotate, swiglu
 from minigpt_cli.kv_cache import KVCache
-from minigpt_cli.model import GPT, ClassicBlock, LayerNorm, Linear, ModernBlock, RMSNorm, rotate
+from minigpt_cli.model import GPT, ClassicBlock, Linear, ModernBlock, RMSNorm
 
 _int8_product = torch.ops.aten._weight_int8pack_mm  # noqa: SLF001 - it has no other name
 
@@ -86,6 +86,7 @@ class _Matrix:
         if self._weight is not None:
             out = F.linear(x.to(self._weight.dtype), self._weight).float()
         else:
+            assert self._int8 is not None
             out = _int8_product(x.bfloat16(), *self._int8).float()
         return out if self._bias is None else out + self._bias
 

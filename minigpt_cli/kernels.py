@@ -92,6 +92,33 @@ class _SwiGLU(torch.autograd.Function):
         return both
 
 
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turns pairs of channels by an angle per position (Su et al. 2021).
+
+    Args:
+        x: queries or keys, (..., T, D); channel i is paired with channel i + D/2.
+        rotary: cosines, and sines whose first half is negated, (T, D) each.
+    """
+    if _by_hand(x):
+        out: Tensor = _Rotation.apply(x, *rotary)  # type: ignore[no-untyped-call]
+        return out
+    cos, sin = rotary
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
+
+
+class _Rotation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors  # the way back is a turn by the negative angle
+        back = torch.addcmul(grad * cos, grad.roll(grad.size(-1) // 2, -1), sin, value=-1)
+        return back, None, None
+
+
 def dropout(x: Tensor, p: float) -> Tensor:
     """Zeroes a share p of all entries and scales up the others (Srivastava et al. 2014).
 
@@ -100,7 +127,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """
     if not _by_hand(x):
         return F.dropout(x, p)
-    dropped = round(256 * p)
+    dropped = min(255, round(256 * p))
     drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
     drawn.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits
     kept = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped

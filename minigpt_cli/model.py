@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minigpt_cli.attention import causal_attention
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.kernels import dropout, rms_norm, swiglu
+from minigpt_cli.kernels import dropout, rms_norm, rotate, swiglu
 from minigpt_cli.kv_cache import KVCache
 
 Store = Callable[[Tensor, Tensor], None]
@@ -94,7 +94,7 @@ class Rotary:
     ) -> tuple[Tensor, Tensor]:
         """Cosines and sines of `length` positions from `start`, (T, D) each.
 
-        The sine's first half is negated: a turn is two products and a sum (see `rotate`).
+        The sine's first half is negated: a turn is two products and a sum (`kernels.rotate`).
         """
         first = start - start % self._window
         if self._kept != (first, dtype, device):
@@ -107,12 +107,6 @@ class Rotary:
             self._kept = (first, dtype, device)
         rows = slice(start - first, start - first + length)
         return self._cos[rows], self._sin[rows]
-
-
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns queries or keys, (B, H, T, D); channel i is paired with channel i + D/2."""
-    cos, sin = rotary
-    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
 
 
 class ClassicAttention(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.decoding import Decoder, unit_rms
-from minigpt_cli.kernels import rms_norm
-from minigpt_cli.model import GPT, Rotary, rotate
+from minigpt_cli.kernels import rms_norm, rotate
+from minigpt_cli.model import GPT, Rotary
 
 CLASSIC = ClassicConfig(n_layer=2, n_head=4, n_embd=32, block_size=24)
 MODERN = ModernConfig(n_layer=2, n_head=4, n_kv_head=2, n_embd=32, block_size=24)
