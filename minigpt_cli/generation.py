@@ -182,24 +182,19 @@ def generate_tokens(
             if seen is not None:
                 seen.scatter_(1, unread, True)
             # Texts with a longer prompt read on while the others already write.
-            writing = [row for row, length in enumerate(lengths) if length <= i]
-            drawn = iter(
-                sample(
-                    logits[writing],
-                    sampling,
-                    [streams[row] for row in writing],
-                    seen[writing] if seen is not None else None,
-                ).tolist()
+            rows = [row for row, length in enumerate(lengths) if length <= i]
+            drawn = sample(
+                logits[rows],
+                sampling,
+                [streams[row] for row in rows],
+                None if seen is None else seen[rows],
             )
-            tokens = [text[i] if i < len(text) else next(drawn) for text in texts]
+            tokens = [text[i] if i < len(text) else 0 for text in texts]
+            for row, token in zip(rows, drawn.tolist(), strict=True):
+                tokens[row] = token
             unread = torch.tensor(tokens)[:, None]  # (B, 1)
-            yield Step(
-                [
-                    token if length <= i < length + max_new_tokens else None
-                    for token, length in zip(tokens, lengths, strict=True)
-                ],
-                logits,
-            )
+            shown = [length <= i < length + max_new_tokens for length in lengths]
+            yield Step([t if show else None for t, show in zip(tokens, shown, strict=True)], logits)
 
 
 class _Reader:

@@ -31,7 +31,19 @@ def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
     return min(warm, floor + (1 - floor) * fallen)
 
 
-class Muon(torch.optim.Optimizer):
+class _Updater:
+    """Parameters in groups, and what is remembered of each.
+
+    Not `torch.optim.Optimizer`: the first one that is made imports PyTorch's compiler, which takes
+    a second of every training's start.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        self.param_groups = groups
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+
+class Muon(_Updater):
     """Momentum whose update is made orthogonal (Jordan et al. 2024), many matrices at a time.
 
     Each matrix moves by lr · √max(1, rows/columns) along the nearest orthogonal matrix to its
@@ -52,25 +64,24 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__([parameter for parameter, _ in parameters], defaults)
-        self._rows = dict(parameters)
+        matrices = [parameter for parameter, _ in parameters]
+        super().__init__([{"params": matrices, "lr": lr, "weight_decay": weight_decay}])
+        self._rows, self._momentum = dict(parameters), momentum
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Updates every parameter that has a gradient."""
-        assert closure is None
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
             by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            parameters = [p for p in group["params"] if p.grad is not None]
-            for p in parameters:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
                 state = self.state[p]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(p)
-                buffer = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
-                update = p.grad.lerp(buffer, momentum)
-                p.mul_(1 - lr * group["weight_decay"])
+                buffer = state["momentum_buffer"].lerp_(p.grad, 1 - self._momentum)
+                update = p.grad.lerp(buffer, self._momentum)
+                p.mul_(1 - group["lr"] * group["weight_decay"])
                 for piece, target in zip(
                     update.split(self._rows[p]), p.split(self._rows[p]), strict=True
                 ):
@@ -78,10 +89,56 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), pairs in by_shape.items():
                 stacked = torch.stack([piece for piece, _ in pairs])
                 directions = orthogonalise(stacked).to(pairs[0][1].dtype)
-                scale = lr * math.sqrt(max(1.0, rows / columns))
+                scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 torch._foreach_add_(
                     [target for _, target in pairs], list(directions.unbind()), alpha=-scale
                 )
+
+
+class AdamW(_Updater):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), by PyTorch's fused kernel.
+
+    Args:
+        groups: `params`, `lr` and `weight_decay` each.
+        betas: shares of the past kept in the means of gradients and of their squares.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
+        super().__init__(groups)
+        self._betas = betas
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Updates every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p] = {
+                        "step": torch.zeros((), device=p.device),
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
+            if not parameters:
+                continue
+            states = [self.state[p] for p in parameters]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            torch._fused_adamw_(
+                parameters,
+                [p.grad for p in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                weight_decay=group["weight_decay"],
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -124,8 +181,8 @@ class Optimizer:
             part.step()
 
     def zero_grad(self) -> None:
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
+        for parameter in self._names:
+            parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything the next step depends on, by `<parameter>.<state>`."""
@@ -150,7 +207,7 @@ class Optimizer:
             parts[parameter][key] = tensor.to(parameters[parameter].device)
 
 
-def _build(model: GPT, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
     """Puts every parameter into exactly one group.
 
     Muon takes the matrices of the blocks. AdamW takes the rest, or everything; it decays matrices
@@ -162,16 +219,14 @@ def _build(model: GPT, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
         if isinstance(module, Linear)
     }
     parameters = list(model.parameters())
-    muon: list[torch.optim.Optimizer] = []
+    muon: list[Muon | AdamW] = []
     decay, rate = config.weight_decay, config.learning_rate
     if config.name == "muon":
         muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
         parameters = [p for p in parameters if p not in matrices]
         decay, rate = 0.0, config.adamw_learning_rate
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.dim() >= 2], "lr": rate, "weight_decay": decay},
+        {"params": [p for p in parameters if p.dim() < 2], "lr": rate, "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    adamw = torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
-    return [*muon, adamw]
+    return [*muon, AdamW([group for group in groups if group["params"]], config.betas)]

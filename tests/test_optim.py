@@ -1,6 +1,8 @@
 """Parameter groups, Muon and AdamW against PyTorch's own, schedules against numbers."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -123,6 +125,24 @@ def test_adamw_equals_pytorchs_on_each_parameter_alone() -> None:
         torch.testing.assert_close(parameter.detach(), alone[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_training_does_not_import_the_compiler() -> None:
+    # It takes a second, and making any `torch.optim.Optimizer` would import it.
+    program = """
+import sys, torch
+from minigpt_cli.config import ModernConfig, OptimizerConfig
+from minigpt_cli.model import GPT
+from minigpt_cli.optim import Optimizer
+model = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=8, block_size=4), 5)
+optimizer = Optimizer(model, OptimizerConfig.model_validate({}))
+x = torch.zeros(1, 4, dtype=torch.int64)
+model(x, x).backward()
+optimizer.step()
+optimizer.zero_grad()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
 @both_names
 def test_the_learning_rate_of_every_group_follows_the_scale(name: str) -> None:
     # A first step of AdamW moves each number by lr; one of Muon moves a matrix in proportion to lr.
@@ -173,7 +193,7 @@ def gradient(rows: int, columns: int, seed: int, scale: float = 1.0) -> Tensor:
 
 
 def step_all(
-    ours: torch.optim.Optimizer,
+    ours: Muon,
     weight: Tensor,
     theirs: torch.optim.Optimizer,
     pieces: list[Tensor],

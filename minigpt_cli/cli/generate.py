@@ -18,99 +18,141 @@ CHOICE = "Choice of the next token"
 PROMPT = "Prompt"
 
 
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        help="What the text begins with; - reads it from stdin.",
+        show_default="empty",
+        rich_help_panel=PROMPT,
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option("--prompt-file", help="A file with one prompt a line.", rich_help_panel=PROMPT),
+]
+Interactive = Annotated[
+    bool,
+    typer.Option(
+        "--interactive", "-i", help="Write together, turn by turn.", rich_help_panel=PROMPT
+    ),
+]
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="A checkpoint or a run's folder.",
+        show_default="the newest run",
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", "-n", help="How much to write.")]
+NumSamples = Annotated[int, typer.Option("--num-samples", help="How many texts for each prompt.")]
+Stop = Annotated[
+    list[str] | None, typer.Option("--stop", help="End before this text; may be repeated.")
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        "-t",
+        help="0 takes the likeliest; 1 as learned.",
+        rich_help_panel=CHOICE,
+    ),
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", help="Only the k likeliest.", rich_help_panel=CHOICE)
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        help="Only the likeliest that have this share together.",
+        rich_help_panel=CHOICE,
+    ),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p",
+        help="Only those with this share of the likeliest's probability.",
+        rich_help_panel=CHOICE,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        "--repetition-penalty",
+        help="Above 1, rather what was not there yet.",
+        rich_help_panel=CHOICE,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", help="The same seed writes the same text.", rich_help_panel=CHOICE),
+]
+ExactWindow = Annotated[
+    bool,
+    typer.Option(
+        "--exact-window",
+        help="Past the window read all of it again for each token: slow.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="Of the computation; auto asks the machine.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option("--top", help="Only show the N likeliest next tokens.", rich_help_panel=OUTPUT),
+]
+ShowProbabilities = Annotated[
+    bool,
+    typer.Option(
+        "--show-probabilities",
+        help="Colour each token by how likely the model found it.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
 def generate(
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", "-p", help="What the text begins with; - reads it from stdin.",
-                     show_default="empty", rich_help_panel=PROMPT),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option("--prompt-file", help="A file with one prompt a line.",
-                     rich_help_panel=PROMPT),
-    ] = None,
-    interactive: Annotated[
-        bool,
-        typer.Option("--interactive", "-i", help="Write together, turn by turn.",
-                     rich_help_panel=PROMPT),
-    ] = False,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", "-c", help="A checkpoint or a run's folder.",
-                     show_default="the newest run"),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", help="How much to write.")
-    ] = 500,
-    num_samples: Annotated[
-        int, typer.Option("--num-samples", help="How many texts for each prompt.")
-    ] = 1,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option("--stop", help="End before this text; may be repeated."),
-    ] = None,
-    temperature: Annotated[
-        float,
-        typer.Option("--temperature", "-t", help="0 takes the likeliest; 1 as learned.",
-                     rich_help_panel=CHOICE),
-    ] = 0.8,
-    top_k: Annotated[
-        int | None,
-        typer.Option("--top-k", help="Only the k likeliest.", rich_help_panel=CHOICE),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option("--top-p", help="Only the likeliest that have this share together.",
-                     rich_help_panel=CHOICE),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option("--min-p", help="Only those with this share of the likeliest's probability.",
-                     rich_help_panel=CHOICE),
-    ] = None,
-    repetition_penalty: Annotated[
-        float,
-        typer.Option("--repetition-penalty", help="Above 1, rather what was not there yet.",
-                     rich_help_panel=CHOICE),
-    ] = 1.0,
-    seed: Annotated[
-        int,
-        typer.Option("--seed", help="The same seed writes the same text.", rich_help_panel=CHOICE),
-    ] = 0,
-    exact_window: Annotated[
-        bool,
-        typer.Option("--exact-window", rich_help_panel=SETTINGS,
-                     help="Past the window read all of it again for each token: slow."),
-    ] = False,
-    precision: Annotated[
-        Precision,
-        typer.Option("--precision", help="Of the computation; auto asks the machine.",
-                     rich_help_panel=SETTINGS),
-    ] = "auto",
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    interactive: Interactive = False,
+    checkpoint: CheckpointPath = None,
+    max_new_tokens: MaxNewTokens = 500,
+    num_samples: NumSamples = 1,
+    stop: Stop = None,
+    temperature: Temperature = 0.8,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    seed: Seed = 0,
+    exact_window: ExactWindow = False,
+    precision: PrecisionOption = "auto",
     quantize: Quantize = None,
     device: Device = "cpu",
-    top: Annotated[
-        int | None,
-        typer.Option("--top", help="Only show the N likeliest next tokens.",
-                     rich_help_panel=OUTPUT),
-    ] = None,
-    show_probabilities: Annotated[
-        bool,
-        typer.Option("--show-probabilities", rich_help_panel=OUTPUT,
-                     help="Colour each token by how likely the model found it."),
-    ] = False,
+    top: Top = None,
+    show_probabilities: ShowProbabilities = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write: continue a prompt, token by token.
 
     Stdout holds the text alone, so it can be piped.
     """
     _refuse_what_excludes(prompt, prompt_file, interactive, top, as_json, show_probabilities)
-    for name, number in (("--max-new-tokens", max_new_tokens), ("--num-samples", num_samples)):
-        if number < 1:
+    counts = {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
+    for name, number in counts.items():
+        if number is not None and number < 1:
             raise ConfigError(f"{name} {number}: must be 1 or more")
-    if top is not None and top < 1:
-        raise ConfigError(f"--top {top}: must be 1 or more")
 
     from minigpt_cli.sampling import Sampling
 

@@ -1,6 +1,9 @@
 """`minigpt generate`: stdout is the text, the whole text and nothing but the text."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,3 +238,17 @@ def test_int8_writes_text_and_says_nothing_else(minigpt: Minigpt) -> None:
     result = minigpt("generate", *RUN, "-n", 20, "-t", 0, "--quantize", "int8")
     assert (result.exit_code, result.stderr) == (0, "")
     assert len(result.stdout) == 21
+
+
+def test_ctrl_c_ends_with_what_is_there(home: Path) -> None:
+    command = [sys.executable, "-m", "minigpt_cli", "generate", *RUN, "-n", "10000000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writing:
+        assert writing.stdout
+        assert writing.stderr
+        begun = writing.stdout.read(20)
+        writing.send_signal(signal.SIGINT)
+        rest, said = writing.stdout.read(), writing.stderr.read()
+    assert writing.returncode == 130
+    assert said == b""
+    assert len(begun) == 20
+    assert rest.endswith(b"\n")
