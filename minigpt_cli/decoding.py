@@ -8,6 +8,8 @@ is fp32: for a single token that is no slower, and attention is much faster.
 Shapes: B texts side by side, C n_embd, H heads, K key/value heads, D head_dim, V vocab.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,21 +76,34 @@ class _Matrix:
     """A linear layer, with the norm before it if there is one; takes and gives fp32."""
 
     def __init__(self, norm: nn.Module | None, linear: Linear, dtype: torch.dtype) -> None:
-        self._norm, self._int8 = norm, linear.int8
-        self._weight = None if linear.int8 else linear.weight.detach().to(dtype)
-        self._bias = linear.bias
+        self._norm, self._bias, self._product = norm, linear.bias, _product(linear, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         if isinstance(self._norm, RMSNorm):
             x = unit_rms(x) * self._norm.weight
         elif self._norm is not None:
             x = self._norm(x)
-        if self._weight is not None:
-            out = F.linear(x.to(self._weight.dtype), self._weight).float()
-        else:
-            assert self._int8 is not None
-            out = _int8_product(x.bfloat16(), *self._int8).float()
+        out = self._product(x).float()
         return out if self._bias is None else out + self._bias
+
+
+def _product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Multiplies by the matrix of a layer, (B, in) to (B, out), by the fastest kernel for it."""
+    if linear.int8 is not None:
+        numbers, scale = linear.int8
+        return lambda x: _int8_product(x.bfloat16(), numbers, scale)
+    weight = linear.weight.detach().to(dtype)
+    if weight.device.type == "cpu" and dtype == torch.bfloat16 and _onednn_has_bf16():
+        # Laid out once as oneDNN wants it, instead of anew for every token.
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001
+        multiply = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - as PyTorch's compiler does
+        return lambda x: multiply(x.bfloat16(), packed, None, "none", [], "")
+    return lambda x: F.linear(x.to(dtype), weight)
+
+
+def _onednn_has_bf16() -> bool:
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
 def _layer(block: nn.Module, dtype: torch.dtype) -> "_ClassicLayer | _ModernLayer":

@@ -56,15 +56,8 @@ class Piece:
     """Whole characters; empty while the last one, or a stop text, may go on."""
     token: int | None = None
     """None at the end, when what was held back is released."""
-    logits: Tensor | None = None
-    """What the token was chosen from, (V,)."""
-
-    @property
-    def probability(self) -> float | None:
-        """How likely the model found this token, before temperature and the rest."""
-        if self.token is None or self.logits is None:
-            return None
-        return float(self.logits.softmax(-1)[self.token])
+    probability: float | None = None
+    """How likely the model found the token, before temperature and the rest, if that was asked."""
 
 
 def generate_texts(
@@ -76,8 +69,21 @@ def generate_texts(
     num_samples: int = 1,
     stop: Sequence[str] = (),
     exact_window: bool = False,
+    probabilities: bool = False,
 ) -> Iterator[list[Piece]]:
-    """Continues prompts side by side; see `generate_tokens`.
+    """Continues prompts side by side, as text.
+
+    Args:
+        model: as for `generate_tokens`, and so `prompts`, `max_new_tokens`, `sampling`,
+            `num_samples` and `exact_window`.
+        tokenizer: that of the model and the prompts.
+        prompts: token ids.
+        max_new_tokens: at most, for each text.
+        sampling: how to choose tokens.
+        num_samples: texts for each prompt.
+        stop: texts that end a text before they are shown, across the borders of tokens too.
+        exact_window: whether to crop and read again past the window.
+        probabilities: whether pieces say how likely the model found them.
 
     Returns:
         An iterator of the next piece of each text, until all are written.
@@ -87,14 +93,19 @@ def generate_texts(
     """
     texts = [_Text(tokenizer, stop) for _ in range(len(prompts) * num_samples)]
     steps = generate_tokens(model, prompts, max_new_tokens, sampling, num_samples, exact_window)
-    return _pieces(texts, steps)
+    return _pieces(texts, steps, probabilities)
 
 
-def _pieces(texts: "list[_Text]", steps: Iterator[Step]) -> Iterator[list[Piece]]:
+def _pieces(
+    texts: "list[_Text]", steps: Iterator[Step], probabilities: bool
+) -> Iterator[list[Piece]]:
     for step in steps:
+        likely = step.logits.softmax(-1) if probabilities else None
         yield [
-            Piece() if token is None or text.stopped else Piece(text.push(token), token, logits)
-            for text, token, logits in zip(texts, step.tokens, step.logits, strict=True)
+            Piece()
+            if token is None or text.stopped
+            else Piece(text.push(token), token, None if likely is None else float(likely[i, token]))
+            for i, (text, token) in enumerate(zip(texts, step.tokens, strict=True))
         ]
         if all(text.stopped for text in texts):
             return

@@ -305,7 +305,7 @@ def test_an_empty_stop_text_is_refused() -> None:
 
 def test_each_piece_knows_how_likely_its_token_was() -> None:
     model = random_gpt(MODERN, vocab_size=256)
-    steps = generate_texts(model, ByteTokenizer(), [[1, 2, 3]], 1, GREEDY)
+    steps = generate_texts(model, ByteTokenizer(), [[1, 2, 3]], 1, GREEDY, probabilities=True)
     expected = dense_gpt.logits(model, [1, 2, 3])[-1].softmax(0)
     (piece,), (end,) = steps
     assert piece.token == int(expected.argmax())

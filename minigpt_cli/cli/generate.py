@@ -162,7 +162,15 @@ def generate(
     from minigpt_cli.cli.writing import Writer, load_model
 
     loaded = load_model(checkpoint, device, precision, quantize)
-    writer = Writer(loaded, sampling, max_new_tokens, num_samples, tuple(stop or ()), exact_window)
+    writer = Writer(
+        loaded,
+        sampling,
+        max_new_tokens,
+        num_samples,
+        tuple(stop or ()),
+        exact_window,
+        show_probabilities,
+    )
     if interactive:
         from minigpt_cli.cli.interactive import write_together
 
@@ -174,11 +182,11 @@ def generate(
 
         show_likeliest(writer, prompts, top, as_json)
     elif as_json:
-        writer.print_json(prompts, prompt_file is not None, show_probabilities)
+        writer.print_json(prompts, one_a_line=prompt_file is not None)
     elif len(prompts) * num_samples > 1:
-        writer.print_whole(prompts, show_probabilities)
+        writer.print_whole(prompts)
     else:
-        for _ in writer.stream(prompts[0], probabilities=show_probabilities):
+        for _ in writer.stream(prompts[0]):
             pass
 
 

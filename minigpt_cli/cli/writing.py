@@ -17,7 +17,7 @@ from minigpt_cli.run_folder import find_checkpoint
 from minigpt_cli.sampling import Sampling
 
 SEPARATOR = "\n---\n"
-# From unlikely to likely; each is at least so likely.
+# From likely to unlikely: the first whose share the token reaches.
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
 
 
@@ -50,6 +50,8 @@ class Writer:
     num_samples: int = 1
     stop: tuple[str, ...] = ()
     exact_window: bool = False
+    probabilities: bool = False
+    """Whether to show how likely the model found each token."""
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         return [prompt_ids(self.loaded.tokenizer, prompt) for prompt in prompts]
@@ -65,6 +67,7 @@ class Writer:
             self.num_samples,
             self.stop,
             self.exact_window,
+            self.probabilities,
         )
 
     def note_long_prompts(self, prompts: Sequence[str]) -> None:
@@ -75,32 +78,27 @@ class Writer:
                 which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
                 print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
 
-    def stream(
-        self, prompt: str, shown: str | None = None, probabilities: bool = False
-    ) -> Iterator[str]:
+    def stream(self, prompt: str, shown: str | None = None) -> Iterator[str]:
         """Shows a text as it is made, and yields it piece by piece.
 
         Args:
             prompt: what it goes on from.
             shown: the end of the prompt that is not on the screen yet; all of it unless given.
-            probabilities: colours each token by how likely the model found it.
 
         Raises:
             TokenizerError: the prompt holds characters the model never saw; nothing was shown.
         """
-        return _shown_pieces(
-            prompt if shown is None else shown, self.pieces([prompt]), probabilities
-        )
+        return _shown_pieces(prompt if shown is None else shown, self.pieces([prompt]))
 
-    def print_whole(self, prompts: Sequence[str], probabilities: bool = False) -> None:
+    def print_whole(self, prompts: Sequence[str]) -> None:
         """Shows several texts when all are done."""
         for i, pieces in enumerate(self._texts(prompts)):
             _show((SEPARATOR if i else "") + prompts[i // self.num_samples])
             for piece in pieces:
-                _show(piece.text, _shade(piece) if probabilities else "")
+                _show(piece.text, _shade(piece))
         _show("\n")
 
-    def print_json(self, prompts: Sequence[str], one_a_line: bool, probabilities: bool) -> None:
+    def print_json(self, prompts: Sequence[str], one_a_line: bool) -> None:
         """Prints every text with its prompt, as one list or as JSON lines."""
         facts = []
         for i, pieces in enumerate(self._texts(prompts)):
@@ -108,7 +106,7 @@ class Writer:
                 "prompt": prompts[i // self.num_samples],
                 "text": "".join(piece.text for piece in pieces),
             }
-            if probabilities:
+            if self.probabilities:
                 fact["tokens"] = [
                     {"text": self.loaded.tokenizer.decode([p.token]), "probability": p.probability}
                     for p in pieces
@@ -121,11 +119,11 @@ class Writer:
         return list(zip(*self.pieces(prompts), strict=True))
 
 
-def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]], probabilities: bool) -> Iterator[str]:
+def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Iterator[str]:
     _show(prompt)
     try:
         for (piece,) in pieces:
-            _show(piece.text, _shade(piece) if probabilities else "")
+            _show(piece.text, _shade(piece))
             yield piece.text
     finally:
         _show("\n")

@@ -252,3 +252,21 @@ def test_ctrl_c_ends_with_what_is_there(home: Path) -> None:
     assert said == b""
     assert len(begun) == 20
     assert rest.endswith(b"\n")
+
+
+def test_interactive_ctrl_c_stops_the_answer_and_not_the_program(home: Path) -> None:
+    command = [sys.executable, "-m", "minigpt_cli", "generate", *RUN, "-i", "-n", "10000000"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writing:
+        assert writing.stdin
+        assert writing.stdout
+        writing.stdin.write(b"My\n")
+        writing.stdin.flush()
+        begun = writing.stdout.read(30)
+        writing.send_signal(signal.SIGINT)
+        writing.stdin.write(b"/save text.txt\n")
+        writing.stdin.close()
+        rest = writing.stdout.read()
+    assert writing.returncode == 0
+    assert (home / "text.txt").read_bytes() + b"\n" == begun + rest
