@@ -200,6 +200,8 @@ class TrainConfig(_Table):
     """Steps between evaluations."""
     eval_tokens: Count = 131_072
     """Validation tokens an evaluation reads: all of them, or so many spread evenly."""
+    save_every_seconds: NonNegativeFloat = 60.0
+    """Between saves of the state for `--resume`; evaluations save it too. 0 leaves it to them."""
     log_interval: Count = 10
     """Steps between rows of `metrics.jsonl`."""
     sample_tokens: Annotated[int, Field(ge=0)] = 160

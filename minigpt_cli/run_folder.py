@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from minigpt_cli.errors import CheckpointError
 
 RUNS = Path("runs")
@@ -50,6 +52,30 @@ class RunFolder:
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside this context no other process trains this run; a crash leaves no lock behind.
+
+        Raises:
+            CheckpointError: another process does, or the folder cannot be written to.
+        """
+        if not self.path.is_dir():  # a lock would make the folder
+            yield
+            return
+        lock = FileLock(self.path / ".lock")
+        with _explained(self.path, "written"):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise CheckpointError(
+                    f"{self.path}: another process is training this run; wait until it ends, or "
+                    "choose another --out"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_config(self, toml: str) -> None:
         """Replaces the configuration.

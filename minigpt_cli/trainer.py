@@ -105,6 +105,7 @@ class Trainer:
         self.stop_requested = False
         """Set it (from a signal handler, say) to end the run after the step in progress."""
         self._session_seconds, self._session_steps = 0.0, 0
+        self._saved_at = 0.0
         self._peak_flops = math.inf
         # Reading a loss makes the processor wait for an accelerator: there, only now and then.
         self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
@@ -134,6 +135,7 @@ class Trainer:
         """
         train = self.config.train
         before, started = self.state.elapsed, time.perf_counter()
+        self._saved_at = started
         self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)
         if train.compile == "on":
             self._compile(reporter)
@@ -152,6 +154,9 @@ class Trainer:
             if evaluates:
                 self._evaluate_and_save(reporter)
                 self.state.elapsed = before + time.perf_counter() - started
+            elif self._save_is_due():
+                self._check_losses()
+                self._save_state()
         if self.stop_requested and self.state.step < train.max_iters:
             self._check_losses()
             self._save_interrupted()
@@ -297,8 +302,14 @@ class Trainer:
             if not self.folder.checkpoint.exists():
                 save_checkpoint(self.folder.checkpoint, self.model, self._facts(None))
 
+    def _save_is_due(self) -> bool:
+        seconds = self.config.train.save_every_seconds
+        waited = time.perf_counter() - self._saved_at
+        return self.folder is not None and 0 < seconds <= waited
+
     def _save_state(self) -> None:
         assert self.folder is not None
+        self._saved_at = time.perf_counter()
         tensors = {f"model.{name}": t for name, t in model_tensors(self.model).items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state_tensors().items()}
         metadata = {

@@ -24,7 +24,7 @@ _ESTIMATED_STEPS = 3
 
 MAY_CHANGE = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
-    "train.sample_tokens", "train.device", "train.compile",
+    "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
 }  # fmt: skip
 """What a resumed run may do otherwise; anything else would make it another run."""
 

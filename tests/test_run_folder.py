@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,38 @@ def test_runs_that_lead_nowhere_are_a_mistake_and_no_endless_search() -> None:
     Path("runs").symlink_to("/nonexistent/folder")
     with pytest.raises(CheckpointError, match=r"cannot be made .*--out"):
         new_run("tiny", None)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(run: RunFolder) -> None:
+    taken = pytest.raises(CheckpointError, match="another process is training this run")
+    with run.locked(), taken, RunFolder(run.path).locked():
+        raise AssertionError
+    with run.locked():
+        pass
+
+
+def test_a_process_that_dies_leaves_no_lock_behind(run: RunFolder) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from minigpt_cli.run_folder import RunFolder
+with RunFolder(Path({str(run.path)!r})).locked():
+    print("locked", flush=True)
+    input()
+    os._exit(9)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(CheckpointError, match="another process"), run.locked():
+            raise AssertionError
+        other.communicate(b"\n")
+    assert other.returncode == 9
+    with run.locked():
+        pass
+
+
+def test_locking_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "none").locked():
+        assert not (tmp_path / "none").exists()

@@ -177,6 +177,24 @@ def test_run_resumed_after_a_crash_equals_uninterrupted_run(
     assert rows(run) == rows(RunFolder(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("stop", [3, EVAL_INTERVAL + 3])
+def test_the_state_is_saved_between_evaluations_too(
+    dataset: Dataset, run: RunFolder, stop: int
+) -> None:
+    config = small_config("train.save_every_seconds=1e-9")
+    assert train_until(stop, "crash", config, dataset, run) is None
+    again = resumed(config, dataset, run)
+    assert again.state.step == stop - 1  # saved after every step, however long it took
+    again.fit(Watcher())
+    assert_same_training(again, train(small_config(), dataset))
+
+
+def test_the_state_is_not_saved_before_its_time(dataset: Dataset, run: RunFolder) -> None:
+    config = small_config("train.save_every_seconds=3600.0")
+    assert train_until(3, "crash", config, dataset, run) is None
+    assert not run.has_state
+
+
 def test_run_interrupted_at_every_step_equals_uninterrupted_run(
     dataset: Dataset, run: RunFolder
 ) -> None:

@@ -166,30 +166,37 @@ def train(
     if dry_run:
         _estimate(preset, overrides, data_dir, out, as_json)
         return
-    _fit(_prepare(preset, overrides, data_dir, out, run, resume), as_json)
+    if resume:
+        _resume(run or out, overrides, data_dir, as_json)
+    else:
+        _start(preset, overrides, data_dir, out, as_json)
 
 
-def _prepare(
-    preset: str,
-    overrides: list[str],
-    data_dir: Path,
-    out: Path | None,
-    run: Path | None,
-    resume: bool,
-) -> "Trainer":
+def _start(
+    preset: str, overrides: list[str], data_dir: Path, out: Path | None, as_json: bool
+) -> None:
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.training_run import start_run
+
+    with file_progress() as bars:
+        trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
+    assert trainer.folder is not None
+    with trainer.folder.locked():
+        _fit(trainer, as_json)
+
+
+def _resume(run: Path | None, overrides: list[str], data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.run_folder import STATE, RunFolder, newest
-    from minigpt_cli.training_run import resume_run, start_run
+    from minigpt_cli.training_run import resume_run
 
-    with file_progress() as bars:
-        if not resume:
-            return start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
-        chosen = run or out
-        folder = RunFolder(chosen) if chosen else newest(STATE)
-        trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
-    print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-    return trainer
+    folder = RunFolder(run) if run else newest(STATE)
+    with folder.locked():  # before its state is read: it would be an old one
+        with file_progress() as bars:
+            trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
+        print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
+        _fit(trainer, as_json)
 
 
 def _fit(trainer: "Trainer", as_json: bool) -> None:
