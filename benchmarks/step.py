@@ -76,6 +76,7 @@ class Contender:
         self.name, self.config = name, config
         self.x, self.y = torch.randint(VOCAB, (2, BATCH, BLOCK))
         self.seconds: list[float] = []
+        self.casts = config is None and mode == "bf16"
         if config is None:
             plain = PlainGPT()
             self.model: nn.Module = plain
@@ -92,7 +93,9 @@ class Contender:
             self.name += f" (not: {reason})" if reason else ""
 
     def step(self) -> None:
-        self.model(self.x, self.y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.casts):
+            loss = self.model(self.x, self.y)
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -109,12 +112,12 @@ class Contender:
 class Apart(Contender):
     """Plain PyTorch in another process, which steps when it is told to."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, mode: str) -> None:
         self.name, self.config = name, None
         self.seconds: list[float] = []
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        context.Process(target=step_when_told, args=(name, other), daemon=True).start()
+        context.Process(target=step_when_told, args=(mode, other), daemon=True).start()
 
     def step(self) -> None:
         self.pipe.send("step")
@@ -125,9 +128,9 @@ class Apart(Contender):
         self.seconds.append(self.pipe.recv())
 
 
-def step_when_told(name: str, pipe: Connection) -> None:
+def step_when_told(mode: str, pipe: Connection) -> None:
     """The other end of `Apart`."""
-    contender = Contender(name, None, "adamw", "fp32")
+    contender = Contender("", None, "adamw", mode)
     while pipe.recv():
         contender.timed_step()
         pipe.send(contender.seconds[-1])
@@ -154,7 +157,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     classic, modern = ClassicConfig(**SIZES), ModernConfig(**SIZES)
     contenders = [
-        Apart("plain PyTorch, fp32"),
+        Apart("plain PyTorch, fp32", "fp32"),
+        Apart("plain PyTorch, bf16 by autocast", "bf16"),
         Contender("classic, fp32", classic, "adamw", "fp32"),
         Contender("classic, bf16", classic, "adamw", "bf16"),
         Contender("modern, bf16, AdamW", modern, "adamw", "bf16"),
@@ -179,8 +183,8 @@ def main() -> None:
     columns = ["training step", "tokens/s", "of plain PyTorch", "of the bf16 peak"]
     parts = [
         markdown(columns, rows),
-        where_time_goes(contenders[2]),
-        where_time_goes(contenders[4]),
+        where_time_goes(contenders[3]),
+        where_time_goes(contenders[5]),
     ]
     keep("step", "\n\n".join(parts), {"seconds": {c.name: c.seconds for c in contenders}})
 

@@ -76,7 +76,7 @@ class _Matrix:
     """A linear layer, with the norm before it if there is one; takes and gives fp32."""
 
     def __init__(self, norm: nn.Module | None, linear: Linear, dtype: torch.dtype) -> None:
-        self._norm, self._bias, self._product = norm, linear.bias, _product(linear, dtype)
+        self._norm, self._bias, self._product = norm, linear.bias, product(linear, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         if isinstance(self._norm, RMSNorm):
@@ -87,7 +87,7 @@ class _Matrix:
         return out if self._bias is None else out + self._bias
 
 
-def _product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Multiplies by the matrix of a layer, (B, in) to (B, out), by the fastest kernel for it."""
     if linear.int8 is not None:
         numbers, scale = linear.int8

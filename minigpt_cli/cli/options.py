@@ -49,7 +49,11 @@ Device = Annotated[
 ]
 Quantize = Annotated[
     Quantization | None,
-    typer.Option("--quantize", help="int8: matrices in 8 bits; quicker.", rich_help_panel=SETTINGS),
+    typer.Option(
+        "--quantize",
+        help="int8: matrices in 8 bits; quicker for one text.",
+        rich_help_panel=SETTINGS,
+    ),
 ]
 Json = Annotated[
     bool,
