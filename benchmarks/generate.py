@@ -3,8 +3,9 @@
 The baby GPT (6 layers, 6 heads, 384 wide, block 256, modern) with random weights writes 500 tokens
 after one, beside what there is to beat: computing the whole context again for every token, as
 nanoGPT does; `transformers` with its own cache; and multiplying by the weights once per token and
-doing nothing else, in PyTorch's plain way and with the matrices laid out for it once. The contenders take turns, so that a machine that changes its speed changes it for
-all. Needs the extra `bench`.
+doing nothing else, in PyTorch's plain way and with the matrices laid out for it once. The
+contenders take turns, so that a machine that changes its speed changes it for all. Needs the extra
+`bench`.
 """
 
 import argparse

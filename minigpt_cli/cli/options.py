@@ -51,7 +51,7 @@ Quantize = Annotated[
     Quantization | None,
     typer.Option(
         "--quantize",
-        help="int8: matrices in 8 bits; quicker for one text.",
+        help="int8: matrices in 8 bits, quicker for one text.",
         rich_help_panel=SETTINGS,
     ),
 ]
