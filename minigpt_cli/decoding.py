@@ -8,6 +8,7 @@ is fp32: for a single token that is no slower, and attention is much faster.
 Shapes: B texts side by side, C n_embd, H heads, K key/value heads, D head_dim, V vocab.
 """
 
+import platform
 from collections.abc import Callable
 
 import torch
@@ -30,7 +31,7 @@ class Decoder:
     """Scores the token that follows one more token of each text.
 
     Args:
-        model: its matrices are copied; later changes to them are not seen.
+        model: its matrices may be copied: after training on, make a new decoder.
     """
 
     def __init__(self, model: GPT) -> None:
@@ -89,7 +90,7 @@ class _Matrix:
 
 def product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Multiplies by the matrix of a layer, (B, in) to (B, out), by the fastest kernel for it."""
-    if linear.int8 is not None:
+    if linear.int8 is not None and linear.in_features % 16 == 0:  # it reads 16 at a time
         numbers, scale = linear.int8
         return lambda x: _int8_product(x.bfloat16(), numbers, scale)
     weight = linear.weight.detach().to(dtype)
@@ -102,7 +103,10 @@ def product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
 
 
 def _onednn_has_bf16() -> bool:
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    available = (
+        platform.machine() in ("x86_64", "AMD64")  # elsewhere untried
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
     return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from minigpt_cli.errors import ConfigError, TrainingError
+from minigpt_cli.errors import ConfigError, OutOfMemoryError
 
 
 def pick_device(setting: str) -> torch.device:
@@ -92,11 +92,11 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def out_of_memory_explained() -> Iterator[None]:
+def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turns an allocation that failed into advice.
 
     Raises:
-        TrainingError: memory ran out inside.
+        OutOfMemoryError: memory ran out inside.
     """
     try:
         yield
@@ -104,10 +104,7 @@ def out_of_memory_explained() -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and "DefaultCPUAllocator" not in str(error):  # it has no class of its own
             raise
-        raise TrainingError(
-            "memory ran out; try a smaller --batch-size (and more --set train.grad_accum_steps), "
-            "--set model.block_size or model.n_embd"
-        ) from None
+        raise OutOfMemoryError(f"memory ran out; {advice}") from None
 
 
 def synchronise(device: torch.device) -> None:

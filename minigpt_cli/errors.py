@@ -24,5 +24,9 @@ class CheckpointError(MinigptError):
     """A checkpoint or a run folder is missing, damaged or does not fit."""
 
 
+class OutOfMemoryError(MinigptError):
+    """The machine has not enough memory for what was asked."""
+
+
 class TrainingError(MinigptError):
     """A run cannot go on: the numbers, or the machine, went wrong."""

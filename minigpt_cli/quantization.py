@@ -1,7 +1,7 @@
 """Matrices in 8 bits: a quarter of fp32's memory to read for every token.
 
 Each output row of a matrix becomes whole numbers from -127 to 127 and one scale (Jacob et al. 2018,
-symmetric, per channel). Activations stay as they are.
+symmetric, per channel). Activations are bf16.
 """
 
 import torch
@@ -14,14 +14,15 @@ from minigpt_cli.model import GPT, Linear
 def quantize_int8(model: GPT) -> None:
     """Rounds every matrix of a model, in place.
 
-    The weights become what the 8 bits say, so that the model scores texts as a `Decoder` does that
-    reads them. Embeddings are looked up, not multiplied, and stay whole.
+    The weights become what the 8 bits say and the computation bf16, so that the model scores texts
+    as a `Decoder` writes them. Embeddings are looked up, not multiplied, and stay whole.
 
     Raises:
-        ConfigError: the model is not on a CPU, the only device with a kernel for it.
+        ConfigError: the model is not on a CPU, the only device supported here.
     """
     if model.head.weight.device.type != "cpu":
         raise ConfigError("--quantize int8: works on a CPU only; add --device cpu")
+    model.compute_dtype = torch.bfloat16
     if model.head.weight is model.token_embedding.weight:
         model.head.weight = torch.nn.Parameter(model.head.weight.clone())
     for module in model.modules():

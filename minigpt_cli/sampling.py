@@ -44,10 +44,10 @@ class Sampling:
             raise ConfigError(f"--top-p {self.top_p}: must be above 0 and at most 1")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ConfigError(f"--min-p {self.min_p}: must be from 0 to 1")
-        if not 0 < self.repetition_penalty < float("inf"):
+        if not 0.01 <= self.repetition_penalty <= 100:
             raise ConfigError(
-                f"--repetition-penalty {self.repetition_penalty}: must be above 0; 1 leaves all "
-                "as it is"
+                f"--repetition-penalty {self.repetition_penalty}: must be from 0.01 to 100; 1 "
+                "leaves all as it is"
             )
 
 

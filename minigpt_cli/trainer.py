@@ -45,6 +45,10 @@ from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainRes
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.sampling import Sampling
 
+_SMALLER = (
+    "try a smaller --batch-size (and more --set train.grad_accum_steps), --set model.block_size or "
+    "model.n_embd"
+)
 RECENT_STEPS = 50
 """The training loss that is reported is the mean of at most so many last steps."""
 
@@ -80,7 +84,7 @@ class Trainer:
 
     Raises:
         CorpusError: the text is too short for the model's `block_size`.
-        TrainingError: the model does not fit into memory.
+        OutOfMemoryError: the model does not fit into memory.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, folder: RunFolder | None) -> None:
@@ -97,7 +101,7 @@ class Trainer:
         )
         self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
-        with out_of_memory_explained():
+        with out_of_memory_explained(_SMALLER):
             self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
@@ -130,7 +134,8 @@ class Trainer:
         """Trains to `max_iters`, or until `stop_requested`.
 
         Raises:
-            TrainingError: the loss is no longer a number, or memory ran out.
+            TrainingError: the loss is no longer a number.
+            OutOfMemoryError: memory ran out.
             CheckpointError: a checkpoint cannot be written.
         """
         train = self.config.train
@@ -162,12 +167,12 @@ class Trainer:
             self._save_interrupted()
         return self._result()
 
-    @out_of_memory_explained()
+    @out_of_memory_explained(_SMALLER)
     def train_step(self) -> Tensor:
         """One optimizer step; returns the batch's mean loss, still on the device.
 
         Raises:
-            TrainingError: memory ran out.
+            OutOfMemoryError: memory ran out.
         """
         train, step = self.config.train, self.state.step
         torch.manual_seed(_dropout_seed(train.seed, step))

@@ -15,7 +15,7 @@ from minigpt_cli.device import (
     pick_dtype,
     synchronise,
 )
-from minigpt_cli.errors import ConfigError, TrainingError
+from minigpt_cli.errors import ConfigError, OutOfMemoryError
 
 CPU = torch.device("cpu")
 
@@ -163,11 +163,11 @@ def test_synchronising_waits_for_the_device_named(
     ],
 )
 def test_memory_that_runs_out_is_answered_with_advice(error: Exception) -> None:
-    advice = pytest.raises(TrainingError, match="memory ran out; try a smaller --batch-size")
-    with advice, out_of_memory_explained():
+    advice = pytest.raises(OutOfMemoryError, match="memory ran out; buy some")
+    with advice, out_of_memory_explained("buy some"):
         raise error
 
 
 def test_other_runtime_errors_stay_bugs() -> None:
-    with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained():
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained("buy some"):
         raise RuntimeError("shape mismatch")

@@ -40,6 +40,7 @@ def test_the_decoder_says_what_the_quantized_model_says(config: ModelConfig, tie
     model = random_gpt(config.model_copy(update={"tie_embeddings": tied}))
     exact = random_gpt(config.model_copy(update={"tie_embeddings": tied}))
     quantize_int8(model)
+    model.compute_dtype = torch.float32  # the exact answer
     tokens = torch.randint(50, (20,), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         whole, unquantized = model(tokens[None])[0], exact(tokens[None])[0]
@@ -50,6 +51,23 @@ def test_the_decoder_says_what_the_quantized_model_says(config: ModelConfig, tie
             error = (logits - whole[place]).norm() / whole[place].norm()
             assert error < 0.02  # activations are bf16 there
     assert 0 < (whole - unquantized).norm() / unquantized.norm() < 0.05
+
+
+@pytest.mark.parametrize("width", [{"n_embd": 40}, {"n_embd": 64, "n_hidden": 100}])
+def test_widths_that_the_kernel_does_not_take_are_decoded_all_the_same(
+    width: dict[str, int],
+) -> None:
+    model = random_gpt(MODERN.model_copy(update={"n_head": 2, **width}))
+    quantize_int8(model)
+    model.compute_dtype = torch.float32  # the exact answer
+    tokens = torch.randint(50, (20,), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        whole = model(tokens[None])[0]
+        cache, decoder = model.new_cache(1), Decoder(model)
+        model(tokens[None, :5], cache=cache)
+        for place in range(5, 20):
+            logits = decoder.read(tokens[place : place + 1], cache)[0]
+            assert (logits - whole[place]).norm() / whole[place].norm() < 0.03
 
 
 def test_a_tied_head_leaves_the_embedding_whole() -> None:

@@ -188,6 +188,7 @@ def test_temperature_zero_takes_the_likeliest_whatever_the_seed() -> None:
         ({"min_p": 1.5}, "--min-p 1.5"),
         ({"repetition_penalty": 0.0}, "--repetition-penalty 0.0"),
         ({"repetition_penalty": math.inf}, "--repetition-penalty inf"),
+        ({"repetition_penalty": 1e-39}, "--repetition-penalty 1e-39"),
     ],
 )
 def test_a_setting_outside_its_range_is_refused_by_name(

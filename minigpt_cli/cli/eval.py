@@ -1,5 +1,6 @@
 """`minigpt eval`: how well models predict a text."""
 
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,12 +69,15 @@ def evaluate(
         path, chosen = find_checkpoint(given)
         if chosen:
             print_note(f"Using {path}")
-        loaded = load_checkpoint(path, pick_device(device))
+        wanted_device = "cpu" if quantize and device == "auto" else device
+        loaded = load_checkpoint(path, pick_device(wanted_device))
         tokens = _tokens(loaded, data, part, encoding, data_dir)
+        if quantize == "int8":
+            rounded = deepcopy(loaded.model)
+            quantize_int8(rounded)
         result = score(loaded.model, loaded.tokenizer, tokens)
         if quantize == "int8":
-            whole, _ = result, quantize_int8(loaded.model)
-            result = score(loaded.model, loaded.tokenizer, tokens)
+            whole, result = result, score(rounded, loaded.tokenizer, tokens)
             print_note(
                 f"{path}: int8 costs {result.loss - whole.loss:+.4f} of loss "
                 f"({whole.loss:.4f} without)"

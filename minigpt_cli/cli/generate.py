@@ -90,7 +90,11 @@ RepetitionPenalty = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option("--seed", help="The same seed writes the same text.", rich_help_panel=CHOICE),
+    typer.Option(
+        "--seed",
+        help="The same seed writes the same text, in one precision.",
+        rich_help_panel=CHOICE,
+    ),
 ]
 ExactWindow = Annotated[
     bool,
@@ -148,7 +152,19 @@ def generate(
 
     Stdout holds the text alone, so it can be piped.
     """
-    _refuse_what_excludes(prompt, prompt_file, interactive, top, as_json, show_probabilities)
+    _refuse_what_excludes(
+        {
+            "--prompt-file": prompt_file is not None,
+            "--prompt": prompt is not None,
+            "--interactive": interactive,
+            "--top": top is not None,
+            "--json": as_json,
+            "--show-probabilities": show_probabilities,
+            "--num-samples": num_samples > 1,
+            "--quantize": quantize is not None,
+            "--precision fp32": precision == "fp32",
+        }
+    )
     counts = {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
     for name, number in counts.items():
         if number is not None and number < 1:
@@ -190,31 +206,17 @@ def generate(
             pass
 
 
-def _refuse_what_excludes(
-    prompt: str | None,
-    prompt_file: Path | None,
-    interactive: bool,
-    top: int | None,
-    as_json: bool,
-    show_probabilities: bool,
-) -> None:
+def _refuse_what_excludes(given: dict[str, bool]) -> None:
     """Options that contradict each other.
 
     Raises:
         ConfigError: two of them were given.
     """
-    given = {
-        "--prompt-file": prompt_file is not None,
-        "--prompt": prompt is not None,
-        "--interactive": interactive,
-        "--top": top is not None,
-        "--json": as_json,
-        "--show-probabilities": show_probabilities,
-    }
     for one, others in (
         ("--prompt-file", ["--prompt", "--interactive"]),
-        ("--interactive", ["--top", "--json", "--show-probabilities"]),
-        ("--top", ["--show-probabilities"]),
+        ("--interactive", ["--top", "--json", "--show-probabilities", "--num-samples"]),
+        ("--top", ["--show-probabilities", "--num-samples"]),
+        ("--quantize", ["--precision fp32"]),
     ):
         for other in others:
             if given[one] and given[other]:
@@ -241,4 +243,4 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
         return [text]
     if not text:
         raise ConfigError(f"{name}: holds no prompt; write one on each line")
-    return text.removesuffix("\n").split("\n")
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -1,8 +1,9 @@
 """`minigpt generate --interactive`: the user and the model write a text together."""
 
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from minigpt_cli.errors import ConfigError, MinigptError
 HELP = """\
 Type the next words; the model goes on from there. An empty line lets it go on alone.
 Ctrl-C stops it, Ctrl-D ends.
-  /temperature 0.7   /top-k 20   /top-p 0.9   /min-p 0.05   /seed 1   /max-new-tokens 200
+  /temperature 0.7   /top-k 20   /top-p 0.9   /min-p 0.05   /repetition-penalty 1.2
+  /seed 1            /max-new-tokens 200
   /reset             begin a new text
   /save FILE         write the text to a file
   /help              this"""
 
 # Settings by the name that the user types.
-_FLOATS = {"temperature", "top_p", "min_p", "repetition_penalty"}
-_WHOLE = {"top_k", "seed"}
+_KINDS = {
+    "temperature": float, "top_p": float, "min_p": float, "repetition_penalty": float,
+    "top_k": int, "seed": int,
+}  # fmt: skip
 
 
 def write_together(writer: Writer, prompt: str) -> None:
@@ -39,6 +43,8 @@ def write_together(writer: Writer, prompt: str) -> None:
             except (EOFError, KeyboardInterrupt):
                 sys.stdout.write("\n" if sys.stdin.isatty() else "")
                 return
+            except UnicodeDecodeError:
+                raise ConfigError("stdin: not UTF-8; type or send UTF-8") from None
             try:
                 session.take(line)
             except MinigptError as error:
@@ -63,9 +69,11 @@ class _Session:
         """Adds words to the text and lets the model go on."""
         pieces = self.writer.stream(self.text + words, shown=words)
         self.text += words
-        with suppress(KeyboardInterrupt):  # stops the answer, not the program
+        with _noticing_ctrl_c() as pressed, closing(pieces):
             for piece in pieces:
                 self.text += piece
+                if pressed:  # stops the answer, not the program
+                    return
 
     def command(self, name: str, value: str) -> None:
         """Changes a setting or does what was asked.
@@ -81,10 +89,12 @@ class _Session:
         elif name == "save":
             self.save(value)
         elif setting == "max_new_tokens":
-            self.writer = replace(self.writer, max_new_tokens=max(1, int(_number(name, value))))
-        elif setting in _FLOATS | _WHOLE:
-            number = _number(name, value)
-            chosen: dict[str, Any] = {setting: int(number) if setting in _WHOLE else number}
+            count = _parsed(int, name, value)
+            if count < 1:
+                raise ConfigError(f"/{name} {value}: must be 1 or more")
+            self.writer = replace(self.writer, max_new_tokens=count)
+        elif setting in _KINDS:
+            chosen: dict[str, Any] = {setting: _parsed(_KINDS[setting], name, value)}
             self.writer = replace(self.writer, sampling=replace(self.writer.sampling, **chosen))
         else:
             raise ConfigError(f"/{name}: no such command; /help shows them")
@@ -99,16 +109,29 @@ class _Session:
             raise ConfigError("/save: names no file; try /save text.txt")
         try:
             Path(name).write_text(self.text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"/save {name}: cannot be written ({error.strerror})") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"/save {name}: cannot be written ({reason})") from None
         print_note(f"{name}: {len(self.text):,} characters")
 
 
-def _number(name: str, value: str) -> float:
+def _parsed(kind: type, name: str, value: str) -> Any:
     try:
-        return float(value)
+        return kind(value)
     except ValueError:
-        raise ConfigError(f"/{name} {value}: not a number; try /{name} 1") from None
+        wanted = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"/{name} {value}: not {wanted}; try /{name} 1") from None
+
+
+@contextmanager
+def _noticing_ctrl_c() -> Iterator[list[int]]:
+    """Inside this context Ctrl-C only adds to the list, so that nothing is cut in two."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -119,12 +142,15 @@ def _line_history() -> Iterator[None]:
     except ImportError:  # Windows has a history of its own
         yield
         return
+    if not sys.stdin.isatty():
+        yield
+        return
     history = Path(typer.get_app_dir("minigpt")) / "history"
-    if sys.stdin.isatty():
-        with suppress(OSError):
-            readline.read_history_file(history)
-    yield
-    if sys.stdin.isatty():
+    with suppress(OSError):
+        readline.read_history_file(history)
+    try:
+        yield
+    finally:
         with suppress(OSError):
             history.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(history)

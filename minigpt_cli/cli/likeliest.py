@@ -1,5 +1,6 @@
 """`minigpt generate --top`: the next token's distribution, and what temperature makes of it."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ def show_likeliest(writer: Writer, prompts: Sequence[str], top: int, as_json: bo
 def _likeliest(writer: Writer, prompt: str, ids: list[int], top: int) -> dict[str, Any]:
     """The tokens, likeliest first, and their probabilities at each temperature."""
     tokenizer, sampling = writer.loaded.tokenizer, writer.sampling
+    ids = ids[-writer.loaded.facts.model.block_size :]
     (step,) = generate_tokens(writer.loaded.model, [ids], 1, sampling)
     seen = torch.zeros(step.logits.shape, dtype=torch.bool).index_fill_(1, torch.tensor(ids), True)
     order = step.logits[0].argsort(descending=True)[:top].tolist()
@@ -57,7 +59,11 @@ def _likeliest(writer: Writer, prompt: str, ids: list[int], top: int) -> dict[st
 def _three(sampling: Sampling) -> list[Sampling]:
     """Half the temperature, the temperature, twice the temperature."""
     middle = sampling.temperature or 1.0
-    temperatures = (0.5 * middle if sampling.temperature else 0.0, middle, 2 * middle)
+    temperatures = (
+        0.5 * middle if sampling.temperature else 0.0,
+        middle,
+        min(2 * middle, sys.float_info.max),
+    )
     return [replace(sampling, temperature=temperature) for temperature in temperatures]
 
 

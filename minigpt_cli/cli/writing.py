@@ -1,7 +1,7 @@
 """What the ways of writing have in common: a model, how it chooses, and where the text goes."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,13 @@ from rich.text import Text
 from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.choices import Precision, Quantization
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
-from minigpt_cli.device import pick_device, pick_dtype
+from minigpt_cli.device import out_of_memory_explained, pick_device, pick_dtype
 from minigpt_cli.generation import Piece, generate_texts, prompt_ids
 from minigpt_cli.quantization import quantize_int8
 from minigpt_cli.run_folder import find_checkpoint
 from minigpt_cli.sampling import Sampling
 
+TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose share the token reaches.
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
@@ -34,7 +35,8 @@ def load_model(
     if chosen:
         print_note(f"Using {path}")
     loaded = load_checkpoint(path, pick_device(device))
-    loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
+    if quantize != "int8":
+        loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
     if quantize == "int8":
         quantize_int8(loaded.model)
     return loaded
@@ -57,7 +59,12 @@ class Writer:
         return [prompt_ids(self.loaded.tokenizer, prompt) for prompt in prompts]
 
     def pieces(self, prompts: Sequence[str]) -> Iterator[list[Piece]]:
-        """Pieces of all samples of all prompts, side by side."""
+        """Pieces of all samples of all prompts, side by side.
+
+        Raises:
+            TokenizerError: a prompt holds characters the model never saw.
+            ConfigError: a stop text is empty.
+        """
         return generate_texts(
             self.loaded.model,
             self.loaded.tokenizer,
@@ -78,7 +85,7 @@ class Writer:
                 which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
                 print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
 
-    def stream(self, prompt: str, shown: str | None = None) -> Iterator[str]:
+    def stream(self, prompt: str, shown: str | None = None) -> Generator[str]:
         """Shows a text as it is made, and yields it piece by piece.
 
         Args:
@@ -115,11 +122,20 @@ class Writer:
             facts.append(fact)
         (print_json_lines if one_a_line else print_json)(facts)
 
-    def _texts(self, prompts: Sequence[str]) -> list[tuple[Piece, ...]]:
-        return list(zip(*self.pieces(prompts), strict=True))
+    def _texts(self, prompts: Sequence[str]) -> Iterator[tuple[Piece, ...]]:
+        """The pieces of each text; many prompts are written a part at a time.
+
+        Raises:
+            OutOfMemoryError: not even the samples of one prompt fit.
+        """
+        self.ids(prompts)  # a prompt that cannot be read is refused before any is written
+        together = max(1, TEXTS_TOGETHER // self.num_samples)
+        for i in range(0, len(prompts), together):
+            with out_of_memory_explained("ask for fewer --num-samples"):
+                yield from zip(*self.pieces(prompts[i : i + together]), strict=True)
 
 
-def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Iterator[str]:
+def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Generator[str]:
     _show(prompt)
     try:
         for (piece,) in pieces:

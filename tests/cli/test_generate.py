@@ -94,7 +94,8 @@ def test_impossible_option_is_named(refused: Refused, option: str, value: object
 @pytest.mark.parametrize(
     "options",
     [("--prompt-file", "f", "-p", "x"), ("--prompt-file", "f", "-i"), ("-i", "--top", 3),
-     ("-i", "--json"), ("--top", 3, "--show-probabilities")],
+     ("-i", "--json"), ("--top", 3, "--show-probabilities"), ("-i", "--num-samples", 2),
+     ("--top", 3, "--num-samples", 2), ("--quantize", "int8", "--precision", "fp32")],
 )  # fmt: skip
 def test_options_that_contradict_each_other_are_refused(
     refused: Refused, options: tuple[object, ...]
@@ -135,7 +136,7 @@ def test_stdin_that_is_no_utf8_is_refused(refused: Refused) -> None:
 
 
 def test_each_line_of_a_file_is_a_prompt(minigpt: Minigpt, home: Path) -> None:
-    (home / "prompts.txt").write_text("The\nMy old\n\n", encoding="utf-8")
+    (home / "prompts.txt").write_bytes(b"The\r\nMy old\r\n\r\n")
     options = (*RUN, "-n", 12, "--num-samples", 2, "--precision", "fp32", "--json")
     lines = minigpt("generate", *options, "--prompt-file", "prompts.txt").stdout.splitlines()
     texts = [json.loads(line) for line in lines]
@@ -175,6 +176,17 @@ def test_top_shows_one_distribution_at_three_temperatures(minigpt: Minigpt) -> N
     assert "temperature 0.5" in table
 
 
+def test_top_looks_at_the_window_as_writing_does(minigpt: Minigpt, story: str) -> None:
+    # Of the prompt's letters some stand only before the window: these have not been seen.
+    options = ("--top", 5, "-t", 1, "--repetition-penalty", 3, "--json")
+    whole, end = (
+        json.loads(minigpt("generate", *RUN, "--prompt", prompt, *options).stdout)[0]
+        for prompt in (story[:100], story[68:100])
+    )
+    assert set(story[:68]) - set(story[68:100])
+    assert whole["choices"] == end["choices"]
+
+
 def test_top_says_which_tokens_cannot_be_drawn(minigpt: Minigpt) -> None:
     options = (*RUN, "--prompt", "The old", "--top", 3, "--top-k", 2, "--json")
     (facts,) = json.loads(minigpt("generate", *options).stdout)
@@ -212,6 +224,12 @@ def test_interactive_goes_on_from_the_text_so_far(minigpt: Minigpt, home: Path) 
     assert f"text.txt: {len(text)} characters" in result.stderr
 
 
+def test_interactive_input_that_is_no_utf8_is_refused(minigpt: Minigpt) -> None:
+    result = minigpt("generate", *RUN, "-i", stdin=b"a\xff\n")
+    assert result.exit_code == 1
+    assert "error: stdin: not UTF-8" in result.stderr
+
+
 def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
     lines = "The old\n/reset\nMy\n"
     result = minigpt("generate", *RUN, "-i", "-t", 0, "-n", 6, stdin=lines)
@@ -220,7 +238,10 @@ def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("/fly", "/fly: no such command"), ("/top-k many", "/top-k many: not a number"),
+    [("/fly", "/fly: no such command"), ("/top-k many", "/top-k many: not a whole number"),
+     ("/top-k nan", "/top-k nan: not a whole number"), ("/top-p x", "/top-p x: not a number"),
+     ("/max-new-tokens 0", "must be 1 or more"), ("/temperature nan", "--temperature nan"),
+     ("/save \0", "cannot be written"),
      ("/top-k 0", "--top-k 0: must be"), ("/save", "names no file"),
      ("/save no/such/folder", "cannot be written"), ("The ☃", "U+2603")],
 )  # fmt: skip
