@@ -60,10 +60,12 @@ class RunFolder:
         Raises:
             CheckpointError: another process does, or the folder cannot be written to.
         """
-        if not self.path.is_dir():  # a lock would make the folder
+        with _explained(self.path, "read"):
+            is_run = self.config.exists()
+        if not is_run:  # nothing to protect, and no place for a file
             yield
             return
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / "run.lock")
         with _explained(self.path, "written"):
             try:
                 lock.acquire(blocking=False)

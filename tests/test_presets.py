@@ -13,7 +13,7 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.model import GPT
 from minigpt_cli.presets import preset_names, preset_path, shipped_folder
 
-PRESETS = ["classic", "gpt2", "large", "medium", "nanogpt", "small", "tiny"]
+PRESETS = ["classic", "gpt2", "large", "medium", "nanogpt", "small", "speedrun", "tiny"]
 # Layers, heads, width, block, steps, as promised.
 SIZES = {
     "classic": (6, 6, 384, 256),

@@ -150,6 +150,7 @@ def test_runs_that_lead_nowhere_are_a_mistake_and_no_endless_search() -> None:
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(run: RunFolder) -> None:
+    run.write_config("")
     taken = pytest.raises(CheckpointError, match="another process is training this run")
     with run.locked(), taken, RunFolder(run.path).locked():
         raise AssertionError
@@ -158,6 +159,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(run: RunFolder) -> None:
 
 
 def test_a_process_that_dies_leaves_no_lock_behind(run: RunFolder) -> None:
+    run.write_config("")
     program = f"""
 import os
 from pathlib import Path
@@ -179,6 +181,9 @@ with RunFolder(Path({str(run.path)!r})).locked():
         pass
 
 
-def test_locking_a_folder_that_is_not_there_makes_none(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "none").locked():
-        assert not (tmp_path / "none").exists()
+def test_locking_what_is_no_run_leaves_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("none", "folder"):
+        with RunFolder(tmp_path / name).locked():
+            pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

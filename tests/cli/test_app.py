@@ -78,7 +78,7 @@ def test_shell_completion_offers(program: Program, typed: str, offered: list[str
 
 
 def test_unknown_command_and_option_are_usage_errors(minigpt: Minigpt) -> None:
-    for arguments in (["trian"], ["train", "--presett", "tiny"], ["generate", "-n", "0"]):
+    for arguments in (["trian"], ["train", "--presett", "tiny"], ["generate", "-n", "x"]):
         result = minigpt(*arguments)
         assert (result.exit_code, result.stdout) == (2, "")
     assert "train" in minigpt("trian").stderr

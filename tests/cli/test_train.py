@@ -32,7 +32,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def test_run_folder_holds_what_is_promised(home: Path) -> None:
     names = {"checkpoint.safetensors", "state.safetensors", "config.toml", "metrics.jsonl"}
-    assert {path.name for path in RUN.iterdir()} == names
+    assert {path.name for path in RUN.iterdir()} == names | {"run.lock"}
     config = load_run_config(str(RUN / "config.toml"))
     assert config.data.corpus == ("story.txt",)
     assert (config.train.max_iters, config.train.precision, config.train.device) == (
