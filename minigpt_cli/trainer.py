@@ -309,8 +309,7 @@ class Trainer:
 
     def _save_is_due(self) -> bool:
         seconds = self.config.train.save_every_seconds
-        waited = time.perf_counter() - self._saved_at
-        return self.folder is not None and 0 < seconds <= waited
+        return self.folder is not None and 0 < seconds <= time.perf_counter() - self._saved_at
 
     def _save_state(self) -> None:
         assert self.folder is not None

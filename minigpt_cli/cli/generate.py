@@ -165,11 +165,9 @@ def generate(
             "--precision fp32": precision == "fp32",
         }
     )
-    counts = {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
-    for name, number in counts.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{name} {number}: must be 1 or more")
-
+    _refuse_none_at_all(
+        {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
+    )
     from minigpt_cli.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
@@ -191,19 +189,20 @@ def generate(
         from minigpt_cli.cli.interactive import write_together
 
         write_together(writer, prompts[0])
-        return
-    writer.note_long_prompts(prompts)
-    if top is not None:
+    elif top is not None:
         from minigpt_cli.cli.likeliest import show_likeliest
 
         show_likeliest(writer, prompts, top, as_json)
     elif as_json:
         writer.print_json(prompts, one_a_line=prompt_file is not None)
-    elif len(prompts) * num_samples > 1:
-        writer.print_whole(prompts)
     else:
-        for _ in writer.stream(prompts[0]):
-            pass
+        writer.show(prompts)
+
+
+def _refuse_none_at_all(counts: dict[str, int | None]) -> None:
+    for name, number in counts.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{name} {number}: must be 1 or more")
 
 
 def _refuse_what_excludes(given: dict[str, bool]) -> None:

@@ -97,8 +97,13 @@ class Writer:
         """
         return _shown_pieces(prompt if shown is None else shown, self.pieces([prompt]))
 
-    def print_whole(self, prompts: Sequence[str]) -> None:
-        """Shows several texts when all are done."""
+    def show(self, prompts: Sequence[str]) -> None:
+        """Shows one text as it is made, or several when all are done."""
+        self.note_long_prompts(prompts)
+        if len(prompts) * self.num_samples == 1:
+            for _ in self.stream(prompts[0]):
+                pass
+            return
         for i, pieces in enumerate(self._texts(prompts)):
             _show((SEPARATOR if i else "") + prompts[i // self.num_samples])
             for piece in pieces:
@@ -107,6 +112,7 @@ class Writer:
 
     def print_json(self, prompts: Sequence[str], one_a_line: bool) -> None:
         """Prints every text with its prompt, as one list or as JSON lines."""
+        self.note_long_prompts(prompts)
         facts = []
         for i, pieces in enumerate(self._texts(prompts)):
             fact: dict[str, object] = {
