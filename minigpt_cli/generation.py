@@ -74,15 +74,14 @@ def generate_texts(
     """Continues prompts side by side, as text.
 
     Args:
-        model: as for `generate_tokens`, and so `prompts`, `max_new_tokens`, `sampling`,
-            `num_samples` and `exact_window`.
+        model: writes without dropout, whatever mode it is in.
         tokenizer: that of the model and the prompts.
-        prompts: token ids.
+        prompts: token ids, at least one each.
         max_new_tokens: at most, for each text.
         sampling: how to choose tokens.
         num_samples: texts for each prompt.
         stop: texts that end a text before they are shown, across the borders of tokens too.
-        exact_window: whether to crop and read again past the window.
+        exact_window: whether to crop and read again past the window (see `generate_tokens`).
         probabilities: whether pieces say how likely the model found them.
 
     Returns:

@@ -102,21 +102,23 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     if _by_hand(x):
         out: Tensor = _Rotation.apply(x, *rotary)  # type: ignore[no-untyped-call]
         return out
-    cos, sin = rotary
-    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
+    return _turned(x, *rotary)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int = 1) -> Tensor:
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin, value=direction)
 
 
 class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin)
+        return _turned(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors  # the way back is a turn by the negative angle
-        back = torch.addcmul(grad * cos, grad.roll(grad.size(-1) // 2, -1), sin, value=-1)
-        return back, None, None
+        # The way back is a turn by the negative angle.
+        return _turned(grad, *ctx.saved_tensors, direction=-1), None, None
 
 
 def dropout(x: Tensor, p: float) -> Tensor:

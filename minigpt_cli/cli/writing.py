@@ -35,10 +35,10 @@ def load_model(
     if chosen:
         print_note(f"Using {path}")
     loaded = load_checkpoint(path, pick_device(device))
-    if quantize != "int8":
-        loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
     if quantize == "int8":
         quantize_int8(loaded.model)
+    else:
+        loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
     return loaded
 
 
@@ -131,10 +131,12 @@ class Writer:
     def _texts(self, prompts: Sequence[str]) -> Iterator[tuple[Piece, ...]]:
         """The pieces of each text; many prompts are written a part at a time.
 
+        Call `note_long_prompts` first: it reads every prompt, so that one which cannot be read is
+        refused before any is written.
+
         Raises:
             OutOfMemoryError: not even the samples of one prompt fit.
         """
-        self.ids(prompts)  # a prompt that cannot be read is refused before any is written
         together = max(1, TEXTS_TOGETHER // self.num_samples)
         for i in range(0, len(prompts), together):
             with out_of_memory_explained("ask for fewer --num-samples"):
