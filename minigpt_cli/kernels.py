@@ -118,7 +118,8 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # The way back is a turn by the negative angle.
-        return _turned(grad, *ctx.saved_tensors, direction=-1), None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(grad, cos, sin, direction=-1), None, None
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
