@@ -156,7 +156,8 @@ def test_half_byte_dtypes_are_counted_in_bits() -> None:
 def test_reading_a_header_does_not_import_torch(tmp_path: Path) -> None:
     path = written(tmp_path / "f", {"t": entry()}, bytes(8))
     program = (
-        "import sys; from pathlib import Path; from minigpt_cli.inspection import inspect_file; "
+        "import sys; from pathlib import Path; "
+        "from minigpt_cli.inspection.files import inspect_file; "
         f"print(inspect_file(Path({str(path)!r})).parameters, 'torch' in sys.modules)"
     )
     found = subprocess.run(

@@ -62,6 +62,8 @@ def evaluate(
     from minigpt_cli.quantization import quantize_int8
     from minigpt_cli.run_folder import find_checkpoint
 
+    if encoding and not data:
+        raise typer.BadParameter("--encoding is that of the files that --data names; name them")
     part: Split = split or ("all" if data else "val")
     results = []
     wanted: list[Path | None] = [*(checkpoints or [])] or [None]
@@ -95,22 +97,16 @@ def _tokens(
     """The text to score: the model's own, found by its fingerprint, or another."""
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.corpus import open_corpus
-    from minigpt_cli.dataset import encode_corpus, prepare_dataset
-    from minigpt_cli.errors import CorpusError
+    from minigpt_cli.dataset import encode_corpus
+    from minigpt_cli.own_text import own_dataset
 
-    own = loaded.facts.data
     with file_progress() as bars:
-        sources, codec = tuple(data or own.corpus), encoding or ("utf-8" if data else own.encoding)
-        corpus = open_corpus(sources, data_dir, codec, bars.downloading)
         if data:
-            return encode_corpus(corpus, loaded.tokenizer, split, own.val_fraction)
-        dataset = prepare_dataset(corpus, own, data_dir, bars.preparing)
-    if dataset.facts.fingerprint != loaded.facts.fingerprint:
-        raise CorpusError(
-            f"{corpus.name}: the text has changed since the model was trained on it; "
-            "bring it back as it was, or name a text with --data"
-        )
-    return dataset.tokens(split)
+            corpus = open_corpus(tuple(data), data_dir, encoding or "utf-8", bars.downloading)
+            fraction = loaded.facts.data.val_fraction
+            return encode_corpus(corpus, loaded.tokenizer, split, fraction)
+        own = own_dataset(loaded.facts, data_dir, bars.downloading, bars.preparing)
+    return own.tokens(split)
 
 
 def _facts(

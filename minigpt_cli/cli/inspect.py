@@ -1,28 +1,41 @@
-"""`minigpt inspect`: what a checkpoint is, from its header alone."""
+"""`minigpt inspect`: looks inside a checkpoint or a run; each view is a module of `views`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import Json
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from minigpt_cli.checkpoint_header import CheckpointFacts
-    from minigpt_cli.inspection import Inspection
+from minigpt_cli.cli.options import OUTPUT, Json
 
 EXAMPLE = "Examples:  minigpt inspect checkpoint.safetensors    minigpt inspect runs/small --json"
 
+VIEW, DETAIL = "What to look at", "Details"
+
 
 def inspect(
-    file: Annotated[
-        Path | None,
+    files: Annotated[
+        list[Path] | None,
         typer.Argument(help="A safetensors file or a run's folder. Default: the newest run."),
     ] = None,
     tensors: Annotated[
-        bool, typer.Option("--tensors", help="List every tensor, not only the components.")
+        bool,
+        typer.Option(
+            "--tensors",
+            help="List every tensor, not only the components.",
+            rich_help_panel=DETAIL,
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw it: a .png or .svg file.", rich_help_panel=OUTPUT),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write it as a page for a browser.", rich_help_panel=OUTPUT),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Overwrite what exists.", rich_help_panel=OUTPUT),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -30,127 +43,21 @@ def inspect(
 
     Any safetensors file will do; one from elsewhere gets the list of its tensors.
     """
-    from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.inspection import inspect_file
+    from minigpt_cli.cli.views.checkpoint import show_file
+    from minigpt_cli.cli.views.output import Output
+
+    output = Output(as_json, plot, html, force)
+    show_file(_one(files), tensors, output)
+
+
+def _one(files: list[Path] | None) -> Path:
+    """The checkpoint that a view of one model is for; says so when it was chosen for the user."""
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.run_folder import find_checkpoint
 
-    path, chosen = find_checkpoint(file)
+    if files and len(files) > 1:
+        raise typer.BadParameter("this view is of one checkpoint; name one")
+    path, chosen = find_checkpoint(files[0] if files else None)
     if chosen:
         print_note(f"Using {path}")
-    inspection = inspect_file(path)
-    if as_json:
-        print_json(_json(inspection))
-        return
-    out.print(_summary(inspection))
-    out.print()
-    if inspection.components and not tensors:
-        out.print(_component_table(inspection))
-    else:
-        out.print(_tensor_table(inspection))
-
-
-def _summary(inspection: "Inspection") -> "Table":
-    from minigpt_cli.cli.render import count, facts_table, raw, size
-
-    table = facts_table()
-    table.add_row("file", raw(str(inspection.path)))
-    table.add_row("size on disk", size(inspection.file_bytes))
-    if inspection.facts is None:
-        ours = inspection.metadata.get("format") == "minigpt-state"
-        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
-        for key, value in inspection.metadata.items():
-            table.add_row(raw(key), raw(value if len(value) <= 200 else value[:200] + "..."))
-    else:
-        for key, text in _described(inspection.facts):
-            table.add_row(key, raw(text))
-        assert inspection.flops_per_token is not None
-        table.add_row(
-            "FLOPs per token", f"{count(inspection.flops_per_token)} forward, full window"
-        )
-    table.add_row("parameters", count(inspection.parameters))
-    return table
-
-
-def _described(facts: "CheckpointFacts") -> list[tuple[str, str]]:
-    """What a checkpoint of ours says of its model, as names and texts."""
-    from minigpt_cli.cli.render import count
-
-    model = facts.model
-    losses = [("train", facts.train_loss), ("validation", facts.val_loss)]
-    shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses if loss is not None)
-    bits = f", {facts.bits_per_byte:.3f} bits per byte" if facts.bits_per_byte is not None else ""
-    sizes = (
-        f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} wide, "
-        f"block {count(model.block_size)}"
-    )
-    rows = [
-        ("family", model.family),
-        ("size", sizes),
-        ("tokenizer", f"{facts.data.tokenizer}, vocabulary {count(facts.vocab_size)}"),
-        ("corpus", f"{facts.corpus} (fingerprint {facts.fingerprint})"),
-        ("step", count(facts.step)),
-        ("loss", shown + bits),
-        ("written by", f"minigpt {facts.version}"),
-    ]
-    return [(key, text) for key, text in rows if text]
-
-
-def _component_table(inspection: "Inspection") -> "Table":
-    from minigpt_cli.cli.render import count, grid, size
-
-    assert inspection.components is not None
-    table = grid("component", "shapes", "dtype", "parameters", "share", "bytes", text_columns=3)
-    for component in inspection.components:
-        shapes: dict[str, int] = {}
-        for tensor in component.tensors:
-            shape = "x".join(str(n) for n in tensor.shape)
-            shapes[shape] = shapes.get(shape, 0) + 1
-        table.add_row(
-            component.name,
-            ", ".join(f"{n} of {shape}" if n > 1 else shape for shape, n in shapes.items()),
-            ", ".join(sorted({tensor.dtype for tensor in component.tensors})),
-            count(component.parameters),
-            f"{component.parameters / max(1, inspection.parameters):.1%}",
-            size(sum(tensor.bytes for tensor in component.tensors)),
-        )
-    return table
-
-
-def _tensor_table(inspection: "Inspection") -> "Table":
-    from minigpt_cli.cli.render import count, grid, raw
-
-    table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
-    for tensor in inspection.tensors:
-        table.add_row(
-            raw(tensor.name),
-            "x".join(str(n) for n in tensor.shape) or "scalar",
-            tensor.dtype,
-            count(tensor.elements),
-            f"{tensor.elements / max(1, inspection.parameters):.1%}",
-        )
-    return table
-
-
-def _json(inspection: "Inspection") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    facts = inspection.facts
-    described = None
-    if facts is not None:
-        described = {
-            **asdict(facts),
-            "model": facts.model.model_dump(mode="json"),
-            "data": facts.data.model_dump(mode="json"),
-        }
-        del described["tokenizer"]  # long, and named in data
-    return {
-        "path": str(inspection.path),
-        "file_bytes": inspection.file_bytes,
-        "parameters": inspection.parameters,
-        "flops_per_token": inspection.flops_per_token,
-        "checkpoint": described,
-        "components": [
-            {"name": c.name, "parameters": c.parameters} for c in inspection.components or ()
-        ],
-        "tensors": [{**asdict(t), "bytes": t.bytes} for t in inspection.tensors],
-    }
+    return path

@@ -13,7 +13,7 @@ from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.decoding import Decoder
 from minigpt_cli.flops import forward_flops_per_token
-from minigpt_cli.inspection import inspect_file
+from minigpt_cli.inspection.files import inspect_file
 from minigpt_cli.model import GPT
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}

@@ -1,0 +1,1 @@
+"""Facts about checkpoints, models, texts and runs, as dataclasses; `cli/` shows them."""

@@ -1,0 +1,36 @@
+"""A text as the tokens that a model sees at once."""
+
+from dataclasses import dataclass
+
+from minigpt_cli.checkpoint import Checkpoint
+from minigpt_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last tokens of a text, at most `block_size` of them."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    """The text of each; bytes that are no whole character become U+FFFD."""
+    left_out: int
+    """Tokens before them that the model does not see."""
+
+
+def window(checkpoint: Checkpoint, text: str) -> Window:
+    """Cuts a text into tokens and keeps what fits into the model's window.
+
+    Raises:
+        ConfigError: the text is empty.
+        TokenizerError: it holds characters that the tokenizer never saw.
+    """
+    if not text:
+        raise ConfigError("the text is empty; give at least one character")
+    tokenizer = checkpoint.tokenizer
+    ids = tokenizer.encode(text)
+    kept = ids[-checkpoint.facts.model.block_size :]
+    return Window(
+        ids=tuple(kept),
+        tokens=tuple(tokenizer.decode([i]) for i in kept),
+        left_out=len(ids) - len(kept),
+    )

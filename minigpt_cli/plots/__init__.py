@@ -1,0 +1,1 @@
+"""Facts become matplotlib figures; who asks for one decides where it goes."""
