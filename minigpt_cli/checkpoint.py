@@ -7,9 +7,6 @@ and would load a flipped bit silently.
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from minigpt_cli.atomic import replacing
 from minigpt_cli.checkpoint_header import FORMAT_VERSION, CheckpointFacts, read_header
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.model import GPT
@@ -33,12 +31,26 @@ class Checkpoint:
     facts: CheckpointFacts
 
 
-def save_checkpoint(path: Path, model: GPT, facts: CheckpointFacts) -> None:
-    """Writes a model with everything needed to use it.
+@dataclass(frozen=True)
+class TensorFile:
+    """What a file is to hold, and where it is to lie."""
 
-    Raises:
-        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
-    """
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    def copied(self) -> "TensorFile":
+        """The same with tensors of its own, which training does not change."""
+        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        return TensorFile(self.path, tensors, self.metadata)
+
+    def write(self) -> None:
+        """Does `write_tensors`."""
+        write_tensors(self.path, self.tensors, self.metadata)
+
+
+def checkpoint_file(path: Path, model: GPT, facts: CheckpointFacts) -> TensorFile:
+    """A model with everything needed to use it, as one file's content."""
     described = {
         **asdict(facts),
         "model": facts.model.model_dump(mode="json"),
@@ -46,7 +58,16 @@ def save_checkpoint(path: Path, model: GPT, facts: CheckpointFacts) -> None:
         "format_version": FORMAT_VERSION,
     }
     metadata = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
-    write_tensors(path, model_tensors(model), metadata)
+    return TensorFile(path, model_tensors(model), metadata)
+
+
+def save_checkpoint(path: Path, model: GPT, facts: CheckpointFacts) -> None:
+    """Writes a model with everything needed to use it.
+
+    Raises:
+        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
+    """
+    checkpoint_file(path, model, facts).write()
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -105,7 +126,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors, metadata)}
     try:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -139,24 +160,3 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path`, once it is safely on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # as open to others as its folder
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself is only on the disk once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -210,6 +210,11 @@ class TrainConfig(_Table):
     """Of the forward and backward pass; `auto` takes bf16 where the machine is faster at it."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the blocks with `torch.compile`; `auto` does on an NVIDIA GPU, in a long run."""
+    on_nonfinite: Literal["rewind", "stop"] = "rewind"
+    """When a loss or gradient is no number: go back to the last save and leave the batch out, at
+    most three times; or stop."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Of the processor; 0 takes what PyTorch takes. The last digits depend on it."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

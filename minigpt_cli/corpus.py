@@ -7,7 +7,6 @@ there. Its own text is checked against the card's sha256, so it does not matter 
 import codecs
 import hashlib
 import http.client
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import tomli
 
+from minigpt_cli.atomic import replacing
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.presets import shipped_folder
 
@@ -278,12 +278,8 @@ def _sha256(path: Path) -> str:
 def _write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(path) as temporary:
             temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror}); choose another --data-dir"

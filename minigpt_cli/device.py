@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -105,6 +106,29 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
         if not known and "DefaultCPUAllocator" not in str(error):  # it has no class of its own
             raise
         raise OutOfMemoryError(f"memory ran out; {advice}") from None
+
+
+def machine_facts(device: torch.device) -> dict[str, str | int]:
+    """What a run depends on beside its settings, for whoever wants to make it again."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": name,
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def synchronise(device: torch.device) -> None:

@@ -2,12 +2,14 @@
 
 import math
 from collections import defaultdict
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from minigpt_cli.config import OptimizerConfig
+from minigpt_cli.errors import CheckpointError
 from minigpt_cli.model import GPT, Linear
 
 
@@ -38,6 +40,9 @@ class _Updater:
     a second of every training's start.
     """
 
+    remembers: ClassVar[dict[str, bool]]
+    """What is kept of a parameter, and whether it has the parameter's shape or is one number."""
+
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         self.param_groups = groups
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
@@ -56,6 +61,8 @@ class Muon(_Updater):
         momentum: share of the past gradients kept.
         weight_decay: decoupled, times the learning rate.
     """
+
+    remembers: ClassVar = {"momentum_buffer": True}
 
     def __init__(
         self,
@@ -102,6 +109,8 @@ class AdamW(_Updater):
         groups: `params`, `lr` and `weight_decay` each.
         betas: shares of the past kept in the means of gradients and of their squares.
     """
+
+    remembers: ClassVar = {"step": False, "exp_avg": True, "exp_avg_sq": True}
 
     def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
         super().__init__(groups)
@@ -193,18 +202,33 @@ class Optimizer:
             for key, value in state.items()
         }
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Takes back what `state_tensors` gave."""
-        parts = {
-            self._names[parameter]: part.state[parameter]
+    def load_state_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Takes back what `state_tensors` gave, in place of what is remembered now.
+
+        Raises:
+            CheckpointError: they are not this optimizer's; `path` is the file to name.
+        """
+        places = {
+            f"{self._names[parameter]}.{key}": (part, parameter, key)
             for part in self._parts
             for group in part.param_groups
             for parameter in group["params"]
+            for key in part.remembers
         }
-        parameters = {name: parameter for parameter, name in self._names.items()}
+        for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
+            state = "missing" if name in places else "of no use to this optimizer"
+            raise CheckpointError(f"{path}: {name} is {state}; use another copy")
+        for part in self._parts:
+            part.state.clear()
         for name, tensor in tensors.items():
-            parameter, _, key = name.rpartition(".")
-            parts[parameter][key] = tensor.to(parameters[parameter].device)
+            part, parameter, key = places[name]
+            shape = parameter.shape if part.remembers[key] else torch.Size([])
+            if (tensor.shape, tensor.dtype) != (shape, parameter.dtype):
+                raise CheckpointError(
+                    f"{path}: {name} is {tensor.dtype} {list(tensor.shape)} and should be "
+                    f"{parameter.dtype} {list(shape)}; use another copy"
+                )
+            part.state[parameter][key] = tensor.to(parameter.device)
 
 
 def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:

@@ -13,6 +13,8 @@ class StepReport:
     loss: float
     """Mean over the step's batch, nats per token."""
     learning_rate: float
+    grad_norm: float
+    """Of all gradients together, before clipping."""
     tokens_per_second: float
     """Over the steps since training started or was resumed, evaluations left out."""
 
@@ -22,8 +24,8 @@ class EvaluationReport:
     """One row of the loss table."""
 
     step: int
-    train_loss: float
-    """Mean of the last steps' batches, dropout included."""
+    train_loss: float | None
+    """Mean of the last steps' batches, dropout included; None when all were skipped."""
     val_loss: float
     bits_per_byte: float
     is_best: bool

@@ -4,18 +4,20 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from minigpt_cli.atomic import is_temporary, replacing, sweep
 from minigpt_cli.errors import CheckpointError
 
 RUNS = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class RunFolder:
     def state(self) -> Path:
         """What `--resume` needs: the latest weights, the optimizer's state, the step."""
         return self.path / STATE
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is there."""
+        return self.path.is_dir()
 
     @property
     def has_state(self) -> bool:
@@ -53,6 +60,10 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    def command(self, name: str) -> str:
+        """A command about this run, to be typed into a shell."""
+        return f"minigpt {name} {shlex.quote(str(self.path))}"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Inside this context no other process trains this run; a crash leaves no lock behind.
@@ -65,7 +76,7 @@ class RunFolder:
         if not is_run:  # nothing to protect, and no place for a file
             yield
             return
-        lock = FileLock(self.path / "run.lock")
+        lock = FileLock(self.path / LOCK)
         with _explained(self.path, "written"):
             try:
                 lock.acquire(blocking=False)
@@ -75,6 +86,8 @@ class RunFolder:
                     "choose another --out"
                 ) from None
         try:
+            with _explained(self.path, "written"):
+                sweep(self.path)
             yield
         finally:
             lock.release()
@@ -87,14 +100,41 @@ class RunFolder:
         """
         _replace(self.config, toml)
 
-    def append_metrics(self, row: dict[str, Any]) -> None:
-        """Adds a line.
+    def make_again(self, toml: str) -> None:
+        """Makes a folder that somebody has deleted since, with its configuration.
 
         Raises:
             CheckpointError: the disk refuses.
         """
-        with _explained(self.metrics, "written"), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with _explained(self.path, "written"):
+            self.path.mkdir(parents=True)
+        self.write_config(toml)
+
+    def append_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Adds lines, all or none.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        with _explained(self.metrics, "written"), self.metrics.open("ab", buffering=0) as file:
+            length = file.seek(0, os.SEEK_END)
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(length)
+                raise
+
+    def sync_metrics(self) -> None:
+        """Returns when the metrics are safely on the disk.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        with _explained(self.metrics, "written"), self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
 
     def cut_metrics(self, step: int) -> None:
         """Drops what was logged after `step`, and a line that a crash left half-written.
@@ -125,14 +165,9 @@ def _explained(path: Path, done: Literal["read", "written"]) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file under another name and renames it, so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _explained(path, "written"):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Writes a file so that it is there whole or not at all."""
+    with _explained(path, "written"), replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def new_run(name: str, out: Path | None) -> RunFolder:
@@ -144,8 +179,10 @@ def new_run(name: str, out: Path | None) -> RunFolder:
     path = out if out is not None else RUNS / name
     try:
         if out is not None:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                resumes = f", or go on with it: minigpt train --resume {shlex.quote(str(path))}"
+            if path.is_dir() and _never_began(path):
+                RunFolder(path).metrics.unlink(missing_ok=True)
+            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+                resumes = f", or go on with it: {RunFolder(path).command('train --resume')}"
                 raise CheckpointError(
                     f"--out {path}: exists already and is not overwritten; choose another"
                     + (resumes if RunFolder(path).has_state else "")
@@ -165,6 +202,13 @@ def new_run(name: str, out: Path | None) -> RunFolder:
         raise CheckpointError(
             f"{path}: cannot be made ({error.strerror}); choose another folder with --out"
         ) from None
+
+
+def _never_began(path: Path) -> bool:
+    """Whether a folder holds only what a run leaves that was killed before its first save."""
+    run, names = RunFolder(path), {entry.name for entry in path.iterdir()}
+    left = {run.config.name, run.metrics.name, LOCK}
+    return LOCK in names and all(name in left or is_temporary(name) for name in names)
 
 
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:

@@ -4,74 +4,52 @@ Everything random in a step (its batch, its dropout) is a function of the seed a
 run that is interrupted and resumed is the run that was never interrupted.
 """
 
-import json
 import math
 import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
 from minigpt_cli import __version__
-from minigpt_cli.checkpoint import (
-    load_model_tensors,
-    model_tensors,
-    read_tensors,
-    save_checkpoint,
-    write_tensors,
-)
-from minigpt_cli.checkpoint_header import CheckpointFacts, read_header
-from minigpt_cli.compilation import compile_blocks, eagerly, pays
+from minigpt_cli.checkpoint import checkpoint_file
+from minigpt_cli.checkpoint_header import CheckpointFacts
+from minigpt_cli.compilation import compile_blocks, eagerly
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import BatchSampler, Dataset
 from minigpt_cli.device import (
-    dtype_name,
     keep_freed_memory,
+    machine_facts,
     matmul_flops,
     out_of_memory_explained,
-    pick_device,
     pick_dtype,
 )
-from minigpt_cli.errors import CheckpointError, TrainingError
+from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import generate
+from minigpt_cli.health import (
+    MOST_REWINDS,
+    SPIKE_Z_SCORE,
+    NotFinite,
+    explanation,
+    refuse_non_finite,
+    z_score,
+)
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.run_writer import RunWriter
 from minigpt_cli.sampling import Sampling
+from minigpt_cli.train_state import TrainState, restore_state, state_file
 
 _SMALLER = (
     "try a smaller --batch-size (and more --set train.grad_accum_steps), --set model.block_size or "
     "model.n_embd"
 )
-RECENT_STEPS = 50
-"""The training loss that is reported is the mean of at most so many last steps."""
-
-
-@dataclass
-class TrainState:
-    """What the loop itself has to remember beside weights and optimizer."""
-
-    step: int = 0
-    best_val_loss: float = math.inf
-    best_step: int = 0
-    elapsed: float = 0.0
-    step_seconds: float = 0.0
-    recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
-
-    def to_json(self) -> str:
-        return json.dumps({**asdict(self), "recent_losses": list(self.recent_losses)})
-
-    @classmethod
-    def from_json(cls, text: str) -> "TrainState":
-        values = json.loads(text)
-        values["recent_losses"] = deque(values["recent_losses"], maxlen=RECENT_STEPS)
-        return cls(**values)
 
 
 class Trainer:
@@ -92,6 +70,8 @@ class Trainer:
         train = config.train
         self.device = torch.device(train.device)
         keep_freed_memory()
+        if train.threads:  # sums in another order have other last digits
+            torch.set_num_threads(train.threads)
         self.batches = BatchSampler(
             dataset.tokens("train"),
             train.batch_size,
@@ -109,11 +89,11 @@ class Trainer:
         self.stop_requested = False
         """Set it (from a signal handler, say) to end the run after the step in progress."""
         self._session_seconds, self._session_steps = 0.0, 0
-        self._saved_at = 0.0
         self._peak_flops = math.inf
         # Reading a loss makes the processor wait for an accelerator: there, only now and then.
         self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
-        self._unchecked: list[Tensor] = []
+        self._unchecked: list[tuple[Tensor, Tensor]] = []
+        self._recent_norms: deque[float] = deque(maxlen=5)
 
     @property
     def tokens_per_step(self) -> int:
@@ -133,46 +113,80 @@ class Trainer:
     def fit(self, reporter: Reporter) -> TrainResult:
         """Trains to `max_iters`, or until `stop_requested`.
 
+        A step whose loss or gradient is not finite changes nothing: the run goes back to the state
+        it saved last and comes again without that batch.
+
         Raises:
-            TrainingError: the loss is no longer a number.
+            TrainingError: numbers went wrong too often, or once with `on_nonfinite = "stop"`.
             OutOfMemoryError: memory ran out.
-            CheckpointError: a checkpoint cannot be written.
+            CheckpointError: the state cannot be written, at the start or still at the end.
         """
-        train = self.config.train
-        before, started = self.state.elapsed, time.perf_counter()
-        self._saved_at = started
+        self._begin(reporter)
+        while True:
+            try:
+                while self.state.step < self.config.train.max_iters and not self.stop_requested:
+                    self._advance(reporter)
+                self._check_everything()
+                break
+            except NotFinite as trouble:
+                self._rewind(trouble, reporter)
+        never_evaluated = self.folder is not None and not self.folder.checkpoint.exists()
+        if never_evaluated or self._writer.saved_step != self.state.step:
+            self._save(self._facts(None) if never_evaluated else None)
+        self._writer.finish()
+        return self._result()
+
+    def _begin(self, reporter: Reporter) -> None:
+        self._writer = RunWriter(self.folder, self.config.to_toml(), reporter.noted)
+        self._started = self._saved_at = time.perf_counter()
+        self._elapsed_before = self.state.elapsed
         self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)
-        if train.compile == "on":
+        if self.config.train.compile == "on":
             self._compile(reporter)
-        while self.state.step < train.max_iters and not self.stop_requested:
-            step = self.state.step + 1
-            evaluates = step == train.max_iters or step % train.eval_interval == 0
-            logs = evaluates or step % train.log_interval == 0 or step == 1
-            checks = logs or step % self._check_interval == 0
+        machine = {"minigpt": __version__, **machine_facts(self.device)}
+        self._writer.row({"type": "machine", "step": self.state.step, **machine})
+        self._save(None)  # from here on there is something to resume and to go back to
+        if self._writer.saved_step is None:
+            self._writer.finish()
+
+    def _advance(self, reporter: Reporter) -> None:
+        """The next step, and what is due after it."""
+        train, step = self.config.train, self.state.step + 1
+        evaluates = step == train.max_iters or step % train.eval_interval == 0
+        logs = evaluates or step % train.log_interval == 0 or step == 1
+        checks = logs or step % self._check_interval == 0
+        if step in self.state.skipped:
+            self.state.step = step
+        else:
             self._timed_step(checks)
             if checks:
                 report = self._step_report()
                 reporter.stepped(report)
-                if logs and self.folder:
-                    self.folder.append_metrics({"type": "step", **asdict(report)})
-            self.state.elapsed = before + time.perf_counter() - started
-            if evaluates:
-                self._evaluate_and_save(reporter)
-                self.state.elapsed = before + time.perf_counter() - started
-            elif self._save_is_due():
-                self._check_losses()
-                self._save_state()
-        if self.stop_requested and self.state.step < train.max_iters:
-            self._check_losses()
-            self._save_interrupted()
-        return self._result()
+                if logs:
+                    self._writer.row({"type": "step", **asdict(report)})
+        self._clock()
+        if evaluates:
+            self._evaluate_and_save(reporter)
+            self._clock()
+        elif self._save_is_due():
+            self._check_everything()
+            self._save(None)
+
+    def _clock(self) -> None:
+        self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
 
     @out_of_memory_explained(_SMALLER)
-    def train_step(self) -> Tensor:
-        """One optimizer step; returns the batch's mean loss, still on the device.
+    def train_step(self) -> tuple[Tensor, Tensor]:
+        """One optimizer step.
+
+        Returns:
+            The batch's mean loss and the norm of all gradients together before clipping, both
+            still on the device.
 
         Raises:
             OutOfMemoryError: memory ran out.
+            NotFinite: one of the two is not finite; the weights are as before. On an accelerator
+                `fit` finds out later, since looking would make it wait.
         """
         train, step = self.config.train, self.state.step
         torch.manual_seed(_dropout_seed(train.seed, step))
@@ -183,11 +197,15 @@ class Trainer:
             loss = self.model(*self._to_device(x, y)) / train.grad_accum_steps
             loss.backward()
             total += loss.detach()
+        parameters = list(self.model.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._check_interval == 1:
+            refuse_non_finite(step + 1, loss=total.item(), gradient_norm=norm.item())
         if self.config.optimizer.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.grad_clip)
+            nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.grad_clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return total
+        return total, norm
 
     def _to_device(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.device.type == "cuda":  # from pinned memory the copy does not wait for the GPU
@@ -207,34 +225,71 @@ class Trainer:
         self._unchecked.append(self.train_step())
         self.state.step += 1
         if checks:
-            self._check_losses()
+            self._check_steps()
         seconds = time.perf_counter() - started
         self.state.step_seconds += seconds
         self._session_seconds += seconds
         self._session_steps += 1
 
-    def _check_losses(self) -> None:
-        """Fetches the losses that are still on the device and refuses any that is no number."""
-        first = self.state.step - len(self._unchecked) + 1
-        values = [loss.item() for loss in self._unchecked]
-        self._unchecked.clear()
-        self.state.recent_losses.extend(values)
-        for step, value in enumerate(values, start=first):
-            self._refuse_non_finite("loss", step, value)
+    def _check_steps(self) -> None:
+        """Fetches the numbers of steps that are still on the device.
 
-    def _refuse_non_finite(self, what: str, step: int, value: float) -> None:
-        if math.isfinite(value):
-            return
-        config = self.config.optimizer
-        rate = config.learning_rate * lr_scale(config, step - 1, self.config.train.max_iters)
-        kept = "no checkpoint was saved yet"
-        if self.folder and self.folder.checkpoint.exists():
-            kept = f"the last good checkpoint is {self.folder.checkpoint}"
-        raise TrainingError(
-            f"the {what} is {value} at step {step} (learning rate {rate:.2g}); try a smaller "
-            "--learning-rate, --set optimizer.grad_clip=1.0 or a larger optimizer.warmup_iters; "
-            f"{kept}"
+        Raises:
+            NotFinite: one is not.
+        """
+        first, recent = self.state.step - len(self._unchecked) + 1, self.state.recent_losses
+        for step, (loss, norm) in enumerate(self._unchecked, first):
+            value, grad_norm = loss.item(), norm.item()
+            refuse_non_finite(step, loss=value, gradient_norm=grad_norm)
+            z = z_score(value, recent)
+            if z > SPIKE_Z_SCORE:
+                self._writer.row({"type": "spike", "step": step, "loss": value, "z_score": z})
+            recent.append(value)
+            self._recent_norms.append(grad_norm)
+        self._unchecked.clear()
+
+    def _check_everything(self) -> None:
+        """Lets a state pass that may be saved.
+
+        Raises:
+            NotFinite: it holds numbers that are none.
+        """
+        self._check_steps()
+        norm = nn.utils.get_total_norm(list(self.model.parameters()))
+        refuse_non_finite(self.state.step, norm_of_the_weights=norm.item())
+
+    def _rewind(self, trouble: NotFinite, reporter: Reporter) -> None:
+        """Goes back to the state that was saved last, to come again without the step's batch.
+
+        Raises:
+            TrainingError: that was done often enough, or is not wanted, or there is no way back.
+        """
+        again = self.config.train.on_nonfinite == "rewind"
+        skipped = self.state.skipped
+        if self.folder is None or not again or len(skipped) >= MOST_REWINDS:
+            raise self._explained(trouble) from None
+        step_seconds = self.state.step_seconds
+        self._restore(self.folder)
+        self.state.step_seconds = step_seconds
+        self.state.skipped = sorted({*skipped, trouble.step})
+        facts = {"step": self.state.step, "skipped": trouble.step, "reason": str(trouble)}
+        self._writer.row({"type": "rewind", **facts})
+        self._save(None)  # a crash from here on must not meet the same batch again
+        reporter.noted(
+            f"{str(trouble).capitalize()}: back to step {self.state.step:,}, to go on without "
+            f"that batch ({len(self.state.skipped)} of {MOST_REWINDS} such rewinds)"
         )
+
+    def _explained(self, trouble: NotFinite) -> TrainingError:
+        config = self.config.optimizer
+        rate = lr_scale(config, trouble.step - 1, self.config.train.max_iters)
+        seen = explanation(
+            trouble, config.learning_rate * rate, self._recent_norms, len(self.state.skipped)
+        )
+        look = ""
+        if self.folder is not None:
+            look = f"; its text: {self.folder.command('inspect')} --batch {trouble.step}"
+        return TrainingError(seen + look)
 
     def _step_report(self) -> StepReport:
         config, step = self.config.optimizer, self.state.step
@@ -243,6 +298,7 @@ class Trainer:
             loss=self.state.recent_losses[-1],
             learning_rate=config.learning_rate
             * lr_scale(config, step - 1, self.config.train.max_iters),
+            grad_norm=self._recent_norms[-1],
             tokens_per_second=self.tokens_per_second,
         )
 
@@ -251,14 +307,13 @@ class Trainer:
             result = evaluate(
                 self.model, self.dataset.tokenizer, self._validation, self.config.train.eval_tokens
             )
-        self._refuse_non_finite("validation loss", self.state.step, result.loss)
+        refuse_non_finite(self.state.step, validation_loss=result.loss)
         is_best = result.loss < self.state.best_val_loss
         if is_best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
-        recent = self.state.recent_losses
         report = EvaluationReport(
             step=self.state.step,
-            train_loss=sum(recent) / len(recent),
+            train_loss=self._recent_loss(),
             val_loss=result.loss,
             bits_per_byte=result.bits_per_byte,
             is_best=is_best,
@@ -266,14 +321,14 @@ class Trainer:
             utilisation=self.utilisation,
             elapsed=self.state.elapsed,
         )
-        if self.folder:
-            self.folder.append_metrics({"type": "evaluation", **asdict(report)})
-            if is_best:
-                save_checkpoint(self.folder.checkpoint, self.model, self._facts(result))
-            self._save_state()
+        self._writer.row({"type": "evaluation", **asdict(report)})
         reporter.evaluated(report)
-        if self.config.train.sample_tokens:
-            reporter.sampled(self._sample())
+        text = self._sample() if self.config.train.sample_tokens else None
+        if text is not None:
+            self._writer.row({"type": "sample", "step": self.state.step, "text": text})
+        self._save(self._facts(result) if is_best else None)
+        if text is not None:
+            reporter.sampled(text)
 
     def _sample(self) -> str:
         """What the model writes now, from nothing; its randomness is its own."""
@@ -285,8 +340,11 @@ class Trainer:
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
 
-    def _facts(self, result: Evaluation | None) -> CheckpointFacts:
+    def _recent_loss(self) -> float | None:
         recent = self.state.recent_losses
+        return sum(recent) / len(recent) if recent else None
+
+    def _facts(self, result: Evaluation | None) -> CheckpointFacts:
         return CheckpointFacts(
             version=__version__,
             model=self.config.model,
@@ -296,33 +354,30 @@ class Trainer:
             corpus=self.dataset.facts.corpus,
             fingerprint=self.dataset.facts.fingerprint,
             step=self.state.step,
-            train_loss=sum(recent) / len(recent) if recent else None,
+            train_loss=self._recent_loss(),
             val_loss=result.loss if result else None,
             bits_per_byte=result.bits_per_byte if result else None,
         )
-
-    def _save_interrupted(self) -> None:
-        if self.folder:
-            self._save_state()
-            if not self.folder.checkpoint.exists():
-                save_checkpoint(self.folder.checkpoint, self.model, self._facts(None))
 
     def _save_is_due(self) -> bool:
         seconds = self.config.train.save_every_seconds
         return self.folder is not None and 0 < seconds <= time.perf_counter() - self._saved_at
 
-    def _save_state(self) -> None:
-        assert self.folder is not None
+    def _save(self, facts: CheckpointFacts | None) -> None:
+        """Saves the state, and with `facts` the model beside it."""
         self._saved_at = time.perf_counter()
-        tensors = {f"model.{name}": t for name, t in model_tensors(self.model).items()}
-        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state_tensors().items()}
-        metadata = {
-            "format": "minigpt-state",
-            "state": self.state.to_json(),
-            "config": self.config.model_dump_json(),
-            "fingerprint": self.dataset.facts.fingerprint,
-        }
-        write_tensors(self.folder.state, tensors, metadata)
+        if self.folder is None:
+            return
+        state = state_file(
+            self.folder.state,
+            self.state,
+            self.model,
+            self.optimizer,
+            self.config,
+            self.dataset.facts.fingerprint,
+        )
+        model = checkpoint_file(self.folder.checkpoint, self.model, facts) if facts else None
+        self._writer.save(self.state.step, state, model)
 
     def resume(self) -> None:
         """Takes up the run in `folder` where its state was last saved.
@@ -331,24 +386,15 @@ class Trainer:
             CheckpointError: there is no state, it is damaged, or it belongs to another text.
         """
         assert self.folder is not None
-        path = self.folder.state
-        tensors, metadata = read_tensors(path)
-        if metadata.get("format") != "minigpt-state":
-            raise CheckpointError(f"{path}: not the state of a run; use another copy")
-        if metadata["fingerprint"] != self.dataset.facts.fingerprint:
-            raise CheckpointError(
-                f"{path}: was trained on another text or tokenizer (fingerprint "
-                f"{metadata['fingerprint']}, now {self.dataset.facts.fingerprint}); "
-                "bring the text back as it was, or train anew"
-            )
-        weights, optimizer = (
-            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-            for prefix in ("model.", "optimizer.")
+        self._restore(self.folder)
+
+    def _restore(self, folder: RunFolder) -> None:
+        self.state = restore_state(
+            folder.state, self.model, self.optimizer, self.dataset.facts.fingerprint
         )
-        load_model_tensors(self.model, weights, path)
-        self.optimizer.load_state_tensors(optimizer)
-        self.state = TrainState.from_json(metadata["state"])
-        self.folder.cut_metrics(self.state.step)
+        self.optimizer.zero_grad()
+        self._unchecked.clear()
+        folder.cut_metrics(self.state.step)
 
     def _result(self) -> TrainResult:
         state = self.state
@@ -362,37 +408,6 @@ class Trainer:
             tokens_per_second=self.tokens_per_second,
             utilisation=self.utilisation,
         )
-
-
-def saved_config(state: Path) -> RunConfig:
-    """The configuration that a run's state was trained with.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or not the state of a run.
-    """
-    metadata = read_header(state).metadata
-    try:
-        return RunConfig.model_validate_json(metadata["config"])
-    except (KeyError, ValueError):
-        raise CheckpointError(f"{state}: not the state of a run; use another copy") from None
-
-
-def resolve_machine(config: RunConfig) -> RunConfig:
-    """The same configuration with `auto` replaced by what this machine has and does best.
-
-    What is resolved is what the run folder records, so that a resumed run computes alike.
-
-    Raises:
-        ConfigError: the device is not on this machine.
-    """
-    device = pick_device(config.train.device)
-    resolved = {
-        "device": str(device),
-        "precision": dtype_name(pick_dtype(config.train.precision, device)),
-        "compile": "on" if pays(config.train.compile, device, config.train.max_iters) else "off",
-    }
-    train = config.train.model_copy(update=resolved)
-    return config.model_copy(update={"train": train})
 
 
 def _dropout_seed(seed: int, step: int) -> int:

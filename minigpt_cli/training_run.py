@@ -9,22 +9,26 @@ from pathlib import Path
 
 import torch
 
+from minigpt_cli.compilation import pays
 from minigpt_cli.config import RunConfig
 from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.corpus import Progress as DownloadProgress
 from minigpt_cli.corpus import open_corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.dataset import Progress as PrepareProgress
+from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.run_folder import RunFolder, new_run
-from minigpt_cli.trainer import Trainer, resolve_machine, saved_config
+from minigpt_cli.train_state import saved_config
+from minigpt_cli.trainer import Trainer
 
 _ESTIMATED_STEPS = 3
 
 MAY_CHANGE = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
+    "train.threads", "train.on_nonfinite",
 }  # fmt: skip
 """What a resumed run may do otherwise; anything else would make it another run."""
 
@@ -155,6 +159,25 @@ def estimate_run(
     )
 
 
+def resolve_machine(config: RunConfig) -> RunConfig:
+    """The same configuration with `auto` replaced by what this machine has and does best.
+
+    What is resolved is what the run folder records, so that a resumed run computes alike.
+
+    Raises:
+        ConfigError: the device is not on this machine.
+    """
+    device = pick_device(config.train.device)
+    resolved = {
+        "device": str(device),
+        "precision": dtype_name(pick_dtype(config.train.precision, device)),
+        "threads": config.train.threads or torch.get_num_threads(),
+        "compile": "on" if pays(config.train.compile, device, config.train.max_iters) else "off",
+    }
+    train = config.train.model_copy(update=resolved)
+    return config.model_copy(update={"train": train})
+
+
 def _config_and_data(
     preset: str,
     overrides: list[str],
@@ -192,7 +215,8 @@ def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object,
 
 def _seconds_of_step(trainer: Trainer) -> float:
     started = time.perf_counter()
-    trainer.train_step().item()  # reading the loss waits for the device
+    loss, _ = trainer.train_step()
+    loss.item()  # reading it waits for the device
     return time.perf_counter() - started
 
 

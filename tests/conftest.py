@@ -4,13 +4,18 @@ import os
 import socket
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Models this small are many times faster on one thread than on two that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from reliability.seeds import seed
+
+if TYPE_CHECKING:
+    from minigpt_cli.dataset import Dataset
+    from minigpt_cli.run_folder import RunFolder
 
 # No test may depend on how fast the machine is, nor on what it tried the last time.
 settings.register_profile("minigpt", deadline=None, derandomize=True, database=None)
@@ -19,12 +24,17 @@ settings.load_profile("minigpt")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs a package index")
+    config.addinivalue_line("markers", "slow: takes minutes; run by the second stage")
     # Nothing of the developer's terminal and settings shows through.
     for variable in (
         "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
     ):  # fmt: skip
         os.environ.pop(variable, None)
     os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
+
+
+def pytest_report_header() -> str:
+    return f"slow tests: MINIGPT_TEST_SEED={seed()}"
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +80,31 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
         result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, story: str) -> "Dataset":
+    """The story, a token a character."""
+    from training import small_config
+
+    from minigpt_cli.corpus import Corpus
+    from minigpt_cli.dataset import prepare_dataset
+
+    path = tmp_path / "story.txt"
+    path.write_text(story, encoding="utf-8")
+    return prepare_dataset(Corpus("story", (path,)), small_config().data, tmp_path / "data")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> "RunFolder":
+    """An empty folder for a run."""
+    from minigpt_cli.run_folder import RunFolder
+
+    (tmp_path / "run").mkdir()
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's speed is of no interest, and takes longer to measure than to train."""
+    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -321,7 +322,7 @@ def test_an_optimizer_restored_from_its_state_continues_identically(
     other = random_gpt(model_config, seed=5)
     other.load_state_dict(model.state_dict())
     restored = Optimizer(other, config)
-    restored.load_state_tensors(saved)
+    restored.load_state_tensors(saved, Path("state"))
     assert restored.state_tensors().keys() == saved.keys()
     for step in range(3, 6):
         set_gradients(model, step)

@@ -93,8 +93,8 @@ def test_no_run_at_all_says_how_to_make_one() -> None:
 
 def test_metrics_are_one_object_a_line(run: RunFolder) -> None:
     rows = [{"step": 1, "loss": 2.5}, {"step": 2, "note": "中文\n"}]
-    for row in rows:
-        run.append_metrics(row)
+    run.append_metrics(rows[:1])
+    run.append_metrics(rows[1:])
     lines = run.metrics.read_text(encoding="utf-8").split("\n")
     assert [json.loads(line) for line in lines[:-1]] == rows
     assert lines[-1] == ""
@@ -104,8 +104,7 @@ def test_metrics_are_one_object_a_line(run: RunFolder) -> None:
 def test_cut_metrics_keeps_what_came_before_the_step_and_drops_the_rest(
     run: RunFolder, broken: str
 ) -> None:
-    for step in (1, 2, 3):
-        run.append_metrics({"step": step})
+    run.append_metrics([{"step": step} for step in (1, 2, 3)])
     with run.metrics.open("a", encoding="latin-1") as file:
         file.write(broken)
     run.cut_metrics(2)
@@ -139,7 +138,7 @@ def test_config_is_replaced_whole_or_not_at_all(
 def test_full_disk_is_explained(run: RunFolder) -> None:
     run.metrics.symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written .*free some"):
-        run.append_metrics({"step": 1})
+        run.append_metrics([{"step": 1}])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")

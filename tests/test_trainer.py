@@ -2,163 +2,31 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 import torch
+from training import (
+    EVAL_INTERVAL,
+    MAX_ITERS,
+    Watcher,
+    differences,
+    resumed,
+    rows,
+    small_config,
+    train,
+    train_until,
+)
 
 from minigpt_cli.checkpoint import load_checkpoint, model_tensors
-from minigpt_cli.config import RunConfig
-from minigpt_cli.config_file import resolve
 from minigpt_cli.corpus import Corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
-from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
+from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
-from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.trainer import Trainer
 
-MAX_ITERS, EVAL_INTERVAL = 12, 5
-TIMED = ("tokens_per_second", "elapsed", "utilisation")
-EVERY_RECIPE = pytest.mark.parametrize(
-    ("family", "optimizer", "sampling"),
-    [(f, o, s) for f in ("classic", "modern") for o in ("adamw", "muon")
-     for s in ("random", "epochs")],
-)  # fmt: skip
-
-
-def small_config(*overrides: str) -> RunConfig:
-    """Dropout, accumulation, clipping and a schedule that moves: all that a resume could lose."""
-    tables: dict[str, Any] = {
-        "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
-        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
-        "train": {
-            "max_iters": MAX_ITERS, "eval_interval": EVAL_INTERVAL, "log_interval": 3,
-            "batch_size": 4, "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32",
-            "device": "cpu", "compile": "off", "seed": 7,
-        },
-    }  # fmt: skip
-    return resolve(tables, list(overrides), "")
-
-
-class Watcher:
-    """A `Reporter` that keeps what it is told, and calls `after_step` with each step's number."""
-
-    def __init__(self, after_step: Callable[[int], None] = lambda _: None) -> None:
-        self.after_step = after_step
-        self.steps: list[StepReport] = []
-        self.evaluations: list[EvaluationReport] = []
-        self.samples: list[str] = []
-
-    def stepped(self, report: StepReport) -> None:
-        self.steps.append(report)
-        self.after_step(report.step)
-
-    def evaluated(self, report: EvaluationReport) -> None:
-        self.evaluations.append(report)
-
-    def sampled(self, text: str) -> None:
-        self.samples.append(text)
-
-    def noted(self, message: str) -> None:
-        raise AssertionError(message)
-
-
-class Crash(Exception):
-    """Stands for a power cut."""
-
-
-@pytest.fixture(autouse=True)
-def _no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's speed is of no interest here, and takes longer to measure than to train."""
-    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path, story: str) -> Dataset:
-    path = tmp_path / "story.txt"
-    path.write_text(story, encoding="utf-8")
-    return prepare_dataset(Corpus("story", (path,)), small_config().data, tmp_path / "data")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    (tmp_path / "run").mkdir()
-    return RunFolder(tmp_path / "run")
-
-
-def train(config: RunConfig, dataset: Dataset, folder: RunFolder | None = None) -> Trainer:
-    trainer = Trainer(config, dataset, folder)
-    assert trainer.fit(Watcher()).finished
-    return trainer
-
-
-def train_until(
-    stop: int, how: Literal["asked", "crash"], config: RunConfig, dataset: Dataset, run: RunFolder
-) -> TrainResult | None:
-    trainer = Trainer(config, dataset, run)
-
-    def at_stop(step: int) -> None:
-        if step == stop and how == "crash":
-            raise Crash
-        trainer.stop_requested = step == stop
-
-    try:
-        return trainer.fit(Watcher(at_stop))
-    except Crash:
-        return None
-
-
-def resumed(config: RunConfig, dataset: Dataset, run: RunFolder) -> Trainer:
-    trainer = Trainer(config, dataset, run)
-    trainer.resume()
-    return trainer
-
-
-def rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """The metrics, without what a clock had a part in."""
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
-
-
-def assert_same_training(one: Trainer, other: Trainer) -> None:
-    for ours, theirs in (
-        (one.model.state_dict(), other.model.state_dict()),
-        (one.optimizer.state_tensors(), other.optimizer.state_tensors()),
-    ):
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert list(one.state.recent_losses) == list(other.state.recent_losses)
-    assert one.state.best_val_loss == other.state.best_val_loss
-
-
-@EVERY_RECIPE
-def test_resumed_run_equals_uninterrupted_run(
-    dataset: Dataset, run: RunFolder, tmp_path: Path, family: str, optimizer: str, sampling: str
-) -> None:
-    config = small_config(
-        f"model.family={family}", f"optimizer.name={optimizer}", f"data.sampling={sampling}"
-    )
-    (tmp_path / "whole").mkdir()
-    whole = train(config, dataset, RunFolder(tmp_path / "whole"))
-
-    stopped = train_until(7, "asked", config, dataset, run)
-    assert stopped is not None
-    assert (stopped.step, stopped.finished) == (7, False)
-    again = resumed(config, dataset, run)
-    assert again.state.step == 7
-    assert again.fit(Watcher()).finished
-
-    assert_same_training(again, whole)
-    assert rows(run) == rows(RunFolder(tmp_path / "whole"))
-    first, second = (
-        load_checkpoint(path / "checkpoint.safetensors") for path in (run.path, tmp_path / "whole")
-    )
-    assert first.facts == second.facts
-    weights = second.model.state_dict()
-    assert all(torch.equal(w, weights[name]) for name, w in first.model.state_dict().items())
+pytestmark = pytest.mark.usefixtures("no_measuring")
 
 
 @pytest.mark.parametrize("stop", [EVAL_INTERVAL + 1, 2 * EVAL_INTERVAL + 1])
@@ -173,7 +41,7 @@ def test_run_resumed_after_a_crash_equals_uninterrupted_run(
     again = resumed(small_config(), dataset, run)
     assert again.state.step == stop - 1  # the last evaluation, just before
     again.fit(Watcher())
-    assert_same_training(again, whole)
+    assert differences(again, whole) == []
     assert rows(run) == rows(RunFolder(tmp_path / "whole"))
 
 
@@ -186,13 +54,13 @@ def test_the_state_is_saved_between_evaluations_too(
     again = resumed(config, dataset, run)
     assert again.state.step == stop - 1  # saved after every step, however long it took
     again.fit(Watcher())
-    assert_same_training(again, train(small_config(), dataset))
+    assert differences(again, train(small_config(), dataset)) == []
 
 
 def test_the_state_is_not_saved_before_its_time(dataset: Dataset, run: RunFolder) -> None:
     config = small_config("train.save_every_seconds=3600.0")
     assert train_until(3, "crash", config, dataset, run) is None
-    assert not run.has_state
+    assert resumed(config, dataset, run).state.step == 0  # saved before the first step only
 
 
 def test_run_interrupted_at_every_step_equals_uninterrupted_run(
@@ -205,7 +73,7 @@ def test_run_interrupted_at_every_step_equals_uninterrupted_run(
         watcher = Watcher(lambda step, trainer=again: setattr(trainer, "stop_requested", True))  # type: ignore[misc]
         assert again.fit(watcher).step == stop
         assert [report.step for report in watcher.steps] == [stop]
-    assert_same_training(again, whole)
+    assert differences(again, whole) == []
 
 
 @pytest.mark.parametrize(
@@ -269,7 +137,7 @@ def test_metrics_hold_every_logged_step_and_evaluation(dataset: Dataset, run: Ru
     for row in evaluations:
         assert row["is_best"] == (row["val_loss"] < lowest)
         lowest = min(lowest, row["val_loss"])
-    assert all(row["tokens_per_second"] > 0 for row in found)
+    assert all(row["tokens_per_second"] > 0 for row in steps + evaluations)
     assert [row["elapsed"] for row in evaluations] == sorted(row["elapsed"] for row in evaluations)
 
 
@@ -296,44 +164,6 @@ def test_best_checkpoint_is_the_best(dataset: Dataset, run: RunFolder) -> None:
     assert best.facts.step == EVAL_INTERVAL
     lowest = min(report.val_loss for report in watcher.evaluations)
     assert best.facts.val_loss == result.best_val_loss == again.loss == lowest
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_non_finite_loss_stops_the_run_and_keeps_the_last_checkpoint(
-    dataset: Dataset, run: RunFolder, value: float
-) -> None:
-    trainer = Trainer(small_config("optimizer.schedule=constant"), dataset, run)
-    saved: dict[str, torch.Tensor] = {}
-
-    def spoil(step: int) -> None:
-        if step == EVAL_INTERVAL + 1:
-            saved.update(load_checkpoint(run.checkpoint).model.state_dict())
-            with torch.no_grad():
-                trainer.model.norm.weight.fill_(value)
-
-    with pytest.raises(TrainingError) as caught:
-        trainer.fit(Watcher(spoil))
-    message = str(caught.value)
-    assert f"at step {EVAL_INTERVAL + 2} " in message
-    assert "learning rate 0.02" in message
-    assert "smaller --learning-rate" in message
-    assert str(run.checkpoint) in message
-    kept = load_checkpoint(run.checkpoint).model.state_dict()
-    assert all(torch.equal(weight, saved[name]) for name, weight in kept.items())
-    assert resumed(small_config("optimizer.schedule=constant"), dataset, run).state.step == 5
-    for row in rows(run):
-        assert all(math.isfinite(v) for v in row.values() if isinstance(v, float))
-
-
-def test_non_finite_loss_before_any_checkpoint_says_that_there_is_none(
-    dataset: Dataset, run: RunFolder
-) -> None:
-    trainer = Trainer(small_config(), dataset, run)
-    with torch.no_grad():
-        trainer.model.head.weight.fill_(math.nan)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1 .*no checkpoint was saved yet"):
-        trainer.fit(Watcher())
-    assert not run.checkpoint.exists()
 
 
 def test_run_stopped_before_any_evaluation_leaves_a_usable_checkpoint(

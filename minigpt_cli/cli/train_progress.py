@@ -1,6 +1,5 @@
 """How training looks while it runs, and what is said at its end."""
 
-import shlex
 from types import TracebackType
 from typing import Self
 
@@ -148,19 +147,13 @@ def next_commands(trainer: Trainer, result: TrainResult) -> None:
     assert folder is not None
     if not result.finished:
         print_note(f"Stopped at step {result.step:,} and saved. To go on:")
-        err.print(raw(f"  minigpt train --resume {_quoted(folder)}"), soft_wrap=True)
+        err.print(raw(f"  {folder.command('train --resume')}"), soft_wrap=True)
         return
     print_note("Next:")
     # A text of one's own may lack the characters of any prompt that could be offered.
     prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
-    checkpoint = f"--checkpoint {_quoted(folder)}"
-    err.print(raw(f"  minigpt generate {prompt}{checkpoint}"), soft_wrap=True)
-    err.print(raw(f"  minigpt eval {_quoted(folder)}"), soft_wrap=True)
-    err.print(raw(f"  minigpt inspect {_quoted(folder)}"), soft_wrap=True)
-
-
-def _quoted(folder: RunFolder) -> str:
-    return shlex.quote(str(folder.path))
+    for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
+        err.print(raw(f"  {folder.command(command)}"), soft_wrap=True)
 
 
 def estimate_table(config: RunConfig, estimate: Estimate) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from minigpt_cli.atomic import replacing
 from minigpt_cli.cli.console import out, print_json, print_note
 from minigpt_cli.errors import ConfigError
 
@@ -73,13 +74,9 @@ class Output:
 
     def _write(self, path: Path, data: bytes) -> None:
         """Writes a file so that it is there whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            try:
+            with replacing(path) as temporary:
                 temporary.write_bytes(data)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be written ({error.strerror}); choose another place"

@@ -1,0 +1,55 @@
+"""Numbers going wrong: what is no number, and what is a spike."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+MOST_REWINDS = 3
+"""How often a run goes back and leaves out a batch before it gives up."""
+SPIKE_Z_SCORE = 6.0
+"""A loss so many standard deviations above the recent ones is a spike (as in OLMo 2, 2024)."""
+_ENOUGH_LOSSES = 20
+
+
+class NotFinite(Exception):
+    """A loss or a gradient is no number; the trainer answers it, and nobody else sees it."""
+
+    def __init__(self, what: str, step: int, value: float) -> None:
+        super().__init__(f"the {what} is {value} at step {step}")
+        self.step = step
+
+
+def refuse_non_finite(step: int, **values: float) -> None:
+    """Lets finite numbers pass.
+
+    Args:
+        step: they were seen at.
+        values: by their names, with `_` for a space.
+
+    Raises:
+        NotFinite: the first that is infinite or no number.
+    """
+    for what, value in values.items():
+        if not math.isfinite(value):
+            raise NotFinite(what.replace("_", " "), step, value)
+
+
+def explanation(
+    trouble: NotFinite, learning_rate: float, grad_norms: Iterable[float], rewinds: int
+) -> str:
+    """Why a run ends: what was seen, and what to try."""
+    norms = ", ".join(f"{norm:.3g}" for norm in grad_norms) or "none"
+    return (
+        f"{trouble} (learning rate {learning_rate:.3g}, gradient norms before it: {norms})"
+        + (f", after {rewinds} rewind{'s' * (rewinds > 1)}" if rewinds else "")
+        + "; try a smaller --learning-rate, --set optimizer.grad_clip=1.0 or a larger "
+        "optimizer.warmup_iters; what was saved before stays"
+    )
+
+
+def z_score(loss: float, recent: Sequence[float]) -> float:
+    """How many standard deviations a loss lies above those before it; 0 while they are few."""
+    if len(recent) < _ENOUGH_LOSSES:
+        return 0.0
+    deviation = statistics.pstdev(recent)
+    return (loss - statistics.fmean(recent)) / deviation if deviation else 0.0

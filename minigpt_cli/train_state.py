@@ -1,0 +1,119 @@
+"""What a run has to remember to go on as if nothing had happened, and its file."""
+
+import json
+import math
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from minigpt_cli.checkpoint import TensorFile, load_model_tensors, model_tensors, read_tensors
+from minigpt_cli.checkpoint_header import read_header
+from minigpt_cli.config import RunConfig
+from minigpt_cli.errors import CheckpointError
+from minigpt_cli.model import GPT
+from minigpt_cli.optim import Optimizer
+
+RECENT_STEPS = 50
+"""The training loss that is reported is the mean of at most so many last steps."""
+_FORMAT = "minigpt-state"
+
+
+@dataclass
+class TrainState:
+    """What the loop itself has to remember beside weights and optimizer."""
+
+    step: int = 0
+    best_val_loss: float = math.inf
+    best_step: int = 0
+    elapsed: float = 0.0
+    step_seconds: float = 0.0
+    recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    skipped: list[int] = field(default_factory=list)
+    """Steps whose batch is left out, since its loss or gradient was not finite."""
+
+
+def state_file(
+    path: Path,
+    state: TrainState,
+    model: GPT,
+    optimizer: Optimizer,
+    config: RunConfig,
+    fingerprint: str,
+) -> TensorFile:
+    """Everything that `--resume` needs, as one file's content.
+
+    Args:
+        path: where it is to lie.
+        state: the loop's own memory.
+        model: its weights are taken.
+        optimizer: its state is taken.
+        config: of the run.
+        fingerprint: of the prepared dataset.
+    """
+    tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
+    tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
+    metadata = {
+        "format": _FORMAT,
+        "state": json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)}),
+        "config": config.model_dump_json(),
+        "fingerprint": fingerprint,
+    }
+    return TensorFile(path, tensors, metadata)
+
+
+def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str) -> TrainState:
+    """Fills a model and an optimizer from a file, and returns the loop's own memory.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or belongs to another text or model.
+    """
+    tensors, metadata = read_tensors(path)
+    config_of(metadata, path)
+    if metadata.get("fingerprint") != fingerprint:
+        raise CheckpointError(
+            f"{path}: was trained on another text or tokenizer (fingerprint "
+            f"{metadata.get('fingerprint')}, now {fingerprint}); "
+            "bring the text back as it was, or train anew"
+        )
+    try:
+        state = TypeAdapter(TrainState).validate_python(json.loads(metadata["state"]))
+    except (KeyError, ValueError, RecursionError):
+        raise _no_state(path) from None
+    state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
+    load_model_tensors(model, _part(tensors, "model."), path)
+    optimizer.load_state_tensors(_part(tensors, "optimizer."), path)
+    return state
+
+
+def saved_config(path: Path) -> RunConfig:
+    """The configuration that a run's state was trained with.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not the state of a run.
+    """
+    return config_of(read_header(path).metadata, path)
+
+
+def config_of(metadata: dict[str, str], path: Path) -> RunConfig:
+    """The configuration in a state's metadata.
+
+    Raises:
+        CheckpointError: there is none, or not a possible one.
+    """
+    if metadata.get("format") != _FORMAT:
+        raise _no_state(path)
+    try:
+        return RunConfig.model_validate_json(metadata["config"])
+    except (KeyError, ValueError):
+        raise _no_state(path) from None
+
+
+def _no_state(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: not the state of a run; use another copy")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

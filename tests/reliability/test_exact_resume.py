@@ -1,0 +1,313 @@
+"""A run killed anywhere and resumed ends as one that was never interrupted, bit for bit."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from reliability.seeds import seed
+from training import (
+    EVAL_INTERVAL,
+    MAX_ITERS,
+    Crash,
+    Watcher,
+    differences,
+    resumed,
+    small_config,
+    train,
+    train_until,
+)
+
+from minigpt_cli import trainer as trainer_module
+from minigpt_cli.choices import TokenizerKind
+from minigpt_cli.config import RunConfig
+from minigpt_cli.corpus import Corpus
+from minigpt_cli.dataset import Dataset, prepare_dataset
+from minigpt_cli.evaluation import evaluate
+from minigpt_cli.generation import generate
+from minigpt_cli.optim import AdamW, Muon
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.sampling import Sampling
+from minigpt_cli.train_state import TrainState
+from minigpt_cli.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("no_measuring")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    def __str__(self) -> str:
+        return "-".join(map(str, vars(self).values()))
+
+    how: str
+    family: str
+    optimizer: str
+    schedule: str
+    tokenizer: TokenizerKind
+    dropout: float
+    accumulation: int
+    precision: str
+
+    @property
+    def overrides(self) -> list[str]:
+        return [
+            f"model.family={self.family}",
+            f"optimizer.name={self.optimizer}",
+            f"optimizer.schedule={self.schedule}",
+            f"data.tokenizer={self.tokenizer}",
+            f"model.dropout={self.dropout}",
+            f"train.grad_accum_steps={self.accumulation}",
+            f"train.precision={self.precision}",
+            "train.sample_tokens=5",
+            *(["data.vocab_size=300"] if self.tokenizer == "bpe" else []),
+        ]
+
+
+def stopped(config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random) -> None:
+    """Asked to stop: the step is finished and saved."""
+    train_until(chance.randrange(1, MAX_ITERS), "asked", config, dataset, run)
+
+
+def crashed(config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random) -> None:
+    """Dies after a step, which nobody saved."""
+    train_until(chance.randrange(1, MAX_ITERS), "crash", config, dataset, run)
+
+
+def twice(config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random) -> None:
+    """Dies, is resumed, and dies again."""
+    first = chance.randrange(1, MAX_ITERS - 1)
+    train_until(first, "crash", config, dataset, run)
+    again = resumed(config, dataset, run)
+    second = chance.randrange(again.state.step + 1, MAX_ITERS)
+
+    def die(step: int) -> None:
+        if step == second:
+            raise Crash
+
+    with pytest.raises(Crash):
+        again.fit(Watcher(die))
+
+
+def _dies_inside(name: str) -> Callable[[RunConfig, Dataset, RunFolder, random.Random], None]:
+    def interrupt(
+        config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random
+    ) -> None:
+        calls = iter(range(1, 100))
+        fatal, real = chance.choice((1, 2, 3)), getattr(trainer_module, name)
+
+        def dies(*arguments: Any) -> Any:
+            if next(calls) == fatal:
+                raise Crash
+            return real(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trainer_module, name, dies)
+            with pytest.raises(Crash):
+                Trainer(config, dataset, run).fit(Watcher())
+
+    return interrupt
+
+
+WAYS = {
+    "stopped": stopped,
+    "crashed": crashed,
+    "twice": twice,
+    "inside an evaluation": _dies_inside("evaluate"),
+    "inside a sample": _dies_inside("generate"),
+}
+MATRIX = [
+    Case(*cell)
+    for cell in product(
+        WAYS,
+        ("classic", "modern"),
+        ("adamw", "muon"),
+        ("constant", "cosine", "wsd"),
+        get_args(TokenizerKind),
+        (0.0, 0.2),
+        (1, 2),
+        ("fp32", "bf16"),
+    )
+]
+
+
+def check(case: Case, chance: random.Random, folder: Path, story: str) -> None:
+    """Interrupts and resumes a run of the case beside one that is left alone."""
+    config = small_config(*case.overrides)
+    text = folder / "story.txt"
+    text.write_text(story, encoding="utf-8")
+    dataset = prepare_dataset(Corpus("story", (text,)), config.data, folder / "data")
+    whole, parts = RunFolder(folder / "whole"), RunFolder(folder / "parts")
+    for run in (whole, parts):
+        run.path.mkdir()
+    expected = train(config, dataset, whole)
+    WAYS[case.how](config, dataset, parts, chance)
+    again = resumed(config, dataset, parts)
+    assert again.fit(Watcher()).finished
+    assert differences(again, expected) == []
+
+
+@pytest.mark.parametrize("case", random.Random(5).sample(MATRIX, 24), ids=str)
+def test_resumed_run_equals_uninterrupted_run(case: Case, tmp_path: Path, story: str) -> None:
+    check(case, random.Random(str(case)), tmp_path, story)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", WAYS)
+def test_resumed_run_equals_uninterrupted_run_in_many_cells(
+    how: str, tmp_path: Path, story: str
+) -> None:
+    chance = random.Random(seed())
+    for case in chance.sample([case for case in MATRIX if case.how == how], 60):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        check(case, chance, folder, story)
+
+
+# Each thing that resuming restores is taken away in turn: the comparison must notice.
+
+WILD = (
+    "optimizer.schedule=constant",
+    "optimizer.warmup_iters=0",
+    "optimizer.learning_rate=0.3",
+    "optimizer.adamw_learning_rate=0.1",
+)
+STOP = 2 * EVAL_INTERVAL + 1
+"""After the best evaluation of a run whose learning rates are so large, and before its end."""
+
+
+def forget_weights(name: str) -> Callable[[Trainer, Trainer], None]:
+    def forget(again: Trainer, fresh: Trainer) -> None:
+        again.model.load_state_dict({name: fresh.model.state_dict()[name]}, strict=False)
+
+    return forget
+
+
+def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer, Trainer], None]:
+    def forget(again: Trainer, fresh: Trainer) -> None:
+        (part,) = [p for p in again.optimizer._parts if isinstance(p, kind)]
+        for state in part.state.values():
+            state[key].zero_()
+
+    return forget
+
+
+def forget_field(name: str) -> Callable[[Trainer, Trainer], None]:
+    def forget(again: Trainer, fresh: Trainer) -> None:
+        setattr(again.state, name, getattr(TrainState(), name))
+
+    return forget
+
+
+def keep_late_metrics(again: Trainer, fresh: Trainer) -> None:
+    assert again.folder is not None
+    again.folder.append_metrics([{"type": "step", "step": STOP + 1, "loss": 0.0}])
+
+
+MUTATIONS = {
+    **{
+        f"optimizer {key}": forget_memory(kind, key)
+        for kind in (Muon, AdamW)
+        for key in kind.remembers
+    },
+    **{
+        f"state {name}": forget_field(name)
+        for name in ("step", "best_val_loss", "best_step", "recent_losses", "skipped")
+    },
+    "metrics": keep_late_metrics,
+}
+
+
+@pytest.fixture
+def halfway(dataset: Dataset, tmp_path: Path) -> tuple[Trainer, Callable[[str], Trainer]]:
+    """A whole run, and a way to resume copies of one that was stopped; both left out a batch."""
+    config = small_config(*WILD)
+    (tmp_path / "whole").mkdir()
+    whole = Trainer(config, dataset, RunFolder(tmp_path / "whole"))
+    whole.state.skipped = [STOP + 1]
+    whole.fit(Watcher())
+    assert whole.state.best_step < STOP, "or forgetting the best would not matter"
+
+    def resume(name: str) -> Trainer:
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        trainer = Trainer(config, dataset, run)
+        trainer.state.skipped = [STOP + 1]
+        watcher = Watcher(lambda step: setattr(trainer, "stop_requested", step == STOP))
+        assert trainer.fit(watcher).step == STOP
+        return resumed(config, dataset, run)
+
+    return whole, resume
+
+
+def test_nothing_forgotten_is_no_difference(
+    halfway: tuple[Trainer, Callable[[str], Trainer]],
+) -> None:
+    whole, resume = halfway
+    again = resume("parts")
+    again.fit(Watcher())
+    assert differences(again, whole) == []
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_each_restored_item_is_needed(
+    what: str, halfway: tuple[Trainer, Callable[[str], Trainer]], dataset: Dataset
+) -> None:
+    whole, resume = halfway
+    again = resume("parts")
+    MUTATIONS[what](again, again)
+    again.fit(Watcher())
+    assert differences(again, whole) != []
+
+
+def test_each_restored_weight_is_needed(
+    halfway: tuple[Trainer, Callable[[str], Trainer]], dataset: Dataset
+) -> None:
+    whole, resume = halfway
+    fresh = Trainer(small_config("train.seed=8"), dataset, None)
+    for number, name in enumerate(fresh.model.state_dict()):
+        again = resume(str(number))
+        forget_weights(name)(again, fresh)
+        again.fit(Watcher())
+        assert differences(again, whole) != [], name
+
+
+def test_every_field_of_the_state_is_restored_or_a_clock() -> None:
+    clocks = {"elapsed", "step_seconds"}
+    tried = {what.removeprefix("state ") for what in MUTATIONS if what.startswith("state ")}
+    assert tried | clocks == set(vars(TrainState()))
+
+
+def test_clocks_go_on_where_they_stood(dataset: Dataset, run: RunFolder) -> None:
+    first = train_until(6, "asked", small_config(), dataset, run)
+    assert first is not None
+    again = resumed(small_config(), dataset, run)
+    result = again.fit(Watcher())
+    assert result.elapsed > first.elapsed > 0
+    assert result.step_seconds > first.step_seconds > 0
+
+
+def test_evaluating_and_sampling_leave_the_training_generator_alone(dataset: Dataset) -> None:
+    trainer = train(small_config(), dataset)
+    before = torch.get_rng_state()
+    evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"))
+    "".join(generate(trainer.model, dataset.tokenizer, "", 20, Sampling()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_resumed_run_computes_with_as_many_threads_as_before(
+    dataset: Dataset, run: RunFolder
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        train_until(3, "asked", small_config("train.threads=2"), dataset, run)
+        torch.set_num_threads(1)
+        config = resumed(small_config("train.threads=2"), dataset, run).config
+        assert (torch.get_num_threads(), config.train.threads) == (2, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,233 @@
+"""A loss or gradient that is no number changes nothing: the run goes on without the batch."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from training import EVAL_INTERVAL, MAX_ITERS, Crash, Watcher, differences, resumed, rows
+from training import small_config as plain_config
+
+from minigpt_cli.config import RunConfig
+from minigpt_cli.dataset import Dataset
+from minigpt_cli.errors import TrainingError
+from minigpt_cli.health import MOST_REWINDS, NotFinite, z_score
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("no_measuring")
+BAD = EVAL_INTERVAL + 3
+
+
+def small_config(*overrides: str) -> RunConfig:
+    return plain_config("optimizer.schedule=constant", *overrides)
+
+
+def poisoned(
+    trainer: Trainer, steps: set[int], poison: Callable[[torch.Tensor], torch.Tensor]
+) -> Trainer:
+    """A trainer whose loss on the batches of some steps is what `poison` makes of it."""
+    forward, accumulation = trainer.model.forward, trainer.config.train.grad_accum_steps
+
+    def bad(idx: torch.Tensor, targets: torch.Tensor | None = None, *rest: object) -> torch.Tensor:
+        loss = forward(idx, targets, *rest)  # type: ignore[arg-type]
+        training = targets is not None
+        return poison(loss) if training and trainer.state.step + 1 in steps else loss
+
+    assert accumulation > 0
+    trainer.model.forward = bad  # type: ignore[method-assign]
+    return trainer
+
+
+def to_nan(loss: torch.Tensor) -> torch.Tensor:
+    return loss * math.nan
+
+
+def to_infinity(loss: torch.Tensor) -> torch.Tensor:
+    return loss + math.inf
+
+
+def to_steep(loss: torch.Tensor) -> torch.Tensor:
+    """The loss stays as it is, and its gradient becomes infinite."""
+    return loss + (loss - loss.detach()) * 1e38 * 1e38
+
+
+def without(steps: list[int], config: RunConfig, dataset: Dataset, folder: RunFolder) -> Trainer:
+    """A run that knew from the start which batches to leave out."""
+    folder.path.mkdir()
+    trainer = Trainer(config, dataset, folder)
+    trainer.state.skipped = steps
+    assert trainer.fit(Watcher()).finished
+    return trainer
+
+
+@pytest.mark.parametrize("poison", [to_nan, to_infinity, to_steep])
+@pytest.mark.parametrize("bad", [1, BAD, MAX_ITERS])
+def test_run_with_a_bad_batch_equals_one_that_left_it_out(
+    dataset: Dataset, run: RunFolder, tmp_path: Path, poison: Callable[..., torch.Tensor], bad: int
+) -> None:
+    trainer = poisoned(Trainer(small_config(), dataset, run), {bad}, poison)
+    watcher = Watcher()
+    assert trainer.fit(watcher).finished
+    assert trainer.state.skipped == [bad]
+    assert len(watcher.notes) == 1
+    assert f"at step {bad}: back to step" in watcher.notes[0]
+    expected = without([bad], small_config(), dataset, RunFolder(tmp_path / "expected"))
+    assert differences(trainer, expected) == ["metrics"]  # they tell of the rewind
+    told = [row for row in rows(run) if row["type"] == "rewind"]
+    assert [row["skipped"] for row in told] == [bad]
+    assert [row for row in rows(run) if row["type"] != "rewind"] == rows(expected.folder)  # type: ignore[arg-type]
+
+
+def test_update_of_a_bad_step_is_not_applied(dataset: Dataset) -> None:
+    trainer = poisoned(Trainer(small_config(), dataset, None), {1}, to_steep)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    with pytest.raises(NotFinite, match=r"gradient norm is (inf|nan) at step 1"):
+        trainer.train_step()
+    assert all(torch.equal(w, before[n]) for n, w in trainer.model.state_dict().items())
+    assert trainer.optimizer.state_tensors() == {}
+
+
+def test_late_look_on_an_accelerator_comes_to_the_same(
+    dataset: Dataset, run: RunFolder, tmp_path: Path
+) -> None:
+    trainer = poisoned(Trainer(small_config("train.log_interval=4"), dataset, run), {BAD}, to_nan)
+    trainer._check_interval = 4  # as where reading a loss would make the processor wait
+    assert trainer.fit(Watcher()).finished
+    config = small_config("train.log_interval=4")
+    expected = without([BAD], config, dataset, RunFolder(tmp_path / "expected"))
+    assert differences(trainer, expected) == ["metrics"]
+
+
+def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFolder) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+    once = iter([True])
+
+    def spoil(step: int) -> None:
+        if step == EVAL_INTERVAL + 1 and next(once, False):
+            with torch.no_grad():
+                trainer.model.norm.weight.fill_(math.nan)
+
+    watcher = Watcher(spoil)
+    assert trainer.fit(watcher).finished
+    assert trainer.state.skipped == [EVAL_INTERVAL + 2]
+    assert f"back to step {EVAL_INTERVAL}," in watcher.notes[0]
+
+
+def test_spoiled_weights_are_never_saved(dataset: Dataset, run: RunFolder) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+
+    def spoil(step: int) -> None:
+        if step == EVAL_INTERVAL + 1:
+            with torch.no_grad():
+                trainer.model.norm.weight.fill_(math.inf)
+            trainer.stop_requested = True
+
+    trainer.fit(Watcher(spoil))
+    assert resumed(small_config(), dataset, run).state.step == EVAL_INTERVAL
+    weights = resumed(small_config(), dataset, run).model.state_dict().values()
+    assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_bad_validation_loss_goes_back_too(
+    dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minigpt_cli import trainer as module
+
+    real, calls = module.evaluate, iter(range(10))
+
+    def sometimes(*arguments: object) -> object:
+        result = real(*arguments)  # type: ignore[arg-type]
+        if next(calls) == 1:
+            object.__setattr__(result, "loss", math.nan)
+        return result
+
+    monkeypatch.setattr(module, "evaluate", sometimes)
+    trainer = Trainer(small_config(), dataset, run)
+    watcher = Watcher()
+    assert trainer.fit(watcher).finished
+    assert trainer.state.skipped == [2 * EVAL_INTERVAL]
+    assert watcher.notes[0].startswith("The validation loss is nan at step 10: back to step 5")
+
+
+def test_run_stops_after_three_rewinds_and_says_what_it_saw(
+    dataset: Dataset, run: RunFolder
+) -> None:
+    bad = {BAD, BAD + 1, BAD + 2, BAD + 3}
+    trainer = poisoned(Trainer(small_config(), dataset, run), bad, to_nan)
+    watcher = Watcher()
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(watcher)
+    message = str(caught.value)
+    assert len(watcher.notes) == MOST_REWINDS == 3
+    assert f"the loss is nan at step {BAD + 3} " in message
+    assert "learning rate 0.02" in message
+    assert "after 3 rewinds" in message
+    assert "smaller --learning-rate" in message
+    assert f"minigpt inspect {run.path} --batch {BAD + 3}" in message
+    norms = [row["grad_norm"] for row in rows(run) if row["type"] == "step"]
+    assert f"{norms[-1]:.3g}" in message
+    assert resumed(small_config(), dataset, run).state.step == 2 * EVAL_INTERVAL
+    for row in rows(run):
+        assert all(math.isfinite(v) for v in row.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize("setting", ["train.on_nonfinite=stop", None])
+def test_run_that_may_not_or_cannot_go_back_stops_at_once(
+    dataset: Dataset, run: RunFolder, setting: str | None
+) -> None:
+    config = small_config(*([setting] if setting else []))
+    folder = run if setting else None  # without a folder there is nothing to go back to
+    trainer = poisoned(Trainer(config, dataset, folder), {BAD}, to_nan)
+    watcher = Watcher()
+    with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} "):
+        trainer.fit(watcher)
+    assert watcher.notes == []
+
+
+def test_crash_after_a_rewind_does_not_meet_the_batch_again(
+    dataset: Dataset, run: RunFolder
+) -> None:
+    trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
+
+    def die(step: int) -> None:
+        if trainer.state.skipped:
+            raise Crash
+
+    with pytest.raises(Crash):
+        trainer.fit(Watcher(die))
+    again = resumed(small_config(), dataset, run)
+    assert again.state.skipped == [BAD]
+    watcher = Watcher()
+    assert poisoned(again, {BAD}, to_nan).fit(watcher).finished
+    assert watcher.notes == []
+
+
+def test_spike_is_noted_with_its_z_score(dataset: Dataset, run: RunFolder) -> None:
+    config = small_config("train.max_iters=40", "train.eval_interval=40")
+    trainer = poisoned(Trainer(config, dataset, run), {30}, lambda loss: loss + 100.0)
+    watcher = Watcher()
+    trainer.fit(watcher)
+    (spike,) = [row for row in rows(run) if row["type"] == "spike"]
+    losses = [report.loss for report in watcher.steps][:29]
+    deviation = torch.tensor(losses, dtype=torch.float64).std(correction=0).item()
+    assert spike["step"] == 30
+    assert spike["z_score"] == pytest.approx((spike["loss"] - sum(losses) / 29) / deviation)
+
+
+def test_z_score_needs_enough_losses_that_differ() -> None:
+    assert z_score(9.0, [1.0] * 19) == 0
+    assert z_score(9.0, [1.0] * 30) == 0
+    assert z_score(9.0, [1.0, 3.0] * 10) == 7.0
+
+
+def test_rewind_is_a_line_of_the_metrics(dataset: Dataset, run: RunFolder) -> None:
+    poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan).fit(Watcher())
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    (told,) = [row for row in lines if row["type"] == "rewind"]
+    assert told == {
+        "type": "rewind", "step": EVAL_INTERVAL, "skipped": BAD,
+        "reason": f"the loss is nan at step {BAD}",
+    }  # fmt: skip

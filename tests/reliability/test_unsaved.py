@@ -1,0 +1,166 @@
+"""A disk that refuses in the middle of a run does not end it, and is never passed over."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from training import EVAL_INTERVAL, Watcher, differences, resumed, small_config, train
+
+from minigpt_cli import checkpoint as checkpoint_module
+from minigpt_cli import run_folder as run_folder_module
+from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.dataset import Dataset
+from minigpt_cli.errors import CheckpointError
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("no_measuring")
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Disk:
+    """Refuses every write while `full`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        real_replacing, real_append = checkpoint_module.replacing, RunFolder.append_metrics
+
+        def replacing(path: Path) -> object:
+            if self.full:
+                raise FULL
+            return real_replacing(path)
+
+        def append(folder: RunFolder, rows: list[dict[str, object]]) -> None:
+            with run_folder_module._explained(folder.metrics, "written"):
+                if self.full:
+                    raise FULL
+            real_append(folder, rows)
+
+        patch.setattr(checkpoint_module, "replacing", replacing)
+        patch.setattr(run_folder_module, "replacing", replacing)
+        patch.setattr(RunFolder, "append_metrics", append)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def filling(disk: Disk, from_step: int, to_step: int) -> Callable[[int], None]:
+    def watch(step: int) -> None:
+        disk.full = from_step <= step < to_step
+
+    return watch
+
+
+def test_disk_that_is_full_for_a_while_costs_nothing(
+    dataset: Dataset, run: RunFolder, tmp_path: Path, disk: Disk
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
+    trainer = Trainer(small_config(), dataset, run)
+    watcher = Watcher(filling(disk, EVAL_INTERVAL - 2, 2 * EVAL_INTERVAL - 1))
+    assert trainer.fit(watcher).finished
+    assert len(watcher.notes) == 2, watcher.notes
+    assert watcher.notes[0].startswith(f"UNSAVED: {run.path}")
+    assert "No space left on device" in watcher.notes[0]
+    assert watcher.notes[1] == "Saving works again."
+    assert differences(trainer, whole) == []
+
+
+def test_checkpoint_that_had_to_wait_is_the_model_as_it_was_at_its_best(
+    dataset: Dataset, run: RunFolder, tmp_path: Path, disk: Disk
+) -> None:
+    wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
+    config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
+    (tmp_path / "whole").mkdir()
+    whole = train(config, dataset, RunFolder(tmp_path / "whole"))
+    best = whole.state.best_step
+    assert best < whole.state.step, "the best must be past before the disk has room again"
+    trainer = Trainer(config, dataset, run)
+    trainer.fit(Watcher(filling(disk, best, best + 1)))
+    assert load_checkpoint(run.checkpoint).facts.step == best
+    assert differences(trainer, whole) == []
+
+
+def test_disk_that_stays_full_ends_in_an_error_with_the_last_save_intact(
+    dataset: Dataset, run: RunFolder, disk: Disk
+) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+    watcher = Watcher(filling(disk, EVAL_INTERVAL + 1, 1000))
+    with pytest.raises(CheckpointError) as caught:
+        trainer.fit(watcher)
+    assert "No space left on device" in str(caught.value)
+    assert str(caught.value).endswith(f"the last that is saved: step {EVAL_INTERVAL}")
+    assert watcher.steps[-1].step == 12  # it went on to its end all the same
+    assert len(watcher.notes) == 1
+    disk.full = False
+    assert load_checkpoint(run.checkpoint).facts.step == EVAL_INTERVAL
+    again = resumed(small_config(), dataset, run)
+    assert again.state.step == EVAL_INTERVAL
+    assert again.fit(Watcher()).finished
+
+
+def test_disk_that_is_full_at_the_start_ends_the_run_before_its_first_step(
+    dataset: Dataset, run: RunFolder, disk: Disk
+) -> None:
+    disk.full = True
+    watcher = Watcher()
+    with pytest.raises(CheckpointError, match="the last that is saved: nothing"):
+        Trainer(small_config(), dataset, run).fit(watcher)
+    assert watcher.steps == []
+
+
+@pytest.mark.parametrize("at", [2, EVAL_INTERVAL + 2])
+def test_folder_that_is_deleted_under_a_run_is_made_again(
+    dataset: Dataset, run: RunFolder, at: int
+) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+
+    def delete(step: int) -> None:
+        if step == at:
+            shutil.rmtree(run.path)
+
+    watcher = Watcher(delete)
+    assert trainer.fit(watcher).finished
+    assert any("was gone and is made again" in note for note in watcher.notes)
+    assert watcher.notes[-1] == "Saving works again."
+    assert run.config.read_text() == trainer.config.to_toml()
+    assert resumed(small_config(), dataset, run).state.step == 12
+
+
+def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.append_metrics([{"step": 1}])
+    before = run.metrics.read_bytes()
+    real_open = Path.open
+
+    class Filling:
+        """A file on a disk with room for three bytes more."""
+
+        def __init__(self, file: object) -> None:
+            self.file, self.room = file, 3
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.file, name)
+
+        def __enter__(self) -> "Filling":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()  # type: ignore[attr-defined]
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise FULL
+            written: int = self.file.write(data[: self.room])  # type: ignore[attr-defined]
+            self.room -= written
+            return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *a, **k: Filling(real_open(*a, **k)))
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written \(No space"):
+            run.append_metrics([{"step": 2}, {"step": 3}])
+    assert run.metrics.read_bytes() == before
