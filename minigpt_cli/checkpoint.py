@@ -7,9 +7,6 @@ and would load a flipped bit silently.
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from minigpt_cli.checkpoint_header import FORMAT_VERSION, CheckpointFacts, read_header
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.files import replacing
 from minigpt_cli.model import GPT
 from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -37,7 +35,7 @@ def save_checkpoint(path: Path, model: GPT, facts: CheckpointFacts) -> None:
     """Writes a model with everything needed to use it.
 
     Raises:
-        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
+        CheckpointError: the disk refuses; at `path` is what was there before, or the new file.
     """
     described = {
         **asdict(facts),
@@ -100,12 +98,12 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Writes tensors and text atomically, with a digest of both.
 
     Raises:
-        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
+        CheckpointError: the disk refuses; at `path` is what was there before, or the new file.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors, metadata)}
     try:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -139,24 +137,3 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path`, once it is safely on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # as open to others as its folder
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself is only on the disk once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ settings.load_profile("minigpt")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs a package index")
+    config.addinivalue_line("markers", "slow: takes minutes; run by the second stage")
     # Nothing of the developer's terminal and settings shows through.
     for variable in (
         "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
@@ -70,3 +73,29 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
         result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return folder
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Makes file permissions hold for root too, as in a container's tests."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("needs file permissions")
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("root ignores file permissions")
+    import ctypes
+
+    # capabilities(7): effective, permitted and inheritable, in two words each.
+    libc, sets = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 6)()
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    assert libc.capget(header, sets) == 0
+    before = sets[0]
+    sets[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+    try:
+        yield
+    finally:
+        sets[0] = before
+        assert libc.capset(header, sets) == 0

@@ -91,6 +91,7 @@ def test_one_file_brings_back_model_tokenizer_and_facts(
     tokenizer = train_tokenizer(kind, [story], 300 if kind == "bpe" else None)
     model = random_model(config, tokenizer.vocab_size)
     facts = described(model, tokenizer)
+    (tmp_path / "made").mkdir()
     save_checkpoint(tmp_path / "made" / "checkpoint.safetensors", model, facts)
     (tmp_path / "made" / "checkpoint.safetensors").rename(tmp_path / "moved")
 
