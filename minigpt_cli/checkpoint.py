@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from minigpt_cli.atomic import replacing
 from minigpt_cli.checkpoint_header import FORMAT_VERSION, CheckpointFacts, read_header
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.files import replacing
 from minigpt_cli.model import GPT
 from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
 

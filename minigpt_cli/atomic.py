@@ -2,25 +2,25 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_SUFFIX = ".part"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of `path` once it is safely on the disk.
+    """A temporary path whose file takes the place of `path`, once it is safely on the disk.
 
-    Until then it lies in a folder of its own beside `path`, with whatever else a library writes
-    there on its way. A process that is killed leaves that folder behind, and the next one to
-    replace the same file sweeps it away; so only one may do so at a time.
+    It lies in a folder of its own beside `path`, with whatever else a library writes there on its
+    way (safetensors does). A process that is killed leaves that folder to `sweep`.
 
     Raises:
         OSError: the disk refuses; at `path` is what was there before, or the whole new file.
     """
-    folder = path.with_name(f".{path.name}.part")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
         temporary = folder / path.name
         yield temporary
@@ -36,3 +36,19 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a folder is one in which `replacing` writes first."""
+    return name.startswith(".") and name.endswith(_SUFFIX)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written; nobody else may be writing there.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for path in folder.iterdir():
+        if is_temporary(path.name):
+            shutil.rmtree(path)
