@@ -139,10 +139,10 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
 def small_config() -> RunConfig:
     """Dropout, accumulation and a schedule that moves; evaluated, and best, at 5, 10 and 12."""
     tables: dict[str, Any] = {
-        "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
         "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
         "train": {
-            "max_iters": 12, "eval_interval": 5, "log_interval": 3, "batch_size": 4,
+            "max_iters": 12, "eval_interval": 5, "log_interval": 3, "batch_size": 2,
             "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32", "device": "cpu",
             "compile": "off", "seed": 7,
         },
