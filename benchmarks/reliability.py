@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from benchmarks.machine import keep, markdown
@@ -30,7 +31,6 @@ peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 peak = peak if sys.platform == "darwin" else peak * 1024
 print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
 """
-# Memory before, and after ever more evaluations.
 EVALUATED = """
 import json, sys
 import numpy as np
@@ -73,8 +73,15 @@ def write_text(path: Path, size: int, words: int = 300_000) -> None:
 def measured(*command: str) -> dict[str, float]:
     """Seconds and peak memory of one command."""
     call = [sys.executable, "-c", MEASURED, *command]
-    facts: dict[str, float] = json.loads(subprocess.run(call, check=True, stdout=-1).stdout)
+    facts: dict[str, float] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
     return facts
+
+
+def evaluating() -> list[int]:
+    """Resident memory, in bytes, after every 1,000 of 10,000 evaluations of a tiny model."""
+    call = [sys.executable, "-c", EVALUATED]
+    resident: list[int] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
+    return resident
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -93,7 +100,7 @@ def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
     options = ["--preset", "small", "--data", str(text), "--data-dir", str(folder), "--json"]
     options += ["--max-iters", "200", "--set", "train.eval_interval=200"]
     command = [sys.executable, "-m", "minigpt_cli", "train", *options, "--out", str(run)]
-    done = json.loads(subprocess.run(command, check=True, stdout=-1, stderr=-3).stdout)
+    done = json.loads(subprocess.run(command, check=True, stdout=PIPE, stderr=DEVNULL).stdout)
     step = done["step_seconds"] / done["step"]
     state, checkpoint = run / "state.safetensors", run / "checkpoint.safetensors"
     tensors, metadata = read_tensors(state)
@@ -102,19 +109,16 @@ def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
     model_seconds = seconds_of(lambda: save_checkpoint(checkpoint, loaded.model, loaded.facts))
     each_minute = state_seconds / 60
     at_evaluations = (state_seconds + model_seconds) / (500 * step)
+    files = {"a state": (state, state_seconds), "a checkpoint": (checkpoint, model_seconds)}
     rows = [
-        ["a state", f"{state.stat().st_size / 1e6:.1f} MB", f"{state_seconds * 1e3:.0f} ms"],
-        [
-            "a checkpoint",
-            f"{checkpoint.stat().st_size / 1e6:.1f} MB",
-            f"{model_seconds * 1e3:.0f} ms",
-        ],
+        [name, f"{path.stat().st_size / 1e6:.1f} MB", f"{seconds * 1e3:.0f} ms"]
+        for name, (path, seconds) in files.items()
     ]
     table = markdown(["saving, preset small", "size", "time (median)"], rows)
     table += (
-        f"\n\nA step takes {step * 1e3:.1f} ms. A state every minute costs {each_minute:.2%} of the "
-        f"time; state and checkpoint at every evaluation (500 steps) {at_evaluations:.2%} of the "
-        f"steps' time; together {each_minute + at_evaluations:.2%}."
+        f"\n\nA step takes {step * 1e3:.1f} ms. A state every minute costs {each_minute:.2%} of a "
+        f"run; a state and a checkpoint at every evaluation (500 steps) {at_evaluations:.2%}; "
+        f"together {each_minute + at_evaluations:.2%}."
     )
     facts = {"step": step, "state": state_seconds, "checkpoint": model_seconds}
     return table, facts
@@ -129,7 +133,7 @@ def tokenizing(folder: Path, sizes: dict[str, float]) -> tuple[str, list[dict[st
             write_text(text, int(gigabytes * 1e9))
         one = measured("tokenize", str(text), "--kind", kind, "--data-dir", str(folder / "data"))
         rows.append(
-            [kind, f"{gigabytes} GB", f"{one['peak'] / 2**20:.0f} MiB", f"{one['seconds']:.0f} s"]
+            [kind, f"{gigabytes} GB", f"{one['peak'] / 1e6:.0f} MB", f"{one['seconds']:.0f} s"]
         )
         facts.append({"kind": kind, "bytes": text.stat().st_size, **one})
         print(rows[-1], flush=True)
@@ -147,11 +151,10 @@ def main() -> None:
         folder = Path(name)
         write_text(folder / "short.txt", 1_000_000, words=5000)
         saved, saving_facts = saving(folder, folder / "short.txt")
-        call = [sys.executable, "-c", EVALUATED]
-        resident: list[int] = json.loads(subprocess.run(call, check=True, stdout=-1).stdout)
-        growth = (resident[-1] - resident[0]) / 2**20
+        resident = evaluating()
+        growth = (resident[-1] - resident[0]) / 1e6
         tokenized, tokenizing_facts = tokenizing(folder, sizes)
-    flat = f"From the 1,000th to the 10,000th evaluation a process grows by {growth:+.2f} MiB."
+    flat = f"From the 1,000th to the 10,000th evaluation a process grows by {growth:+.2f} MB."
     facts = {"saving": saving_facts, "tokenizing": tokenizing_facts, "evaluating": resident}
     keep("reliability", f"{saved}\n\n{tokenized}\n\n{flat}", facts)
 
