@@ -1,41 +1,46 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, at whatever instant a process or machine stops."""
 
 import os
-import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+\.\d+")
+_SUFFIX = ".part"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path whose file takes the place of `path`, once it is safely on the disk.
 
+    It lies in a folder of its own beside `path`, with whatever else a library writes there on its
+    way (safetensors does). A process that is killed leaves that folder to `sweep`.
+
     Raises:
-        OSError: the disk refuses; what lay at `path` before is unharmed.
+        OSError: the disk refuses; at `path` is what was there before, or the whole new file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
+        temporary = folder / path.name
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(path.parent.stat().st_mode & 0o666)  # as open to others as its folder
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
     if os.name == "posix":  # the rename itself is only on the disk once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file is one that `replacing` writes first."""
-    return _TEMPORARY.fullmatch(name) is not None
+    """Whether a folder is one in which `replacing` writes first."""
+    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 def sweep(folder: Path) -> None:
@@ -46,4 +51,4 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.iterdir():
         if is_temporary(path.name):
-            path.unlink()
+            shutil.rmtree(path)

@@ -121,7 +121,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Writes tensors and text atomically, with a digest of both.
 
     Raises:
-        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
+        CheckpointError: the disk refuses; at `path` is what was there before, or the new file.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors, metadata)}

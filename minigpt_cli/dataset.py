@@ -8,16 +8,19 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +28,12 @@ from minigpt_cli.choices import Split
 from minigpt_cli.config import DataConfig
 from minigpt_cli.corpus import Corpus
 from minigpt_cli.errors import CorpusError, TokenizerError
-from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer import (
+    Tokenizer,
+    check_settings,
+    tokenizer_from_json,
+    train_tokenizer,
+)
 
 FORMAT = 1
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -68,9 +76,14 @@ class Dataset:
     tokenizer: Tokenizer
 
     def tokens(self, split: Split) -> Tokens:
-        """The ids of one split, mapped from disk, or of the whole text."""
+        """The ids of one split, mapped from disk, or of the whole text.
+
+        Raises:
+            CorpusError: the disk cannot take the whole text once more.
+        """
         if split == "all":
-            return np.concatenate([self.tokens("train"), self.tokens("val")])
+            halves = (self.tokens("train"), self.tokens("val"))
+            return _mapped_together(iter(halves), self.facts.dtype)
         path = self.folder / f"{split}.bin"
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint16)
@@ -91,7 +104,7 @@ class _Scan:
 def prepare_dataset(
     corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = _no_progress
 ) -> Dataset:
-    """Tokenizes a corpus, or finds it already done.
+    """Tokenizes a corpus, or finds it already done, or waits while another process does it.
 
     The first `1 - val_fraction` of the characters are for training, the rest for validation. The
     `char` and `word` vocabularies know the whole text, as in the guide (but a word that the split
@@ -101,6 +114,7 @@ def prepare_dataset(
         CorpusError: the text is empty, cannot be read, or the disk cannot take the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
+    check_settings(config.tokenizer, config.vocab_size)
     scan = _scan(corpus, progress)
     if scan.characters < 2:
         raise CorpusError(
@@ -110,11 +124,13 @@ def prepare_dataset(
     fingerprint = _fingerprint(scan, config)
     folder = data_dir / corpus.name / fingerprint
     try:
-        found = _open_whole(folder)
+        found = _open_whole(folder)  # before locking: it may lie where nobody can write
         if found is None:
-            shutil.rmtree(folder, ignore_errors=True)  # what a damage left of it
-            _prepare(corpus, config, scan, folder, progress)
-            found = _open_whole(folder)
+            with _locked(folder, progress):
+                found = _open_whole(folder)
+                if found is None:
+                    _prepare(corpus, config, scan, folder, progress)
+                    found = _open_whole(folder)
     except OSError as error:
         raise CorpusError(
             f"{folder}: cannot be written ({error.strerror}); "
@@ -122,6 +138,22 @@ def prepare_dataset(
         ) from None
     assert found is not None
     return found
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Inside this context no other process prepares `folder`; a crash leaves no lock behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress("Waiting for another process", 0, 0)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _open_whole(folder: Path) -> Dataset | None:
@@ -141,10 +173,10 @@ def _open_whole(folder: Path) -> Dataset | None:
 def encode_corpus(
     corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
 ) -> Tokens:
-    """Cuts one split of any text with a tokenizer that exists already, in memory.
+    """Cuts one split of any text with a tokenizer that exists already, and keeps nothing.
 
     Raises:
-        CorpusError: the text cannot be read.
+        CorpusError: the text cannot be read, or the disk cannot take its tokens.
         TokenizerError: it holds characters the tokenizer does not know.
     """
     chunks = corpus.chunks()
@@ -155,8 +187,23 @@ def encode_corpus(
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
             chunks = halves.second()
-    arrays = list(tokenizer.encode_chunks(chunks))
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+    return _mapped_together(tokenizer.encode_chunks(chunks), _narrowest(tokenizer))
+
+
+def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
+    """Arrays end to end, mapped from a file without a name: they need not fit into memory."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            count = _write_tokens(file, arrays, dtype)
+            if count == 0:
+                return np.empty(0, dtype=np.uint16)
+            mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
+            return mapped
+    except OSError as error:
+        raise CorpusError(
+            f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); "
+            "free some space or let TMPDIR name another folder"
+        ) from None
 
 
 def _scan(corpus: Corpus, progress: Progress) -> _Scan:
@@ -190,15 +237,16 @@ def _prepare(
     elif kind == "word":
         source = corpus.chunks(lambda d, t: progress("Learning tokens", d, t))
     tokenizer = train_tokenizer(kind, source, config.vocab_size)
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed process of the same number left it
-    temporary.mkdir(parents=True)
+    dtype = _narrowest(tokenizer)
+    temporary = folder.with_name(f".{folder.name}.part")
+    for left in (temporary, folder):  # by a process that was killed, by a damage
+        shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir()
     try:
         chunks = corpus.chunks(lambda d, t: progress("Tokenizing", d, t))
         halves = _Halves(chunks, split)
         counts = [
-            _write_tokens(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
             for name, half in (("train", halves.first()), ("val", halves.second()))
         ]
         facts = DatasetFacts(
@@ -215,11 +263,7 @@ def _prepare(
         )
         _write_text(temporary / "tokenizer.json", tokenizer.to_json())
         _write_text(temporary / "facts.json", json.dumps(asdict(facts)))
-        try:
-            temporary.rename(folder)
-        except OSError:  # another process finished the same dataset first
-            if _open_whole(folder) is None:
-                raise
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -255,14 +299,24 @@ def _first(chunks: Iterator[str], length: int) -> Iterator[str]:
     return _Halves(chunks, length).first()
 
 
-def _write_tokens(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
-    count = 0
+def _narrowest(tokenizer: Tokenizer) -> str:
+    """The dtype that holds every id."""
+    return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+
+
+def _write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
     with path.open("wb") as file:
-        for array in arrays:
-            file.write(array.astype(dtype).data)
-            count += array.size
-        file.flush()
+        count = _write_tokens(file, arrays, dtype)
         os.fsync(file.fileno())
+    return count
+
+
+def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
+    count = 0
+    for array in arrays:
+        file.write(array.astype(dtype, copy=False).data)
+        count += array.size
+    file.flush()
     return count
 
 

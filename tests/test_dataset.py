@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ class Shelf:
         return prepare_dataset(self.corpus, DataConfig(**settings), self.data_dir)
 
     def folders(self) -> list[str]:
-        return sorted(path.name for path in self.data_dir.glob("*/*"))
+        return sorted(path.name for path in self.data_dir.glob("*/*") if path.is_dir())
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_error_with_the_way_out(
 def test_what_a_killed_process_left_is_no_obstacle(shelf: Shelf) -> None:
     folder = shelf.prepare().folder
     # Killed before the last step: the folder lies there under its temporary name.
-    left = folder.with_name(f".{folder.name}.{os.getpid()}")
+    left = folder.with_name(f".{folder.name}.part")
     folder.rename(left)
     (left / "train.bin").write_bytes(b"half")
     assert shelf.prepare().facts.train_tokens == 900
@@ -255,21 +255,28 @@ def test_a_damaged_folder_is_prepared_again(shelf: Shelf, name: str, damage: str
     assert shelf.folders() == [first.folder.name]
 
 
-def test_another_process_that_was_first_is_believed(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+def test_what_another_process_is_preparing_is_waited_for_and_found(
+    shelf: Shelf, no_tokenizing: pytest.MonkeyPatch
 ) -> None:
+    no_tokenizing.undo()
     first = shelf.prepare()
     kept = shelf.data_dir / "kept"
     first.folder.rename(kept)
-    real_rename = Path.rename
+    no_tokenizing.setattr(module, "train_tokenizer", None)
+    lock = FileLock(first.folder.with_name(f"{first.folder.name}.lock"))
+    stages = []
 
-    def too_late(self: Path, target: Path) -> Path:
-        shutil.copytree(kept, target)
-        return real_rename(self, target)
+    def progress(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+        if stage.startswith("Waiting"):  # so the other is given time to finish
+            kept.rename(first.folder)
+            lock.release()
 
-    monkeypatch.setattr(Path, "rename", too_late)
-    assert shelf.prepare().facts == first.facts
-    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
+    with lock:
+        again = prepare_dataset(shelf.corpus, DataConfig(), shelf.data_dir, progress)
+    assert again.facts == first.facts
+    assert stages[-1] == "Waiting for another process"
+    assert "Tokenizing" not in stages
 
 
 def test_impossible_settings_are_refused_before_anything_is_written(shelf: Shelf) -> None:

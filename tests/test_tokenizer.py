@@ -124,6 +124,17 @@ def test_word_tokenizer_writes_unk_for_a_word_it_does_not_know() -> None:
     assert tokenizer.decode(ids) == "the <unk> sat"
 
 
+def test_of_more_words_than_can_be_counted_the_rarest_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("minigpt_cli.tokenizer.word._MOST_COUNTED", 40)
+    chunks = [f"{'common frequent usual ' * 9}rare{i} once{i} " for i in range(500)]
+    tokenizer = train_tokenizer("word", chunks, vocab_size=5)
+    assert sorted(tokenizer.token_bytes[1:]) == [b" ", b"common", b"frequent", b"usual"]
+    with pytest.raises(TokenizerError, match=r"more than 40 different words.*vocab_size.*bpe"):
+        train_tokenizer("word", chunks)
+
+
 def test_word_vocabulary_is_capped_at_the_most_frequent() -> None:
     tokenizer = train_tokenizer("word", ["x y x z x y"], vocab_size=3)
     assert tokenizer.vocab_size == 3

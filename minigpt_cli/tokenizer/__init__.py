@@ -4,7 +4,11 @@ from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
-from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import (
+    check_settings,
+    tokenizer_from_json,
+    train_tokenizer,
+)
 from minigpt_cli.tokenizer.word import WordTokenizer
 
 __all__ = [
@@ -14,6 +18,7 @@ __all__ = [
     "StreamDecoder",
     "Tokenizer",
     "WordTokenizer",
+    "check_settings",
     "tokenizer_from_json",
     "train_tokenizer",
 ]

@@ -60,7 +60,9 @@ class BPETokenizer(Tokenizer):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator(splittable(chunks), trainer)
+        # The library holds 256 pieces at a time, so they are cut small.
+        pieces = (chunk[i : i + _PIECE] for chunk in chunks for i in range(0, len(chunk), _PIECE))
+        inner.train_from_iterator(splittable(pieces), trainer)
         return cls(inner)
 
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt_cli.errors import TokenizerError
 from minigpt_cli.tokenizer.base import Tokenizer
 
 UNKNOWN = "<unk>"
@@ -16,6 +17,8 @@ UNKNOWN = "<unk>"
 _PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 # No single piece is held back for longer than this: memory stays bounded.
 _LONGEST = 1 << 16
+# Different words that are counted at a time: about 200 MB of memory, with all that is made of them.
+_MOST_COUNTED = 1 << 19
 
 
 class WordTokenizer(Tokenizer):
@@ -37,8 +40,25 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "WordTokenizer":
-        """Counts the words of a text and keeps them all, or the most frequent `vocab_size` - 1."""
-        counts = Counter(piece for chunk in whole_pieces(chunks) for piece in cut(chunk))
+        """Counts the words of a text and keeps them all, or the most frequent `vocab_size` - 1.
+
+        Past half a million different words those that were rarest so far are forgotten (Manku and
+        Motwani 2002): only about rare words can the choice then be mistaken.
+
+        Raises:
+            TokenizerError: there are more than that, and all are to be kept.
+        """
+        counts: Counter[str] = Counter()
+        most = max(_MOST_COUNTED, 2 * (vocab_size or 0))
+        for chunk in whole_pieces(chunks):
+            counts.update(cut(chunk))
+            if len(counts) > most:
+                if vocab_size is None:
+                    raise TokenizerError(
+                        f"the text has more than {most:,} different words; keep the most "
+                        "frequent ones, as with vocab_size = 20000, or take a bpe tokenizer"
+                    )
+                counts = Counter(dict(counts.most_common(most // 2)))
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         return cls(ranked if vocab_size is None else ranked[: vocab_size - 1])
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,29 +60,3 @@ def program(home: Path) -> Program:
         )
 
     return run
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """Makes file permissions hold for root too, as in a container's tests."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("needs file permissions")
-    if os.geteuid() != 0:
-        yield
-        return
-    if sys.platform != "linux":
-        pytest.skip("root ignores file permissions")
-    import ctypes
-
-    # capabilities(7): effective, permitted and inheritable, in two words each.
-    libc, sets = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 6)()
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    assert libc.capget(header, sets) == 0
-    before = sets[0]
-    sets[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    assert libc.capset(header, sets) == 0
-    try:
-        yield
-    finally:
-        sets[0] = before
-        assert libc.capset(header, sets) == 0

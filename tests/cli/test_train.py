@@ -252,7 +252,9 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
     assert re.match(
-        r"error: the (validation )?loss is (nan|inf) at step \d+ \(learning rate \d", last
+        r"error: the ((validation )?loss|gradient norm) is (nan|inf) at step \d+ "
+        r"\(learning rate \d.* after 3 rewinds",
+        last,
     )
     assert "smaller --learning-rate" in last
     assert result.stdout == ""

@@ -1,0 +1,163 @@
+"""What keeping a run safe costs, and what large texts need: `python -m benchmarks.reliability`.
+
+The share of a run that saving takes is that of the preset `small`: one state a minute, and one
+state and one checkpoint at every evaluation. The peaks of memory are of whole processes.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+from benchmarks.machine import keep, markdown
+from minigpt_cli.checkpoint import load_checkpoint, read_tensors, save_checkpoint, write_tensors
+
+SAVES = 9
+# Runs a command; tells its seconds and its peak of resident memory in bytes.
+MEASURED = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run([sys.executable, "-m", "minigpt_cli", *sys.argv[1:]], check=True,
+               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+peak = peak if sys.platform == "darwin" else peak * 1024
+print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
+"""
+EVALUATED = """
+import json, sys
+import numpy as np
+from minigpt_cli.config import ClassicConfig
+from minigpt_cli.evaluation import evaluate
+from minigpt_cli.model import GPT
+from minigpt_cli.tokenizer import ByteTokenizer
+model = GPT(ClassicConfig(n_layer=1, n_head=2, n_embd=16, block_size=16), 256)
+tokens, tokenizer, resident = np.arange(100, dtype=np.uint16), ByteTokenizer(), []
+for number in range(1, 10_001):
+    evaluate(model, tokenizer, tokens)
+    if number % 1000 == 0:
+        resident.append(int(open("/proc/self/statm").read().split()[1]) * 4096)
+print(json.dumps(resident))
+"""
+
+
+def write_text(path: Path, size: int, words: int = 300_000) -> None:
+    """A text of our own making, English to look at with some Chinese, of `words` different words.
+
+    As in any language few words are frequent and most are rare.
+    """
+    chance = random.Random(0)
+    syllables = [a + b for a in "bdghklmnprstvw" for b in ("a", "e", "i", "o", "u", "ea", "oo")]
+    made = ["".join(chance.choices(syllables, k=chance.randint(1, 5))) for _ in range(words)]
+    chinese = [
+        "".join(chr(0x4E00 + chance.randrange(3000)) for _ in range(chance.randint(2, 8)))
+        for _ in range(words // 10)
+    ]
+    lines = []
+    for _ in range(200_000):
+        drawn = [made[int(words ** chance.random()) - 1] for _ in range(10)]
+        lines.append(f"{' '.join(drawn)}, {chance.choice(chinese)}。\n")
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < size:  # shuffled lines are quicker made than new ones
+            chance.shuffle(lines)
+            file.write("".join(lines))
+
+
+def measured(*command: str) -> dict[str, float]:
+    """Seconds and peak memory of one command."""
+    call = [sys.executable, "-c", MEASURED, *command]
+    facts: dict[str, float] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
+    return facts
+
+
+def evaluating() -> list[int]:
+    """Resident memory, in bytes, after every 1,000 of 10,000 evaluations of a tiny model."""
+    call = [sys.executable, "-c", EVALUATED]
+    resident: list[int] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
+    return resident
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """The median of several times."""
+    times = []
+    for _ in range(SAVES):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
+    """A short run of `small`, and what writing its two files takes."""
+    run = folder / "run"
+    options = ["--preset", "small", "--data", str(text), "--data-dir", str(folder), "--json"]
+    options += ["--max-iters", "200", "--set", "train.eval_interval=200"]
+    command = [sys.executable, "-m", "minigpt_cli", "train", *options, "--out", str(run)]
+    done = json.loads(subprocess.run(command, check=True, stdout=PIPE, stderr=DEVNULL).stdout)
+    step = done["step_seconds"] / done["step"]
+    state, checkpoint = run / "state.safetensors", run / "checkpoint.safetensors"
+    tensors, metadata = read_tensors(state)
+    loaded = load_checkpoint(checkpoint)
+    state_seconds = seconds_of(lambda: write_tensors(state, tensors, metadata))
+    model_seconds = seconds_of(lambda: save_checkpoint(checkpoint, loaded.model, loaded.facts))
+    each_minute = state_seconds / 60
+    at_evaluations = (state_seconds + model_seconds) / (500 * step)
+    files = {"a state": (state, state_seconds), "a checkpoint": (checkpoint, model_seconds)}
+    rows = [
+        [name, f"{path.stat().st_size / 1e6:.1f} MB", f"{seconds * 1e3:.0f} ms"]
+        for name, (path, seconds) in files.items()
+    ]
+    table = markdown(["saving, preset small", "size", "time (median)"], rows)
+    table += (
+        f"\n\nA step takes {step * 1e3:.1f} ms. A state every minute costs {each_minute:.2%} of a "
+        f"run; a state and a checkpoint at every evaluation (500 steps) {at_evaluations:.2%}; "
+        f"together {each_minute + at_evaluations:.2%}."
+    )
+    facts = {"step": step, "state": state_seconds, "checkpoint": model_seconds}
+    return table, facts
+
+
+def tokenizing(folder: Path, sizes: dict[str, float]) -> tuple[str, list[dict[str, Any]]]:
+    """Peak memory and time by kind and size of text, in GB."""
+    rows, facts = [], []
+    for kind, gigabytes in sizes.items():
+        text = folder / f"{gigabytes}.txt"
+        if not text.exists():
+            write_text(text, int(gigabytes * 1e9))
+        one = measured("tokenize", str(text), "--kind", kind, "--data-dir", str(folder / "data"))
+        rows.append(
+            [kind, f"{gigabytes} GB", f"{one['peak'] / 1e6:.0f} MB", f"{one['seconds']:.0f} s"]
+        )
+        facts.append({"kind": kind, "bytes": text.stat().st_size, **one})
+        print(rows[-1], flush=True)
+    return markdown(["tokenizing", "text", "peak of memory", "time"], rows), facts
+
+
+def main() -> None:
+    """Measures all three, the long ones last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=2, help="for char, byte and word")
+    parser.add_argument("--kinds", nargs="*", default=["char", "byte", "word", "bpe"])
+    arguments = parser.parse_args()
+    sizes = {kind: 0.05 if kind == "bpe" else arguments.gigabytes for kind in arguments.kinds}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_text(folder / "short.txt", 1_000_000, words=5000)
+        saved, saving_facts = saving(folder, folder / "short.txt")
+        resident = evaluating()
+        growth = (resident[-1] - resident[0]) / 1e6
+        tokenized, tokenizing_facts = tokenizing(folder, sizes)
+    flat = f"From the 1,000th to the 10,000th evaluation a process grows by {growth:+.2f} MB."
+    facts = {"saving": saving_facts, "tokenizing": tokenizing_facts, "evaluating": resident}
+    keep("reliability", f"{saved}\n\n{tokenized}\n\n{flat}", facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The program as a process of its own, to be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120.0
+"""Seconds after which a process that should have done something is taken to hang."""
+
+
+class Program:
+    """`minigpt` with some arguments, in a folder; what it says goes to files there."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.arguments = [str(argument) for argument in arguments]
+        self._out = (folder / f"out-{time.monotonic_ns()}.txt").open("wb+")
+        self._err = (folder / f"err-{time.monotonic_ns()}.txt").open("wb+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "minigpt_cli", *self.arguments],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+        )
+
+    @property
+    def stdout(self) -> str:
+        return Path(self._out.name).read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return Path(self._err.name).read_text(encoding="utf-8")
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait_until(self, condition: Callable[[], object]) -> bool:
+        """Whether the condition came true before the process ended."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if not self.running:
+                return False
+            assert time.monotonic() < end, self.stderr
+            time.sleep(0.005)
+        return True
+
+    def kill(self) -> None:
+        """`kill -9`, unless it has ended by itself."""
+        if self.running:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._close()
+
+    def finished(self) -> int:
+        """The exit status, once it has ended."""
+        status = self.process.wait(PATIENCE)
+        self._close()
+        return status
+
+    def _close(self) -> None:
+        self._out.close()
+        self._err.close()
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.kill()

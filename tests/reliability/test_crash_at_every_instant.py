@@ -1,0 +1,225 @@
+"""A process that ends at any call of the file system leaves the old file or the new one."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from crashing import crash_at_every_call
+
+from minigpt_cli.atomic import sweep
+from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
+from minigpt_cli.config import DataConfig, RunConfig
+from minigpt_cli.config_file import resolve
+from minigpt_cli.corpus import Corpus
+from minigpt_cli.dataset import Dataset, prepare_dataset
+from minigpt_cli.reports import EvaluationReport, StepReport
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.trainer import Trainer
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+TIMED = ("tokens_per_second", "elapsed", "utilisation")
+
+
+@pytest.fixture(autouse=True)
+def _no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends loses nothing of what it wrote: only calling `fsync` is an instant."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    (tmp_path / "run").mkdir()
+    return RunFolder(tmp_path / "run")
+
+
+def assert_old_or_new(
+    path: Path,
+    old: bytes | None,
+    write: Callable[[], None],
+    read: Callable[[Path], object] = Path.read_bytes,
+) -> None:
+    """Cuts `write` short everywhere: what is at `path` is `old` or what a whole `write` leaves."""
+    seen: list[object] = []
+
+    def prepare() -> None:
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        if old is not None:
+            path.write_bytes(old)
+
+    def check() -> None:
+        seen.append(read(path) if path.exists() else None)
+        write()  # the next one succeeds
+        assert read(path) == new
+        sweep(path.parent)
+        assert list(path.parent.iterdir()) == [path]
+
+    prepare()
+    before = None if old is None else read(path)
+    write()
+    new = read(path)
+    points = crash_at_every_call(prepare, write, check)
+    changed = seen.index(new)
+    assert 3 < changed <= points
+    assert seen == [before] * changed + [new] * (points + 1 - changed)
+
+
+def content(path: Path) -> object:
+    """Of a safetensors file, whose metadata has no fixed order; verified."""
+    tensors, metadata = read_tensors(path)
+    return {name: tensor.tolist() for name, tensor in tensors.items()}, metadata
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["old", "none"])
+def test_tensors_are_the_old_ones_or_the_new_ones(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "run" / "state.safetensors"
+    path.parent.mkdir()
+    write_tensors(path, {"w": torch.arange(50.0)}, {"step": "1"})
+    old = path.read_bytes() if exists else None
+    new = {"w": torch.arange(60.0), "empty": torch.zeros(0)}
+    assert_old_or_new(path, old, lambda: write_tensors(path, new, {"step": "2"}), content)
+
+
+@pytest.mark.parametrize("old", [b"old = 1\n", None], ids=["old", "none"])
+def test_a_configuration_is_the_old_one_or_the_new_one(run: RunFolder, old: bytes | None) -> None:
+    assert_old_or_new(run.config, old, lambda: run.write_config("new = 2\n# 中文\n"))
+
+
+def test_metrics_are_cut_or_not(run: RunFolder) -> None:
+    old = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st'
+    assert_old_or_new(run.metrics, old, lambda: run.cut_metrics(2))
+    assert run.metrics.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_line_of_metrics_is_whole_or_cut_away(run: RunFolder) -> None:
+    rows = [{"step": 1, "note": "中文"}, {"step": 2, "note": "[/b]"}]
+    seen = []
+
+    def prepare() -> None:
+        run.metrics.unlink(missing_ok=True)
+        run.append_metrics(rows[0])
+
+    def check() -> None:
+        run.cut_metrics(2)
+        seen.append([json.loads(line) for line in run.metrics.read_text().splitlines()])
+
+    points = crash_at_every_call(prepare, lambda: run.append_metrics(rows[1]), check)
+    assert seen == [rows[:1]] * points + [rows]
+
+
+def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
+    text = tmp_path / "story.txt"
+    text.write_text(story, encoding="utf-8")
+    data_dir = tmp_path / "data"
+
+    def prepared() -> Dataset:
+        return prepare_dataset(Corpus("story", (text,)), DataConfig(), data_dir)
+
+    def prepare() -> None:
+        shutil.rmtree(data_dir)
+
+    def check() -> None:
+        dataset = prepared()
+        assert dataset.tokenizer.decode(dataset.tokens("all")) == story
+        names = {path.name for path in dataset.folder.parent.iterdir()}
+        assert names == {dataset.folder.name, f"{dataset.folder.name}.lock"}
+
+    prepared()
+    assert crash_at_every_call(prepare, lambda: prepared() and None, check) > 15
+
+
+# A run
+
+
+def small_config() -> RunConfig:
+    """Dropout, accumulation and a schedule that moves; evaluated, and best, at 5, 10 and 12."""
+    tables: dict[str, Any] = {
+        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
+        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
+        "train": {
+            "max_iters": 12, "eval_interval": 5, "log_interval": 3, "batch_size": 2,
+            "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32", "device": "cpu",
+            "compile": "off", "seed": 7,
+        },
+    }  # fmt: skip
+    return resolve(tables, [], "")
+
+
+class Watcher:
+    """Stops a trainer after a step."""
+
+    def __init__(self, trainer: Trainer, stop: int = 0) -> None:
+        self.trainer, self.stop = trainer, stop
+
+    def stepped(self, report: StepReport) -> None:
+        self.trainer.stop_requested = report.step == self.stop
+
+    def evaluated(self, report: EvaluationReport) -> None: ...
+
+    def sampled(self, text: str) -> None: ...
+
+    def noted(self, message: str) -> None:
+        raise AssertionError(message)
+
+
+def rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The metrics, without what a clock had a part in."""
+    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+
+
+def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
+    tmp_path: Path, story: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
+    text = tmp_path / "story.txt"
+    text.write_text(story, encoding="utf-8")
+    config = small_config()
+    dataset = prepare_dataset(Corpus("story", (text,)), config.data, tmp_path / "data")
+
+    def fit(folder: RunFolder, resume: bool = False, stop: int = 0) -> Trainer:
+        trainer = Trainer(config, dataset, folder)
+        if resume:
+            trainer.resume()
+        trainer.fit(Watcher(trainer, stop))
+        return trainer
+
+    whole = RunFolder(tmp_path / "whole")
+    whole.path.mkdir()
+    reference = fit(whole)
+    fit(run, stop=9)
+    shutil.copytree(run.path, tmp_path / "at9")
+    trainer = Trainer(config, dataset, run)
+    trainer.resume()
+    seen = set()
+
+    def prepare() -> None:
+        shutil.rmtree(run.path)
+        shutil.copytree(tmp_path / "at9", run.path)
+
+    def act() -> None:
+        trainer.fit(Watcher(trainer, stop=11))
+
+    def check() -> None:
+        saved = json.loads(read_tensors(run.state)[1]["state"])["step"]
+        seen.add((load_checkpoint(run.checkpoint).facts.step, saved))
+        sweep(run.path)
+        again = fit(run, resume=True)
+        for ours, theirs in (
+            (again.model.state_dict(), reference.model.state_dict()),
+            (again.optimizer.state_tensors(), reference.optimizer.state_tensors()),
+        ):
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        assert rows(run) == rows(whole)
+        assert load_checkpoint(run.checkpoint).facts == load_checkpoint(whole.checkpoint).facts
+        assert {path.name for path in run.path.iterdir()} == {
+            "checkpoint.safetensors", "state.safetensors", "metrics.jsonl"
+        }  # fmt: skip
+
+    assert crash_at_every_call(prepare, act, check) > 30
+    assert seen == {(5, 9), (10, 9), (10, 10), (10, 11)}
