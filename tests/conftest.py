@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from reliability.seeds import seed
 
 # No test may depend on how fast the machine is, nor on what it tried the last time.
 settings.register_profile("minigpt", deadline=None, derandomize=True, database=None)
@@ -19,12 +20,17 @@ settings.load_profile("minigpt")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs a package index")
+    config.addinivalue_line("markers", "slow: for the second stage, pytest -m slow")
     # Nothing of the developer's terminal and settings shows through.
     for variable in (
         "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
     ):  # fmt: skip
         os.environ.pop(variable, None)
     os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
+
+
+def pytest_report_header() -> str:
+    return f"slow tests: MINIGPT_TEST_SEED={seed()}"
 
 
 @pytest.fixture(autouse=True)
