@@ -18,9 +18,11 @@ MODERN = ModernConfig(**SIZES, n_hidden=2)
 CLASSIC = ClassicConfig(**SIZES, bias=False, tie_embeddings=True)
 
 
-def tiny_checkpoint(path: Path, config: ModelConfig = MODERN, kind: Any = "char") -> bytes:
-    """Saves a model with random weights; returns the file's bytes."""
-    tokenizer = train_tokenizer(kind, ["ab\n"])
+def tiny_checkpoint(
+    path: Path, config: ModelConfig = MODERN, kind: Any = "char", text: str = "ab\n"
+) -> bytes:
+    """Saves a model with random weights that knows a text; returns the file's bytes."""
+    tokenizer = train_tokenizer(kind, [text])
     torch.manual_seed(0)
     model = GPT(config, tokenizer.vocab_size)
     with torch.no_grad():
