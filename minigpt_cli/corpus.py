@@ -170,6 +170,7 @@ def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
                 consumed += len(data)
                 try:
                     text = decoder.decode(data, final=not data)
+                    text.encode()  # UTF-7 and others can hold halves of characters
                 except UnicodeError as error:
                     raise _wrong_encoding(path, encoding, consumed, error) from None
                 yield text, len(data)

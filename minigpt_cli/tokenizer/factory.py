@@ -11,6 +11,9 @@ from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
 from minigpt_cli.tokenizer.word import WordTokenizer
 
+MOST_BPE_TOKENS = 1 << 20
+"""Many times what anybody uses; the library sets memory aside for what is asked, or aborts."""
+
 
 def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
     """Refuses a vocabulary size that the kind cannot have.
@@ -31,6 +34,8 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
             f"vocab_size = {vocab_size}: {kind} needs at least {least}"
             + (", one for each byte" if kind == "bpe" else "")
         )
+    if kind == "bpe" and vocab_size > MOST_BPE_TOKENS:
+        raise TokenizerError(f"vocab_size = {vocab_size}: bpe takes at most {MOST_BPE_TOKENS:,}")
 
 
 def train_tokenizer(
