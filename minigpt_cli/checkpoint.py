@@ -9,17 +9,31 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from minigpt_cli.atomic import replacing
-from minigpt_cli.checkpoint_header import FORMAT_VERSION, CheckpointFacts, read_header
-from minigpt_cli.errors import CheckpointError
+from minigpt_cli.checkpoint_header import (
+    FORMAT_VERSION,
+    CheckpointFacts,
+    Header,
+    TensorFacts,
+    open_tensors,
+)
+from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.model import GPT
 from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""By the format's names; what minigpt writes is among them."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +89,48 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
 
     Raises:
         CheckpointError: the file is missing, damaged, or not one of ours.
-        TokenizerError: its tokenizer is damaged.
     """
-    facts = read_header(path).facts()
-    tensors, _ = read_tensors(path)
-    tokenizer = tokenizer_from_json(facts.tokenizer)
+    with open_tensors(path) as (header, file):
+        facts = header.facts()
+        tensors, _ = _verified(header, file)
+    try:
+        tokenizer = tokenizer_from_json(facts.tokenizer)
+    except TokenizerError as error:
+        raise CheckpointError(f"{path}: {error}; use another copy") from None
     if tokenizer.vocab_size != facts.vocab_size:
         raise CheckpointError(
             f"{path}: its tokenizer has {tokenizer.vocab_size} tokens and its model "
             f"{facts.vocab_size}; use another copy"
         )
-    model = GPT(facts.model, facts.vocab_size)
-    load_model_tensors(model, tensors, path)
+    model = _model(facts, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, facts)
+
+
+def _model(facts: CheckpointFacts, tensors: dict[str, Tensor], path: Path) -> GPT:
+    """The model of these weights; what it claims to be is compared with them beforehand.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
+    """
+    # Every layer has tensors, so these two bound what a false claim can make us build.
+    if facts.model.n_layer > len(tensors):
+        raise CheckpointError(
+            f"{path}: claims {facts.model.n_layer} layers and holds {len(tensors)} tensors; "
+            "use another copy"
+        )
+    embedding = tensors.get("token_embedding.weight", torch.empty(0))
+    if list(embedding.shape) != [facts.vocab_size, facts.model.n_embd]:
+        raise CheckpointError(
+            f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
+            f"needs {[facts.vocab_size, facts.model.n_embd]}; use another copy"
+        )
+    with torch.device("meta"):  # sizes without memory
+        model = GPT(facts.model, facts.vocab_size)
+    _check_tensors(model, tensors, path)
+    model.load_state_dict(tensors, strict=False, assign=True)
+    if facts.model.tie_embeddings:
+        model.head.weight = model.token_embedding.weight
+    return model
 
 
 def model_tensors(model: GPT) -> dict[str, Tensor]:
@@ -102,19 +145,27 @@ def load_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> No
     """Fills a model with weights.
 
     Raises:
-        CheckpointError: names, shapes or dtypes are not the model's.
+        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
     """
+    _check_tensors(model, tensors, path)
+    model.load_state_dict(tensors, strict=False)  # a tied head comes with its embedding
+
+
+def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
         state = "missing" if name in wanted else "of no use to this model"
-        raise CheckpointError(f"{path}: the tensor {name} is {state}; use another copy")
+        raise CheckpointError(f"{path}: the tensor {name:.80} is {state}; use another copy")
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             raise CheckpointError(
                 f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} and the model "
                 f"needs {wanted[name].dtype} {list(wanted[name].shape)}; use another copy"
             )
-    model.load_state_dict(tensors, strict=False)  # a tied head comes with its embedding
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: the tensor {name} holds weights that are no numbers; use another copy"
+            )
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -141,17 +192,34 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: the file is missing, foreign, or has changed since it was written.
     """
-    metadata = dict(read_header(path).metadata)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); use another copy") from None
+    with open_tensors(path) as (header, file):
+        return _verified(header, file)
+
+
+def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors behind a header, and its metadata, if they match the digest."""
+    path, metadata = header.path, dict(header.metadata)
+    tensors = {facts.name: _read_tensor(path, facts, file) for facts in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise CheckpointError(
             f"{path}: damaged: its content does not match its digest; use another copy"
         )
     return tensors, metadata
+
+
+def _read_tensor(path: Path, facts: TensorFacts, file: BinaryIO) -> Tensor:
+    """The next tensor of the file, in memory of its own: the library's is the file, mapped."""
+    if facts.dtype not in _DTYPES:
+        raise CheckpointError(
+            f"{path}: the tensor {facts.name:.80} is {facts.dtype}, which minigpt never writes; "
+            "use another copy"
+        )
+    tensor = torch.empty(facts.shape, dtype=_DTYPES[facts.dtype])
+    read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
+    if read != facts.bytes:  # cut off since its header was read
+        raise CheckpointError(f"{path}: ends in the middle of {facts.name:.80}; use another copy")
+    return tensor
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

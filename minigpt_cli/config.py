@@ -19,6 +19,9 @@ from minigpt_cli.choices import Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
+# What is multiplied with weights must stay a number of theirs: fp32 ends at 3e38.
+Rate = Annotated[float, Field(gt=0.0, le=1e6)]
+Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class _Table(BaseModel):
@@ -148,9 +151,9 @@ class OptimizerConfig(_Table):
 
     name: Literal["adamw", "muon"] = "muon"
     """`muon` takes the blocks' matrices and leaves the rest to AdamW."""
-    learning_rate: PositiveFloat
+    learning_rate: Rate
     """Peak rate of the optimizer named above; unset means 0.02 for Muon, 0.001 for AdamW."""
-    adamw_learning_rate: PositiveFloat = 0.01
+    adamw_learning_rate: Rate = 0.01
     """Peak rate of AdamW for what Muon leaves to it: embeddings, head, norms."""
     schedule: Literal["constant", "cosine", "wsd"] = "wsd"
     """After the warm-up: stay, fall as a cosine, or stay and then fall linearly."""
@@ -160,13 +163,13 @@ class OptimizerConfig(_Table):
     """`wsd`: the last part of the run in which the rate falls."""
     min_lr: NonNegativeFloat = 0.0
     """`learning_rate` at the end of the fall; `adamw_learning_rate` falls in proportion."""
-    weight_decay: NonNegativeFloat = 0.1
+    weight_decay: Scale = 0.1
     """Decoupled; on matrices only."""
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.99)
     """AdamW's."""
     momentum: Fraction = 0.95
     """Muon's."""
-    grad_clip: NonNegativeFloat = 0.0
+    grad_clip: Scale = 0.0
     """Largest norm of all gradients together; 0 leaves them."""
 
     @model_validator(mode="before")

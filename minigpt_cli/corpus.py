@@ -153,8 +153,9 @@ def _own_files(source: str, known: list[str]) -> list[Path]:
             f"{source}: no such file or folder in {Path.cwd()}, and no known corpus "
             f"({', '.join(known)})"
         ) from None
-    except OSError as error:
-        raise CorpusError(f"{source}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # also a zero byte, which no name has
+        reason = getattr(error, "strerror", None) or error
+        raise CorpusError(f"{source}: cannot be read ({reason})") from None
 
 
 def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
@@ -169,6 +170,7 @@ def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
                 consumed += len(data)
                 try:
                     text = decoder.decode(data, final=not data)
+                    text.encode()  # UTF-7 and others can hold halves of characters
                 except UnicodeError as error:
                     raise _wrong_encoding(path, encoding, consumed, error) from None
                 yield text, len(data)

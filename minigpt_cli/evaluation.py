@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt_cli.dataset import Tokens
+from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.model import GPT
 from minigpt_cli.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ class Evaluation:
         return math.exp(min(self.loss, 700.0))
 
 
+@out_of_memory_explained("take a model with a smaller window (block_size), or a larger machine")
 def evaluate(
     model: GPT, tokenizer: Tokenizer, tokens: Tokens, max_tokens: int | None = None
 ) -> Evaluation:
@@ -54,6 +56,7 @@ def evaluate(
 
     Raises:
         CorpusError: there are fewer than two tokens.
+        OutOfMemoryError: memory ran out.
     """
     if len(tokens) < 2:
         raise CorpusError(

@@ -11,8 +11,11 @@ from rich.text import Text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-# Everything a terminal may take for a command, but for tab and line feed.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Everything a terminal may take for a command, but for tab and line feed; and halves of characters,
+# which no stream can write.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Those among them that JSON leaves as they are, though it could escape them.
+_CONTROL_IN_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
 def print_error(message: str) -> None:
@@ -28,13 +31,18 @@ def print_note(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Facts for programs."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def print_json_lines(values: list[Any]) -> None:
     """Facts for programs that read line by line."""
     for value in values:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(value) + "\n")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _CONTROL_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import out, print_json
 from minigpt_cli.cli.render import grid, raw
-from minigpt_cli.cli.writing import Writer
+from minigpt_cli.cli.writing import LESS_MEMORY, Writer
+from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.generation import generate_tokens
 from minigpt_cli.sampling import Sampling, next_token_probabilities
 
@@ -41,7 +42,8 @@ def _likeliest(writer: Writer, prompt: str, ids: list[int], top: int) -> dict[st
     """The tokens, likeliest first, and their probabilities at each temperature."""
     tokenizer, sampling = writer.loaded.tokenizer, writer.sampling
     ids = ids[-writer.loaded.facts.model.block_size :]
-    (step,) = generate_tokens(writer.loaded.model, [ids], 1, sampling)
+    with out_of_memory_explained(LESS_MEMORY):
+        (step,) = generate_tokens(writer.loaded.model, [ids], 1, sampling)
     seen = torch.zeros(step.logits.shape, dtype=torch.bool).index_fill_(1, torch.tensor(ids), True)
     order = step.logits[0].argsort(descending=True)[:top].tolist()
     return {

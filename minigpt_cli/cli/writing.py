@@ -17,6 +17,7 @@ from minigpt_cli.run_folder import find_checkpoint
 from minigpt_cli.sampling import Sampling
 
 TEXTS_TOGETHER = 64
+LESS_MEMORY = "the model's window (block_size) or the model is too large for this machine"
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose share the token reaches.
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
@@ -146,9 +147,10 @@ class Writer:
 def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Generator[str]:
     _show(prompt)
     try:
-        for (piece,) in pieces:
-            _show(piece.text, _shade(piece))
-            yield piece.text
+        with out_of_memory_explained(LESS_MEMORY):
+            for (piece,) in pieces:
+                _show(piece.text, _shade(piece))
+                yield piece.text
     finally:
         _show("\n")
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -43,8 +44,8 @@ class BPETokenizer(Tokenizer):
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
             raise ValueError("a byte has no token")  # the library would drop it from texts
-        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-            raise ValueError("the token ids have gaps")
+        if not all(token and byte_of.keys() >= {*token} for token in vocabulary):
+            raise ValueError("a token stands for no bytes")
         self.token_bytes = [
             bytes(byte_of[char] for char in token)
             for token in sorted(vocabulary, key=vocabulary.__getitem__)
@@ -53,8 +54,7 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "BPETokenizer":
         """Learns merges from a text, up to `vocab_size` tokens (at least the 256 bytes)."""
-        inner = tokenizers.Tokenizer(BPE())
-        inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        inner = _byte_level(BPE())
         trainer = BpeTrainer(
             vocab_size=vocab_size or DEFAULT_VOCAB_SIZE,
             initial_alphabet=ByteLevel.alphabet(),
@@ -66,9 +66,30 @@ class BPETokenizer(Tokenizer):
         return cls(inner)
 
     @classmethod
-    def from_json(cls, text: str) -> "BPETokenizer":
-        """Rebuilds the tokenizer from the inner library's own JSON."""
-        return cls(tokenizers.Tokenizer.from_str(text))
+    def from_saved(cls, saved: Any) -> "BPETokenizer":
+        """Rebuilds the tokenizer from the inner library's own JSON, once read.
+
+        Only vocabulary and merges are taken from it. The library's JSON can also hold expressions
+        to match, texts to add and chance, so whatever is not as in training is refused.
+
+        Raises:
+            KeyError: a part is missing.
+            TypeError: a part is of another kind.
+            ValueError: the vocabulary or the merges are damaged, or a setting is another.
+        """
+        vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("the token ids have gaps")
+        try:
+            inner = _byte_level(BPE(vocabulary, [(left, right) for left, right in merges]))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from None
+        rebuilt = json.loads(inner.to_str())
+        for part, whole in ((saved, rebuilt), (saved["model"], rebuilt["model"])):
+            for name in part.keys() & whole.keys() - {"model"}:
+                if part[name] != whole[name]:
+                    raise ValueError(f"{name} is not as it was written")
+        return cls(inner)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         text = text.encode("utf-8", errors="replace").decode()  # a lone surrogate is no character
@@ -106,6 +127,12 @@ def splittable(chunks: Iterable[str]) -> Iterator[str]:
             held = held[place:]
     if held:
         yield held
+
+
+def _byte_level(model: BPE) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return inner
 
 
 def _byte_alphabet() -> list[str]:

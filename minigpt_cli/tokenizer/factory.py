@@ -1,15 +1,18 @@
 """Makes a tokenizer from a text, or from its own JSON."""
 
-import json
 from collections.abc import Iterable
 
 from minigpt_cli.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
+from minigpt_cli.strict_json import read_json
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
 from minigpt_cli.tokenizer.word import WordTokenizer
+
+MOST_BPE_TOKENS = 1 << 20
+"""Many times what anybody uses; the library sets memory aside for what is asked, or aborts."""
 
 
 def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
@@ -31,6 +34,8 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
             f"vocab_size = {vocab_size}: {kind} needs at least {least}"
             + (", one for each byte" if kind == "bpe" else "")
         )
+    if kind == "bpe" and vocab_size > MOST_BPE_TOKENS:
+        raise TokenizerError(f"vocab_size = {vocab_size}: bpe takes at most {MOST_BPE_TOKENS:,}")
 
 
 def train_tokenizer(
@@ -58,17 +63,26 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         TokenizerError: the text is not that.
     """
     try:
-        saved = json.loads(text)
+        saved = read_json(text)
         kind = saved["kind"]
-        if kind == "byte":
-            return ByteTokenizer()
         if kind == "bpe":
-            return BPETokenizer.from_json(json.dumps(saved["tokenizer"]))
-        vocabulary = saved["vocabulary"]
-        if len(set(vocabulary)) != len(vocabulary) or not all(
-            isinstance(entry, str) for entry in vocabulary
-        ):
-            raise ValueError("the vocabulary repeats itself")
-        return {"char": CharTokenizer, "word": WordTokenizer}[kind](vocabulary)
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise TokenizerError(f"the stored tokenizer cannot be read ({error})") from None
+            return BPETokenizer.from_saved(saved["tokenizer"])
+        tokenizer: Tokenizer
+        if kind == "byte":
+            tokenizer = ByteTokenizer()
+        else:
+            tokenizer = {"char": CharTokenizer, "word": WordTokenizer}[kind](saved["vocabulary"])
+    except KeyError as error:
+        raise _damaged(f"there is no {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(str(error)) from None
+    # What would be written otherwise had characters out of order, or words in a list of another
+    # kind; and no two tokens say the same, and none says nothing.
+    different = {b"", *tokenizer.token_bytes}
+    if read_json(tokenizer.to_json()) != saved or len(different) != 1 + tokenizer.vocab_size:
+        raise _damaged("the vocabulary is not as it was written")
+    return tokenizer
+
+
+def _damaged(reason: str) -> TokenizerError:
+    return TokenizerError(f"the stored tokenizer cannot be read ({reason:.200})")

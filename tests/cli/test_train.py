@@ -247,7 +247,7 @@ def test_chinese_text_trains_and_writes(minigpt: Minigpt, home: Path, kind: str)
 def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     minigpt: Minigpt, home: Path
 ) -> None:
-    options = ["--set", "optimizer.name=adamw", "--learning-rate", 1e38, "--out", "out"]
+    options = ["--set", "optimizer.name=adamw", "--learning-rate", 1e6, "--out", "out"]
     result = minigpt(*SHORT, "--max-iters", 50, *options)
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
