@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minigpt_cli.checkpoint import TensorFile, load_model_tensors, model_tensors, read_tensors
 from minigpt_cli.checkpoint_header import read_header
-from minigpt_cli.config import RunConfig
+from minigpt_cli.config import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer
@@ -71,44 +71,58 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
         CheckpointError: the file is missing, damaged, or belongs to another text or model.
     """
     tensors, metadata = read_tensors(path)
-    config_of(metadata, path)
+    state = _loop_memory(metadata, path)
     if metadata.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"{path}: was trained on another text or tokenizer (fingerprint "
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
             "bring the text back as it was, or train anew"
         )
-    try:
-        state = TypeAdapter(TrainState).validate_python(json.loads(metadata["state"]))
-    except (KeyError, ValueError, RecursionError):
-        raise _no_state(path) from None
-    state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
     load_model_tensors(model, _part(tensors, "model."), path)
     optimizer.load_state_tensors(_part(tensors, "optimizer."), path)
     return state
 
 
-def saved_config(path: Path) -> RunConfig:
-    """The configuration that a run's state was trained with.
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run's state says of itself."""
+
+    config: RunConfig
+    """What it was trained with."""
+    fingerprint: str
+    """Of its prepared text."""
+    skipped: tuple[int, ...]
+    """Steps whose batch was left out."""
+
+    @property
+    def data(self) -> DataConfig:
+        return self.config.data
+
+
+def saved_run(path: Path) -> SavedRun:
+    """Reads a state's header, which says enough of the run.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not the state of a run.
     """
-    return config_of(read_header(path).metadata, path)
+    metadata = read_header(path).metadata
+    state = _loop_memory(metadata, path)
+    try:
+        config = RunConfig.model_validate_json(metadata["config"])
+        return SavedRun(config, metadata["fingerprint"], tuple(state.skipped))
+    except (KeyError, ValueError):
+        raise _no_state(path) from None
 
 
-def config_of(metadata: dict[str, str], path: Path) -> RunConfig:
-    """The configuration in a state's metadata.
-
-    Raises:
-        CheckpointError: there is none, or not a possible one.
-    """
+def _loop_memory(metadata: dict[str, str], path: Path) -> TrainState:
     if metadata.get("format") != _FORMAT:
         raise _no_state(path)
     try:
-        return RunConfig.model_validate_json(metadata["config"])
-    except (KeyError, ValueError):
+        state = TypeAdapter(TrainState).validate_python(json.loads(metadata["state"]))
+    except (KeyError, ValueError, RecursionError):
         raise _no_state(path) from None
+    state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
+    return state
 
 
 def _no_state(path: Path) -> CheckpointError:

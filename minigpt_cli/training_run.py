@@ -20,7 +20,7 @@ from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.run_folder import RunFolder, new_run
-from minigpt_cli.train_state import saved_config
+from minigpt_cli.train_state import saved_run
 from minigpt_cli.trainer import Trainer
 
 _ESTIMATED_STEPS = 3
@@ -98,7 +98,7 @@ def resume_run(
             "minigpt train starts a new run"
         )
     tables = read_toml(folder.config)
-    before = saved_config(folder.state)
+    before = saved_run(folder.state).config
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
     changed = [change for change in _differences(before, after) if change[0] not in MAY_CHANGE]
     if changed:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from minigpt_cli.train_state import saved_config
+from minigpt_cli.train_state import saved_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -80,7 +80,7 @@ def test_second_interrupt_within_a_save_leaves_at_once_and_hurts_nothing(home: P
     assert "Traceback" not in result.stderr
     assert "Stopped" not in result.stderr
     assert saved_step() == 0  # the save of step 10 was not completed
-    assert saved_config(Path("run/state.safetensors")).train.max_iters == 30
+    assert saved_run(Path("run/state.safetensors")).config.train.max_iters == 30
     resumed = run_with("", "train", "--resume", "run")
     assert resumed.returncode == 0, resumed.stderr
     assert saved_step() == 30

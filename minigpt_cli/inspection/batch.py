@@ -1,0 +1,58 @@
+"""The text of one training step, found again: a batch is a function of the seed and the step."""
+
+from dataclasses import dataclass
+
+from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.errors import ConfigError
+from minigpt_cli.optim import lr_scale
+from minigpt_cli.train_state import SavedRun
+
+
+@dataclass(frozen=True)
+class BatchWindow:
+    """One of the texts of a step."""
+
+    start: int
+    """Its first token's place in the training split."""
+    text: str
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """All that went into one optimizer step."""
+
+    step: int
+    learning_rate: float
+    skipped: bool
+    """Whether the run left it out, since its loss or gradient was not finite."""
+    windows: tuple[BatchWindow, ...]
+
+
+def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
+    """The windows that a step was or will be computed from.
+
+    Args:
+        run: whose step.
+        dataset: the text it was trained on.
+        step: 1 for the first.
+
+    Raises:
+        ConfigError: the run has no such step.
+    """
+    train, T = run.config.train, run.config.model.block_size
+    if not 1 <= step <= train.max_iters:
+        raise ConfigError(f"--batch {step}: the run has steps 1 to {train.max_iters}")
+    tokens = dataset.tokens("train")
+    sampler = BatchSampler(tokens, train.batch_size, T, train.seed, run.config.data.sampling)
+    numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)
+    return StepBatch(
+        step=step,
+        learning_rate=run.config.optimizer.learning_rate
+        * lr_scale(run.config.optimizer, step - 1, train.max_iters),
+        skipped=step in run.skipped,
+        windows=tuple(
+            BatchWindow(int(start), dataset.tokenizer.decode(tokens[start : start + T + 1]))
+            for number in numbers
+            for start in sampler.starts(number)
+        ),
+    )
