@@ -47,9 +47,10 @@ def explanation(
     )
 
 
-def z_score(loss: float, recent: Sequence[float]) -> float:
-    """How many standard deviations a loss lies above those before it; 0 while they are few."""
+def spike(loss: float, recent: Sequence[float]) -> float | None:
+    """The z-score of a loss that lies far above those before it, while there are enough of them."""
     if len(recent) < _ENOUGH_LOSSES:
-        return 0.0
+        return None
     deviation = statistics.pstdev(recent)
-    return (loss - statistics.fmean(recent)) / deviation if deviation else 0.0
+    z_score = (loss - statistics.fmean(recent)) / deviation if deviation else 0.0
+    return z_score if z_score > SPIKE_Z_SCORE else None

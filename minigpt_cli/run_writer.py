@@ -53,6 +53,11 @@ class RunWriter:
         elif checkpoint is not None:
             self._checkpoint = checkpoint.copied()  # the model itself goes on changing
 
+    def forget_after(self, step: int) -> None:
+        """Drops what still waits to be written and comes from later steps, which are undone."""
+        self._rows = [row for row in self._rows if row["step"] <= step]
+        self._checkpoint = None
+
     def finish(self) -> None:
         """Says whether all is on the disk at the end of the run.
 

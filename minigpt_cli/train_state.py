@@ -34,32 +34,48 @@ class TrainState:
     skipped: list[int] = field(default_factory=list)
     """Steps whose batch is left out, since its loss or gradient was not finite."""
 
+    @property
+    def recent_loss(self) -> float | None:
+        """Mean training loss of the last steps; None before the first."""
+        recent = self.recent_losses
+        return sum(recent) / len(recent) if recent else None
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run's state says of the run."""
+
+    config: RunConfig
+    """What it was trained with."""
+    fingerprint: str
+    """Of its prepared text."""
+    skipped: tuple[int, ...] = ()
+    """Steps whose batch was left out."""
+
+    @property
+    def data(self) -> DataConfig:
+        return self.config.data
+
 
 def state_file(
-    path: Path,
-    state: TrainState,
-    model: GPT,
-    optimizer: Optimizer,
-    config: RunConfig,
-    fingerprint: str,
+    path: Path, run: SavedRun, state: TrainState, model: GPT, optimizer: Optimizer
 ) -> TensorFile:
     """Everything that `--resume` needs, as one file's content.
 
     Args:
         path: where it is to lie.
+        run: what it is the state of.
         state: the loop's own memory.
         model: its weights are taken.
         optimizer: its state is taken.
-        config: of the run.
-        fingerprint: of the prepared dataset.
     """
     tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
     tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
     metadata = {
         "format": _FORMAT,
         "state": json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)}),
-        "config": config.model_dump_json(),
-        "fingerprint": fingerprint,
+        "config": run.config.model_dump_json(),
+        "fingerprint": run.fingerprint,
     }
     return TensorFile(path, tensors, metadata)
 
@@ -81,22 +97,6 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
     load_model_tensors(model, _part(tensors, "model."), path)
     optimizer.load_state_tensors(_part(tensors, "optimizer."), path)
     return state
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """What a run's state says of itself."""
-
-    config: RunConfig
-    """What it was trained with."""
-    fingerprint: str
-    """Of its prepared text."""
-    skipped: tuple[int, ...]
-    """Steps whose batch was left out."""
-
-    @property
-    def data(self) -> DataConfig:
-        return self.config.data
 
 
 def saved_run(path: Path) -> SavedRun:

@@ -30,21 +30,14 @@ from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import generate
-from minigpt_cli.health import (
-    MOST_REWINDS,
-    SPIKE_Z_SCORE,
-    NotFinite,
-    explanation,
-    refuse_non_finite,
-    z_score,
-)
+from minigpt_cli.health import MOST_REWINDS, NotFinite, explanation, refuse_non_finite, spike
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.run_writer import RunWriter
 from minigpt_cli.sampling import Sampling
-from minigpt_cli.train_state import TrainState, restore_state, state_file
+from minigpt_cli.train_state import SavedRun, TrainState, restore_state, state_file
 
 _SMALLER = (
     "try a smaller --batch-size (and more --set train.grad_accum_steps), --set model.block_size or "
@@ -143,8 +136,8 @@ class Trainer:
         self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)
         if self.config.train.compile == "on":
             self._compile(reporter)
-        machine = {"minigpt": __version__, **machine_facts(self.device)}
-        self._writer.row({"type": "machine", "step": self.state.step, **machine})
+        machine = {"step": self.state.step, "minigpt": __version__, **machine_facts(self.device)}
+        self._writer.row({"type": "machine", **machine})
         self._save(None)  # from here on there is something to resume and to go back to
         if self._writer.saved_step is None:
             self._writer.finish()
@@ -241,9 +234,9 @@ class Trainer:
         for step, (loss, norm) in enumerate(self._unchecked, first):
             value, grad_norm = loss.item(), norm.item()
             refuse_non_finite(step, loss=value, gradient_norm=grad_norm)
-            z = z_score(value, recent)
-            if z > SPIKE_Z_SCORE:
-                self._writer.row({"type": "spike", "step": step, "loss": value, "z_score": z})
+            if z_score := spike(value, recent):
+                row = {"type": "spike", "step": step, "loss": value, "z_score": z_score}
+                self._writer.row(row)
             recent.append(value)
             self._recent_norms.append(grad_norm)
         self._unchecked.clear()
@@ -269,7 +262,10 @@ class Trainer:
         if self.folder is None or not again or len(skipped) >= MOST_REWINDS:
             raise self._explained(trouble) from None
         step_seconds = self.state.step_seconds
-        self._restore(self.folder)
+        self.resume()
+        self._writer.forget_after(self.state.step)
+        self.optimizer.zero_grad()
+        self._unchecked.clear()
         self.state.step_seconds = step_seconds
         self.state.skipped = sorted({*skipped, trouble.step})
         facts = {"step": self.state.step, "skipped": trouble.step, "reason": str(trouble)}
@@ -281,23 +277,23 @@ class Trainer:
         )
 
     def _explained(self, trouble: NotFinite) -> TrainingError:
+        rate, rewinds = self._learning_rate(trouble.step), len(self.state.skipped)
+        seen = explanation(trouble, rate, self._recent_norms, rewinds)
+        if self.folder is None:
+            return TrainingError(seen)
+        look = f"{self.folder.command('inspect')} --batch {trouble.step}"
+        return TrainingError(f"{seen}; its text: {look}")
+
+    def _learning_rate(self, step: int) -> float:
+        """That a step was made with; the first is 1."""
         config = self.config.optimizer
-        rate = lr_scale(config, trouble.step - 1, self.config.train.max_iters)
-        seen = explanation(
-            trouble, config.learning_rate * rate, self._recent_norms, len(self.state.skipped)
-        )
-        look = ""
-        if self.folder is not None:
-            look = f"; its text: {self.folder.command('inspect')} --batch {trouble.step}"
-        return TrainingError(seen + look)
+        return config.learning_rate * lr_scale(config, step - 1, self.config.train.max_iters)
 
     def _step_report(self) -> StepReport:
-        config, step = self.config.optimizer, self.state.step
         return StepReport(
-            step=step,
+            step=self.state.step,
             loss=self.state.recent_losses[-1],
-            learning_rate=config.learning_rate
-            * lr_scale(config, step - 1, self.config.train.max_iters),
+            learning_rate=self._learning_rate(self.state.step),
             grad_norm=self._recent_norms[-1],
             tokens_per_second=self.tokens_per_second,
         )
@@ -313,7 +309,7 @@ class Trainer:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
         report = EvaluationReport(
             step=self.state.step,
-            train_loss=self._recent_loss(),
+            train_loss=self.state.recent_loss,
             val_loss=result.loss,
             bits_per_byte=result.bits_per_byte,
             is_best=is_best,
@@ -340,10 +336,6 @@ class Trainer:
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
 
-    def _recent_loss(self) -> float | None:
-        recent = self.state.recent_losses
-        return sum(recent) / len(recent) if recent else None
-
     def _facts(self, result: Evaluation | None) -> CheckpointFacts:
         return CheckpointFacts(
             version=__version__,
@@ -354,7 +346,7 @@ class Trainer:
             corpus=self.dataset.facts.corpus,
             fingerprint=self.dataset.facts.fingerprint,
             step=self.state.step,
-            train_loss=self._recent_loss(),
+            train_loss=self.state.recent_loss,
             val_loss=result.loss if result else None,
             bits_per_byte=result.bits_per_byte if result else None,
         )
@@ -368,14 +360,8 @@ class Trainer:
         self._saved_at = time.perf_counter()
         if self.folder is None:
             return
-        state = state_file(
-            self.folder.state,
-            self.state,
-            self.model,
-            self.optimizer,
-            self.config,
-            self.dataset.facts.fingerprint,
-        )
+        run = SavedRun(self.config, self.dataset.facts.fingerprint)
+        state = state_file(self.folder.state, run, self.state, self.model, self.optimizer)
         model = checkpoint_file(self.folder.checkpoint, self.model, facts) if facts else None
         self._writer.save(self.state.step, state, model)
 
@@ -386,15 +372,10 @@ class Trainer:
             CheckpointError: there is no state, it is damaged, or it belongs to another text.
         """
         assert self.folder is not None
-        self._restore(self.folder)
-
-    def _restore(self, folder: RunFolder) -> None:
         self.state = restore_state(
-            folder.state, self.model, self.optimizer, self.dataset.facts.fingerprint
+            self.folder.state, self.model, self.optimizer, self.dataset.facts.fingerprint
         )
-        self.optimizer.zero_grad()
-        self._unchecked.clear()
-        folder.cut_metrics(self.state.step)
+        self.folder.cut_metrics(self.state.step)
 
     def _result(self) -> TrainResult:
         state = self.state

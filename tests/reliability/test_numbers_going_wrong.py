@@ -13,7 +13,7 @@ from training import small_config as plain_config
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import Dataset
 from minigpt_cli.errors import TrainingError
-from minigpt_cli.health import MOST_REWINDS, NotFinite, z_score
+from minigpt_cli.health import MOST_REWINDS, NotFinite, spike
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.trainer import Trainer
 
@@ -210,17 +210,18 @@ def test_spike_is_noted_with_its_z_score(dataset: Dataset, run: RunFolder) -> No
     trainer = poisoned(Trainer(config, dataset, run), {30}, lambda loss: loss + 100.0)
     watcher = Watcher()
     trainer.fit(watcher)
-    (spike,) = [row for row in rows(run) if row["type"] == "spike"]
+    (found,) = [row for row in rows(run) if row["type"] == "spike"]
     losses = [report.loss for report in watcher.steps][:29]
     deviation = torch.tensor(losses, dtype=torch.float64).std(correction=0).item()
-    assert spike["step"] == 30
-    assert spike["z_score"] == pytest.approx((spike["loss"] - sum(losses) / 29) / deviation)
+    assert found["step"] == 30
+    assert found["z_score"] == pytest.approx((found["loss"] - sum(losses) / 29) / deviation)
 
 
-def test_z_score_needs_enough_losses_that_differ() -> None:
-    assert z_score(9.0, [1.0] * 19) == 0
-    assert z_score(9.0, [1.0] * 30) == 0
-    assert z_score(9.0, [1.0, 3.0] * 10) == 7.0
+def test_spike_needs_enough_losses_that_differ() -> None:
+    assert spike(9.0, [1.0] * 19) is None
+    assert spike(9.0, [1.0] * 30) is None
+    assert spike(8.0, [1.0, 3.0] * 10) is None
+    assert spike(9.0, [1.0, 3.0] * 10) == 7.0
 
 
 def test_rewind_is_a_line_of_the_metrics(dataset: Dataset, run: RunFolder) -> None:
