@@ -78,7 +78,7 @@ class InspectCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Gives `--shapes` an empty text where an option or nothing follows it."""
         whole = []
-        for arg, following in zip(args, [*args[1:], "-"], strict=True):
+        for arg, following in zip(args, [*args, "-"][1:], strict=True):
             whole.append(arg)
             if arg == "--shapes" and following.startswith("-"):
                 whole.append("")
