@@ -43,6 +43,10 @@ class Tokenizer(ABC):
     def to_json(self) -> str:
         """The whole tokenizer; `tokenizer_from_json` makes it again."""
 
+    def text_lengths(self, text: str) -> NDArray[np.int64]:
+        """How many bytes of the text each token of `encode_array` covers."""
+        return np.array([len(token) for token in self.token_bytes])[self.encode_array(text)]
+
     def encode(self, text: str) -> list[int]:
         """Like `encode_array`, as a list."""
         ids: list[int] = self.encode_array(text).tolist()
