@@ -95,7 +95,7 @@ class Predicted:
 
 
 def predict_tokens(
-    model: GPT, tokens: Tokens, max_tokens: int | None = None, context: int = 0
+    model: GPT, tokens: Tokens, max_tokens: int | None = None, context: int = 1
 ) -> Iterator[Predicted]:
     """Predicts every token but the first exactly once, pass by pass.
 
@@ -103,8 +103,8 @@ def predict_tokens(
         model: predicts without dropout, whatever mode it is in.
         tokens: ids of one text.
         max_tokens: read no more than about this many, in windows spread evenly over the text.
-        context: tokens before each that the model sees at least (at the text's beginning, all
-            there are); less than `block_size`. Windows overlap by that much.
+        context: tokens that the model sees before each at least, but at the text's beginning: from
+            1, where windows lie side by side, to `block_size`.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -136,7 +136,8 @@ def _windows(
     """Inputs and targets, (B, T) each; the last window of the text may be shorter."""
     T = model.config.block_size
     predicted = len(tokens) - 1
-    starts = np.arange(0, predicted - T + 1, T - context)
+    overlap = context - 1
+    starts = np.arange(0, predicted - T + 1, T - overlap)
     if max_tokens is not None and len(starts) * T > max_tokens:
         starts = starts[np.linspace(0, len(starts) - 1, max(1, max_tokens // T)).astype(int)]
         rest = 0
@@ -147,10 +148,10 @@ def _windows(
         some = starts[i : i + per_pass]
         windows = torch.from_numpy(tokens[some[:, None] + np.arange(T + 1)].astype(np.int64))
         x, y = windows[:, :-1], windows[:, 1:].clone()
-        y[int(some[0] == 0) :, :context] = _CONTEXT  # predicted by the window before
+        y[int(some[0] == 0) :, :overlap] = _CONTEXT  # predicted by the window before
         yield x, y
     if rest:
-        seen = context if len(starts) else 0
+        seen = overlap if len(starts) else 0
         last = torch.from_numpy(tokens[predicted - rest - seen :].astype(np.int64))
         x, y = last[None, :-1], last[None, 1:].clone()
         y[:, :seen] = _CONTEXT

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from pydivsufsort import divsufsort  # type: ignore[import-untyped]
 
-from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.dataset import Dataset
 from minigpt_cli.generation import generate_texts
 from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.model import GPT
 from minigpt_cli.sampling import Sampling
 
 COPIED = 30
@@ -57,7 +57,7 @@ class Memorized:
     unseen: Measure | None
     """As much of the validation text, by the same author; None where there is none."""
     passages: tuple[Copied, ...]
-    """The longest, longest first; none overlaps a longer one."""
+    """The longest, longest first; none overlaps a longer one, or says what a longer one says."""
 
     @property
     def verdict(self) -> Verdict:
@@ -72,7 +72,7 @@ class Memorized:
 
 
 def memorized(
-    checkpoint: Checkpoint,
+    model: GPT,
     dataset: Dataset,
     samples: int = 10,
     tokens: int = 500,
@@ -82,25 +82,19 @@ def memorized(
     """Lets a model write and looks for it in its training text.
 
     Args:
-        checkpoint: the model.
-        dataset: the text that it was trained on.
+        model: writes without dropout, whatever mode it is in.
+        dataset: the text that it was trained on, and its tokenizer.
         samples: texts to write, each from an empty prompt.
         tokens: of each.
         sampling: how to choose them.
         passages: how many to keep.
     """
-    sampling = sampling or Sampling()
-    pieces = generate_texts(
-        checkpoint.model,
-        checkpoint.tokenizer,
-        [checkpoint.tokenizer.start_ids],
-        tokens,
-        sampling,
-        num_samples=samples,
-    )
+    tokenizer, sampling = dataset.tokenizer, sampling or Sampling()
+    prompts = [tokenizer.start_ids]
+    pieces = generate_texts(model, tokenizer, prompts, tokens, sampling, num_samples=samples)
     texts = ["".join(piece.text for piece in text) for text in zip(*pieces, strict=True)]
-    index = TextIndex(dataset.tokenizer.decode(dataset.tokens("train")))
-    unseen = _cut_alike(dataset.tokenizer.decode(dataset.tokens("val")), texts)
+    index = TextIndex(tokenizer.decode(dataset.tokens("train")))
+    unseen = _cut_alike(tokenizer.decode(dataset.tokens("val")), texts)
     found = [list(index.passages(text)) for text in texts]
     return Memorized(
         samples=samples,
@@ -132,7 +126,7 @@ class TextIndex:
         raw, reached, place = text.encode("utf-8", "replace"), 0, 0
         for start, char in enumerate(text):
             end = start + len(self._longest_prefix(raw[place:]))
-            if end > reached:
+            if end > max(start, reached):
                 reached = end
                 yield start, end
             place += len(char.encode("utf-8", "replace"))
@@ -195,10 +189,10 @@ def _longest(
     found: Sequence[Sequence[tuple[int, int]]],
     count: int,
 ) -> Iterator[Copied]:
-    """The longest passages; of those that overlap the longer one, of equal ones the first."""
+    """The longest passages: what overlaps or repeats a longer one is left out."""
     every = [(i, start, end) for i, passages in enumerate(found) for start, end in passages]
     taken: list[tuple[int, int, int]] = []
-    shown: set[str] = set()
+    shown: list[str] = []
     for i, start, end in sorted(every, key=lambda passage: passage[1] - passage[2]):
         if len(shown) == count:
             return
@@ -206,7 +200,7 @@ def _longest(
             continue
         taken.append((i, start, end))
         text = texts[i][start:end]
-        if text not in shown:
-            shown.add(text)
+        if not any(text in longer for longer in shown):
+            shown.append(text)
             line, times = index.first(text)
             yield Copied(text, line, times, i + 1)

@@ -13,10 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.corpus import Progress
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.model import GPT
+from minigpt_cli.tokenizer import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 """Bits where a token counts as harder: one of 2, of 4, of 16, of 256 equally likely ones."""
@@ -66,7 +67,7 @@ class Surprisal:
     unknown_tokens: int
     """How many of them were `<unk>`; their bytes are not counted as text."""
     context: int
-    """Tokens that the model saw before each at least, but at the beginning."""
+    """Tokens that the model saw before each at least, but at the text's beginning."""
     characters: int
     passages: int
     hardest: tuple[Passage, ...]
@@ -76,7 +77,8 @@ class Surprisal:
 
 
 def surprisal(
-    checkpoint: Checkpoint,
+    model: GPT,
+    tokenizer: Tokenizer,
     text: str,
     hardest: int = 50,
     beginning: int = 100_000,
@@ -85,24 +87,24 @@ def surprisal(
 ) -> Surprisal:
     """Measures a text token by token and passage by passage.
 
-    The windows of `evaluate` lie side by side, so that its tokens have from 0 to `block_size` - 1
-    others before them, and every window would begin with a hard passage. Here they overlap by
-    half: each token has at least half a window before it.
+    The windows of `evaluate` lie side by side, so that its tokens have from 1 to `block_size`
+    others before them, and each window would begin with a hard passage. Here they overlap, so that
+    each token has at least half a window before it.
 
     Args:
-        checkpoint: the model and its tokenizer.
+        model: predicts without dropout, whatever mode it is in.
+        tokenizer: that of the model.
         text: what to read.
         hardest: how many passages to keep.
         beginning: how many characters of the text to keep, about.
-        context: another overlap; 0 predicts exactly as `evaluate` does.
+        context: tokens before each at least, other than half a window; 1 is what `evaluate` gives.
         progress: told of the bytes of text read.
 
     Raises:
         CorpusError: the text has fewer than two tokens.
         TokenizerError: it holds characters that the tokenizer never saw.
     """
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    context = model.config.block_size // 2 if context is None else context
+    context = max(1, model.config.block_size // 2) if context is None else context
     ids = tokenizer.encode_array(text)
     lengths = tokenizer.text_lengths(text)
     read = lengths.cumsum()  # bytes, up to each token
@@ -203,4 +205,4 @@ class _ScoredText:
             if found := ending.search(self._raw, least, most):
                 return found.end()
         place = self._raw.rfind(b" ", least, most)
-        return place + 1 if place >= 0 else most
+        return place + 1 if place >= 0 else min(most, len(self._raw))

@@ -52,7 +52,7 @@ def show_memorized(
     with file_progress() as bars:
         dataset = own_dataset(loaded.facts, data_dir, bars.downloading, bars.preparing)
     with err.status("Writing, and searching the training text"):
-        found = memorized(loaded, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))
+        found = memorized(loaded.model, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))
 
     def tables() -> "Iterator[RenderableType]":
         yield _measures(found, loaded.facts.corpus)

@@ -49,7 +49,8 @@ def show_surprisal(
     with file_progress() as bars:
         corpus = open_corpus((text,), data_dir, encoding or "utf-8", bars.downloading)
         found = surprisal(
-            loaded,
+            loaded.model,
+            loaded.tokenizer,
             "".join(corpus.chunks()),
             progress=lambda done, total: bars.preparing("Predicting", done, total),
         )
@@ -82,7 +83,7 @@ def _summary(found: Surprisal) -> list[tuple[str, str]]:
     rows = [
         ("size", f"{count(found.characters)} characters, {count(found.tokens)} tokens predicted"),
         ("bits per byte", f"{found.bits_per_byte:.4f} ({count(round(found.bits))} bits in all)"),
-        ("context", f"at least {count(found.context)} tokens before each (minigpt eval: 0)"),
+        ("context", f"at least {count(found.context)} tokens before each (minigpt eval: 1)"),
     ]
     if found.unknown_tokens:
         share = found.unknown_tokens / found.tokens
