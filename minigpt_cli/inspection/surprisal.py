@@ -106,19 +106,19 @@ def surprisal(
     """
     context = max(1, model.config.block_size // 2) if context is None else context
     ids = tokenizer.encode_array(text)
-    lengths = tokenizer.text_lengths(text)
-    read = lengths.cumsum()  # bytes, up to each token
+    ends = tokenizer.text_lengths(text).cumsum()  # bytes of the text
     bits = np.zeros(len(ids), dtype=np.float32)
     done = 1
     for predicted in predict_tokens(model, ids, context=context):
         bits[done : done + len(predicted.nats)] = predicted.nats.numpy() / math.log(2)
         done += len(predicted.nats)
         if progress:
-            progress(int(read[done - 1]), int(read[-1]))
-    counted = counted_bytes(tokenizer).numpy()[ids[1:]]
+            progress(int(ends[done - 1]), int(ends[-1]))
+    counted = counted_bytes(tokenizer).numpy().astype(np.int32)[ids]
+    counted[0] = 0
     total = float(bits.sum(dtype=np.float64))
     unknown = tokenizer.unknown_id
-    scored = _ScoredText(text, bits, lengths, np.append(0, counted))
+    scored = _ScoredText(text, ends, bits, counted)
     return Surprisal(
         tokens=len(ids) - 1,
         bits=total,
@@ -137,22 +137,22 @@ class _ScoredText:
 
     Args:
         text: N tokens long.
+        ends: where each token ends, (N,).
         bits: what each costs, (N,).
-        lengths: bytes of the text that each covers, (N,).
-        counted: those of them that count as text, (N,).
+        counted: how many of its bytes count as text, (N,).
     """
 
     def __init__(
         self,
         text: str,
+        ends: NDArray[np.int64],
         bits: NDArray[np.float32],
-        lengths: NDArray[np.int64],
-        counted: NDArray[np.int64],
+        counted: NDArray[np.int32],
     ) -> None:
         self._raw = text.encode("utf-8", "replace")
         octets = np.frombuffer(self._raw, dtype=np.uint8)
-        starts = np.cumsum(lengths) - lengths
-        assert starts[-1] + lengths[-1] == len(self._raw)
+        assert ends[-1] == len(self._raw)
+        starts = np.concatenate(([0], ends[:-1]))
         firsts = np.flatnonzero((octets[starts] & 0xC0) != 0x80)  # tokens that begin a character
         self._bits = np.add.reduceat(bits, firsts)
         self._bytes = np.add.reduceat(counted, firsts)
