@@ -18,6 +18,8 @@ from minigpt_cli.tokenizer import Tokenizer
 # Bounds the memory of one forward pass: tokens, and numbers in the logits.
 _TOKENS_PER_PASS = 16_384
 _LOGITS_PER_PASS = 1 << 25
+# The target of a token that is only there for others to see.
+_CONTEXT = -100
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,15 @@ def evaluate(
         CorpusError: there are fewer than two tokens.
         OutOfMemoryError: memory ran out.
     """
-    if len(tokens) < 2:
-        raise CorpusError(
-            f"the text to evaluate on has {len(tokens)} tokens and needs at least 2; "
-            "give a longer text, or a larger data.val_fraction"
-        )
-    byte_lengths = torch.tensor([len(token) for token in tokenizer.token_bytes])
-    if tokenizer.unknown_id is not None:
-        byte_lengths[tokenizer.unknown_id] = 0
+    byte_lengths = counted_bytes(tokenizer)
     nats, correct, count, text_bytes, unknown = 0.0, 0, 0, 0, 0
-    with model.evaluating(), torch.inference_mode():
-        for x, y in _windows(tokens, model, max_tokens):
-            device = model.head.weight.device
-            logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
-            targets = y.flatten().to(device)
-            nats += F.cross_entropy(logits, targets, reduction="none").cpu().double().sum().item()
-            correct += int((logits.argmax(-1) == targets).sum().item())
-            count += y.numel()
-            text_bytes += int(byte_lengths[y].sum().item())
-            if tokenizer.unknown_id is not None:
-                unknown += int((y == tokenizer.unknown_id).sum().item())
+    for predicted in predict_tokens(model, tokens, max_tokens):
+        nats += predicted.nats.double().sum().item()
+        correct += int(predicted.correct.sum().item())
+        count += len(predicted.ids)
+        text_bytes += int(byte_lengths[predicted.ids].sum().item())
+        if tokenizer.unknown_id is not None:
+            unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
     return Evaluation(
         tokens=count,
         loss=nats / count,
@@ -87,21 +78,84 @@ def evaluate(
     )
 
 
-def _windows(tokens: Tokens, model: GPT, max_tokens: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+def counted_bytes(tokenizer: Tokenizer) -> Tensor:
+    """The bytes of text that each token id stands for, (V,); none for `<unk>`."""
+    lengths = torch.tensor([len(token) for token in tokenizer.token_bytes])
+    if tokenizer.unknown_id is not None:
+        lengths[tokenizer.unknown_id] = 0
+    return lengths
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Tokens in the order of the text, (N,) each, and what the model made of them."""
+
+    ids: Tensor
+    nats: Tensor
+    """Minus the logarithm of the probability that each had."""
+    correct: Tensor
+    """Whether it was the likeliest."""
+
+
+def predict_tokens(
+    model: GPT, tokens: Tokens, max_tokens: int | None = None, context: int = 1
+) -> Iterator[Predicted]:
+    """Predicts every token but the first exactly once, pass by pass.
+
+    Args:
+        model: predicts without dropout, whatever mode it is in.
+        tokens: ids of one text.
+        max_tokens: read no more than about this many, in windows spread evenly over the text.
+        context: tokens that the model sees before each at least, but at the text's beginning: from
+            1, where windows lie side by side, to `block_size`.
+
+    Raises:
+        CorpusError: there are fewer than two tokens.
+    """
+    if len(tokens) < 2:
+        raise CorpusError(
+            f"the text to evaluate on has {len(tokens)} tokens and needs at least 2; "
+            "give a longer text, or a larger data.val_fraction"
+        )
+    with model.evaluating():
+        for x, y in _windows(tokens, model, max_tokens, context):
+            yield _predict(model, x, y.flatten())
+
+
+@torch.inference_mode()
+def _predict(model: GPT, x: Tensor, targets: Tensor) -> Predicted:
+    counted = targets != _CONTEXT
+    device = model.head.weight.device
+    logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
+    targets = targets.to(device)
+    nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
+    correct = (logits.argmax(-1) == targets).cpu()
+    return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
+
+
+def _windows(
+    tokens: Tokens, model: GPT, max_tokens: int | None, context: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and targets, (B, T) each; the last window of the text may be shorter."""
     T = model.config.block_size
     predicted = len(tokens) - 1
-    starts = np.arange(0, predicted - T + 1, T)
+    overlap = context - 1
+    starts = np.arange(0, predicted - T + 1, T - overlap)
     if max_tokens is not None and len(starts) * T > max_tokens:
         starts = starts[np.linspace(0, len(starts) - 1, max(1, max_tokens // T)).astype(int)]
         rest = 0
     else:
-        rest = predicted % T
+        rest = predicted - (starts[-1] + T if len(starts) else 0)
     per_pass = max(1, min(_TOKENS_PER_PASS, _LOGITS_PER_PASS // model.vocab_size) // T)
     for i in range(0, len(starts), per_pass):
-        windows = tokens[starts[i : i + per_pass, None] + np.arange(T + 1)].astype(np.int64)
-        both = torch.from_numpy(windows)
-        yield both[:, :-1], both[:, 1:]
+        some = starts[i : i + per_pass]
+        windows = torch.from_numpy(tokens[some[:, None] + np.arange(T + 1)].astype(np.int64))
+        x, y = windows[:, :-1], windows[:, 1:].clone()
+        y[int(some[0] == 0) :, :overlap] = _CONTEXT  # predicted by the window before
+        yield x, y
     if rest:
-        last = torch.from_numpy(tokens[predicted - rest :].astype(np.int64))
-        yield last[None, :-1], last[None, 1:]
+        seen = overlap if len(starts) else 0
+        last = torch.from_numpy(tokens[predicted - rest - seen :].astype(np.int64))
+        x, y = last[None, :-1], last[None, 1:].clone()
+        y[:, :seen] = _CONTEXT
+        yield x, y

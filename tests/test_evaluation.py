@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from dense_gpt import random_gpt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import CorpusError
-from minigpt_cli.evaluation import Evaluation, evaluate
+from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model import GPT
 from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 
@@ -180,6 +180,26 @@ def test_a_limited_score_is_that_of_whole_windows_spread_over_the_text(max_token
         gaps = np.diff(sorted(starts))
         assert gaps.max() - gaps.min() <= 8
     assert_equal_scores(result, score(model, tokenizer, tokens.tolist(), starts))
+
+
+@both_families
+@settings(max_examples=30)
+@given(length=st.integers(2, 40), context=st.integers(1, 8))
+def test_each_token_is_predicted_in_order_with_as_much_before_it_as_was_asked(
+    config: ModelConfig, length: int, context: int
+) -> None:
+    model = random_gpt(config, 256)
+    tokens = text_of(length, seed=length)
+    found = list(predict_tokens(model, tokens, context=context))
+    assert torch.cat([part.ids for part in found]).tolist() == tokens[1:].tolist()
+    nats = torch.cat([part.nats for part in found]).tolist()
+    stride = config.block_size + 1 - context
+    for i in range(1, length):
+        # The first window of those `stride` apart that reaches so far.
+        start = stride * max(0, math.ceil((i - config.block_size) / stride))
+        assert i - start >= min(i, context)
+        row = dense_gpt.logits(model, tokens[start:i].tolist())[-1].double()
+        assert nats[i - 1] == pytest.approx(-row.log_softmax(-1)[tokens[i]].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("max_tokens", [59, 60, 1000])

@@ -1,78 +1,23 @@
 """`minigpt inspect`: looks inside a checkpoint or a run; each view is a module of `views`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, OUTPUT, DataDir, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Encoding, Json
+from minigpt_cli.cli.views import options as of
+from minigpt_cli.cli.views.options import Asked
 
 if TYPE_CHECKING:
     from minigpt_cli.cli.views.loaded import Loaded
+    from minigpt_cli.cli.views.output import Output
 
 EXAMPLE = (
-    "Examples:  minigpt inspect    minigpt inspect runs/small --json    "
+    "Examples:  minigpt inspect    minigpt inspect runs/small    "
     'minigpt inspect --attention "ROMEO: But soft" --plot attention.png'
 )
-
-VIEW, DETAIL = "What to look at", "Details"
-
-Attention = Annotated[
-    str | None,
-    typer.Option(
-        "--attention", metavar="TEXT", help="Where each head looks, in this text.",
-        rich_help_panel=VIEW,
-    ),
-]  # fmt: skip
-Embeddings = Annotated[
-    bool,
-    typer.Option(
-        "--embeddings", help="Which tokens are alike to the model.", rich_help_panel=VIEW
-    ),
-]  # fmt: skip
-Shapes = Annotated[
-    str | None,
-    typer.Option(
-        "--shapes", metavar="[TEXT]", help="A text's way through the model, step by step; "
-        "without a text a full window.", rich_help_panel=VIEW,
-    ),
-]  # fmt: skip
-Gradients = Annotated[
-    bool,
-    typer.Option(
-        "--gradients", help="What one batch of its text would change.", rich_help_panel=VIEW
-    ),
-]  # fmt: skip
-Next = Annotated[
-    str | None,
-    typer.Option(
-        "--next", metavar="TEXT", help="What may follow this text, at three temperatures.",
-        rich_help_panel=VIEW,
-    ),
-]  # fmt: skip
-Layer = Annotated[
-    int | None,
-    typer.Option("--layer", help="--attention: only this one, from 0.", rich_help_panel=DETAIL),
-]
-Head = Annotated[
-    int | None,
-    typer.Option(
-        "--head", help="--attention: only this one of a layer, from 0.", rich_help_panel=DETAIL
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        "--top-k", help="--next: where this would cut.", show_default="10", rich_help_panel=DETAIL
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p", help="--next: where this would cut.", show_default="0.9", rich_help_panel=DETAIL
-    ),
-]
 
 
 class InspectCommand(TyperCommand):
@@ -89,106 +34,113 @@ class InspectCommand(TyperCommand):
 
 
 def inspect(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(help="A safetensors file or a run's folder. Default: the newest run."),
-    ] = None,
-    attention: Attention = None,
-    embeddings: Embeddings = False,
-    shapes: Shapes = None,
-    gradients: Gradients = False,
-    next_text: Next = None,
-    layer: Layer = None,
-    head: Head = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    tensors: Annotated[
-        bool,
-        typer.Option(
-            "--tensors",
-            help="List every tensor, not only the components.",
-            rich_help_panel=DETAIL,
-        ),
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Draw it: a .png or .svg file.", rich_help_panel=OUTPUT),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write it as a page for a browser.", rich_help_panel=OUTPUT),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Overwrite what exists.", rich_help_panel=OUTPUT),
-    ] = False,
+    files: of.Files = None,
+    attention: of.Attention = None,
+    embeddings: of.Embeddings = False,
+    shapes: of.Shapes = None,
+    gradients: of.Gradients = False,
+    next_text: of.Next = None,
+    surprisal: of.Surprisal = None,
+    memorized: of.Memorized = False,
+    batch: of.Batch = None,
+    report: of.Report = False,
+    layer: of.Layer = None,
+    head: of.Head = None,
+    top_k: of.TopK = None,
+    top_p: of.TopP = None,
+    samples: of.Samples = None,
+    seed: of.Seed = None,
+    tensors: of.Tensors = False,
+    encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    device: of.Device = None,
+    plot: of.Plot = None,
+    html: of.Html = None,
+    force: of.Force = False,
     as_json: Json = False,
 ) -> None:
-    """Look inside a checkpoint: what it is, what it learned from, where its parameters are.
+    """Look inside a checkpoint or a run: what it is, what it learned, how training went.
 
-    Any safetensors file will do; one from elsewhere gets the list of its tensors.
+    A run's folder shows how training went; several compare. Any safetensors file will do; one from
+    elsewhere gets the list of its tensors.
     """
-    _refuse_two_views(
-        {
-            "--attention": attention is not None,
-            "--embeddings": embeddings,
-            "--shapes": shapes is not None,
-            "--gradients": gradients,
-            "--next": next_text is not None,
-        }
-    )
-    _refuse_lost("--attention", attention is None, {"--layer": layer, "--head": head})
-    _refuse_lost("--next", next_text is None, {"--top-k": top_k, "--top-p": top_p})
+    asked = Asked(
+        files, attention, embeddings, shapes, gradients, next_text, surprisal, memorized, batch,
+        report, layer, head, top_k, top_p, samples, seed, encoding, device, tensors, data_dir,
+    )  # fmt: skip
+    view = asked.view
     from minigpt_cli.cli.views.output import Output
 
     output = Output(as_json, plot, html, force)
-    if attention is not None:
+    if view in ("surprisal", "memorized", "batch", "report"):
+        _show_text(view, asked, output)
+    elif view is not None:
+        _show_model(view, asked, output)
+    else:
+        _show_what_it_is(asked, output)
+
+
+def _show_model(view: str, asked: Asked, output: "Output") -> None:
+    """The views of one model by itself."""
+    loaded = _loaded(asked.files)
+    if view == "attention":
         from minigpt_cli.cli.views.attention import show_attention
 
-        show_attention(_loaded(files), attention, layer, head, output)
-    elif embeddings:
+        show_attention(loaded, asked.attention or "", asked.layer, asked.head, output)
+    elif view == "embeddings":
         from minigpt_cli.cli.views.embeddings import show_embeddings
 
-        show_embeddings(_loaded(files), output)
-    elif shapes is not None:
+        show_embeddings(loaded, output)
+    elif view == "shapes":
         from minigpt_cli.cli.views.shapes import show_shapes
 
-        show_shapes(_loaded(files), shapes or None, output)
-    elif gradients:
+        show_shapes(loaded, asked.shapes or None, output)
+    elif view == "gradients":
         from minigpt_cli.cli.views.gradients import show_gradients
 
-        show_gradients(_loaded(files), data_dir, output)
-    elif next_text is not None:
+        show_gradients(loaded, asked.data_dir, output)
+    else:
         from minigpt_cli.cli.views.next_token import show_next
 
-        show_next(_loaded(files), next_text, top_k, top_p, output)
+        show_next(loaded, asked.next or "", asked.top_k, asked.top_p, output)
+
+
+def _show_text(view: str, asked: Asked, output: "Output") -> None:
+    """The views of a model or a run beside a text."""
+    device, data_dir = asked.device or "auto", asked.data_dir
+    if view == "surprisal":
+        from minigpt_cli.cli.views.surprisal import show_surprisal
+
+        text = asked.surprisal or ""
+        show_surprisal(_one(asked.files), text, asked.encoding, data_dir, device, output)
+    elif view == "memorized":
+        from minigpt_cli.cli.views.memorized import show_memorized
+
+        samples = 10 if asked.samples is None else asked.samples
+        show_memorized(_one(asked.files), samples, asked.seed or 0, data_dir, device, output)
+    elif view == "batch":
+        from minigpt_cli.cli.views.batch import show_batch
+
+        show_batch(_run(asked.files), asked.batch or 0, data_dir, output)
+    else:
+        from minigpt_cli.cli.views.runs import show_report
+
+        show_report(_run(asked.files), output)
+
+
+def _show_what_it_is(asked: Asked, output: "Output") -> None:
+    """Runs by their folders, a file by its header."""
+    from minigpt_cli.run_folder import is_folder
+
+    files = asked.files
+    if files and not asked.tensors and any(is_folder(path) for path in files):
+        from minigpt_cli.cli.views.runs import show_runs
+
+        show_runs(files, output)
     else:
         from minigpt_cli.cli.views.checkpoint import show_file
 
-        show_file(_one(files), tensors, output)
-
-
-def _refuse_two_views(given: dict[str, bool]) -> None:
-    """One view at a time.
-
-    Raises:
-        typer.BadParameter: two were asked for.
-    """
-    views = [option for option, wanted in given.items() if wanted]
-    if len(views) > 1:
-        raise typer.BadParameter(f"{' and '.join(views)}: one view at a time; leave one out")
-
-
-def _refuse_lost(view: str, missing: bool, details: dict[str, object]) -> None:
-    """A detail needs its view.
-
-    Raises:
-        typer.BadParameter: it was given without.
-    """
-    for option, value in details.items():
-        if missing and value is not None:
-            raise typer.BadParameter(f"{option} belongs to {view}; add that, or leave it out")
+        show_file(_one(files), asked.tensors, output)
 
 
 def _loaded(files: list[Path] | None) -> "Loaded":
@@ -208,3 +160,17 @@ def _one(files: list[Path] | None) -> Path:
     if chosen:
         print_note(f"Using {path}")
     return path
+
+
+def _run(files: list[Path] | None) -> Path:
+    """The folder of the run that a view is of; the newest, when none is named."""
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.run_folder import METRICS, newest
+
+    if files and len(files) > 1:
+        raise typer.BadParameter("this view is of one run; name one")
+    if files:
+        return files[0]
+    folder = newest(METRICS).path
+    print_note(f"Using {folder}")
+    return folder

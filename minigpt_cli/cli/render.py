@@ -15,7 +15,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, printable
+from minigpt_cli.cli.console import err, out, printable
 
 
 def facts_table(title: str | None = None) -> Table:
@@ -67,6 +67,11 @@ def duration(seconds: float) -> str:
 def raw(text: str, style: str = "") -> Text:
     """Text as it is: no markup is read in it, and it cannot drive the terminal."""
     return Text(printable(text), style=style)
+
+
+def one_line(text: str) -> str:
+    """Text with signs in the place of its line ends."""
+    return text.replace("\r", "").replace("\n", "↵" if out.encoding.startswith("utf") else "\\n")
 
 
 class FileProgress:

@@ -43,6 +43,11 @@ class Tokenizer(ABC):
     def to_json(self) -> str:
         """The whole tokenizer; `tokenizer_from_json` makes it again."""
 
+    def text_lengths(self, text: str) -> NDArray[np.int32]:
+        """How many bytes of the text each token of `encode_array` covers."""
+        lengths = np.array([len(token) for token in self.token_bytes], dtype=np.int32)
+        return lengths[self.encode_array(text)]
+
     def encode(self, text: str) -> list[int]:
         """Like `encode_array`, as a list."""
         ids: list[int] = self.encode_array(text).tolist()

@@ -66,6 +66,10 @@ class WordTokenizer(Tokenizer):
         stoi = self.stoi
         return np.fromiter((stoi.get(piece, 0) for piece in cut(text)), dtype=np.uint32)
 
+    def text_lengths(self, text: str) -> NDArray[np.int32]:
+        lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text))
+        return np.fromiter(lengths, dtype=np.int32)  # those of `<unk>` are not its own
+
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
         return super().encode_chunks(whole_pieces(chunks))
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -39,6 +39,15 @@ class Output:
             if path and os.path.lexists(path) and not self.force:
                 raise ConfigError(f"{path}: exists already and is not overwritten; add --force")
 
+    def refuse(self, option: Literal["plot", "html"]) -> None:
+        """Refuses what a view does not make; one that works for long asks before.
+
+        Raises:
+            typer.BadParameter: it was asked for.
+        """
+        if getattr(self, option):
+            raise typer.BadParameter(f"--{option}: this view has none; leave it out")
+
     def show(
         self,
         facts: Any,
@@ -57,9 +66,10 @@ class Output:
         Raises:
             ConfigError: a file cannot be written.
         """
-        for option, wanted, maker in (("--plot", self.plot, draw), ("--html", self.html, page)):
-            if wanted and maker is None:
-                raise typer.BadParameter(f"{option}: this view has none; leave it out")
+        if draw is None:
+            self.refuse("plot")
+        if page is None:
+            self.refuse("html")
         if self.plot and draw:
             from minigpt_cli.plots.canvas import image_bytes, image_format
 

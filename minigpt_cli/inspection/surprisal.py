@@ -1,0 +1,208 @@
+"""Which passages of a text a model finds hard: the bits that every token costs it.
+
+A token costs -log2 of the probability that the model gave it: its surprisal (Shannon 1948).
+"""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt_cli.corpus import Progress
+from minigpt_cli.evaluation import counted_bytes, predict_tokens
+from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.model import GPT
+from minigpt_cli.tokenizer import Tokenizer
+
+LEVELS = (1.0, 2.0, 4.0, 8.0)
+"""Bits where a token counts as harder: one of 2, of 4, of 16, of 256 equally likely ones."""
+
+# Bytes of a passage: shorter ones say little, longer ones are not read at a glance.
+_SHORTEST, _LONGEST = 60, 240
+_LINE_END = re.compile(rb"(?:\r?\n)+")  # and the blank lines behind it
+_SENTENCE_END = re.compile(rb"[.!?](?=\s)|" + "|".join("。！？…").encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One token, or several where it takes several to make whole characters."""
+
+    text: str
+    bits: float | None
+    """None for the first token of a text, which nothing predicts."""
+
+    @property
+    def level(self) -> int:
+        """How many of `LEVELS` it reaches."""
+        return bisect_right(LEVELS, self.bits or 0.0)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Lines or sentences of a text, as many as can be read at a glance."""
+
+    line: int
+    """Where it begins, from 1."""
+    bits_per_byte: float
+    parts: tuple[Scored, ...]
+
+    @property
+    def hardest(self) -> Scored:
+        return max(self.parts, key=lambda part: part.bits or 0.0)
+
+
+@dataclass(frozen=True)
+class Surprisal:
+    """What a text costs a model, and where."""
+
+    tokens: int
+    """Tokens predicted: all but the first."""
+    bits: float
+    bits_per_byte: float
+    unknown_tokens: int
+    """How many of them were `<unk>`; their bytes are not counted as text."""
+    context: int
+    """Tokens that the model saw before each at least, but at the text's beginning."""
+    characters: int
+    passages: int
+    hardest: tuple[Passage, ...]
+    """The hardest passages, in bits per byte, hardest first."""
+    beginning: tuple[Scored, ...]
+    """The text, or its first part."""
+
+
+def surprisal(
+    model: GPT,
+    tokenizer: Tokenizer,
+    text: str,
+    hardest: int = 50,
+    beginning: int = 100_000,
+    context: int | None = None,
+    progress: Progress | None = None,
+) -> Surprisal:
+    """Measures a text token by token and passage by passage.
+
+    The windows of `evaluate` lie side by side, so that its tokens have from 1 to `block_size`
+    others before them, and each window would begin with a hard passage. Here they overlap, so that
+    each token has at least half a window before it.
+
+    Args:
+        model: predicts without dropout, whatever mode it is in.
+        tokenizer: that of the model.
+        text: what to read.
+        hardest: how many passages to keep.
+        beginning: how many characters of the text to keep, about.
+        context: tokens before each at least, other than half a window; 1 is what `evaluate` gives.
+        progress: told of the bytes of text read.
+
+    Raises:
+        CorpusError: the text has fewer than two tokens.
+        TokenizerError: it holds characters that the tokenizer never saw.
+    """
+    context = max(1, model.config.block_size // 2) if context is None else context
+    ids = tokenizer.encode_array(text)
+    ends = tokenizer.text_lengths(text).cumsum()  # bytes of the text
+    bits = np.zeros(len(ids), dtype=np.float32)
+    done = 1
+    for predicted in predict_tokens(model, ids, context=context):
+        bits[done : done + len(predicted.nats)] = predicted.nats.numpy() / math.log(2)
+        done += len(predicted.nats)
+        if progress:
+            progress(int(ends[done - 1]), int(ends[-1]))
+    counted = counted_bytes(tokenizer).numpy().astype(np.int32)[ids]
+    counted[0] = 0
+    total = float(bits.sum(dtype=np.float64))
+    unknown = tokenizer.unknown_id
+    scored = _ScoredText(text, ends, bits, counted)
+    return Surprisal(
+        tokens=len(ids) - 1,
+        bits=total,
+        bits_per_byte=total / max(1, int(counted.sum())),
+        unknown_tokens=0 if unknown is None else int((ids[1:] == unknown).sum()),
+        context=context,
+        characters=len(text),
+        passages=len(scored.passages),
+        hardest=scored.hardest(hardest),
+        beginning=scored.parts(0, scored.part_at(len(text[:beginning].encode("utf-8", "replace")))),
+    )
+
+
+class _ScoredText:
+    """A text in parts of whole characters, with the cost of each; places are bytes.
+
+    Args:
+        text: N tokens long.
+        ends: where each token ends, (N,).
+        bits: what each costs, (N,).
+        counted: how many of its bytes count as text, (N,).
+    """
+
+    def __init__(
+        self,
+        text: str,
+        ends: NDArray[np.int64],
+        bits: NDArray[np.float32],
+        counted: NDArray[np.int32],
+    ) -> None:
+        self._raw = text.encode("utf-8", "replace")
+        octets = np.frombuffer(self._raw, dtype=np.uint8)
+        assert ends[-1] == len(self._raw)
+        starts = np.concatenate(([0], ends[:-1]))
+        firsts = np.flatnonzero((octets[starts] & 0xC0) != 0x80)  # tokens that begin a character
+        self._bits = np.add.reduceat(bits, firsts)
+        self._bytes = np.add.reduceat(counted, firsts)
+        self._starts = np.append(starts[firsts], len(self._raw))
+        self.passages = np.array([0, *self._cuts()])
+        """The parts that passages begin with."""
+
+    def part_at(self, place: int) -> int:
+        """The first part that begins at a place or behind it."""
+        return int(np.searchsorted(self._starts, place))
+
+    def parts(self, first: int, end: int) -> tuple[Scored, ...]:
+        places = self._starts[first : end + 1].tolist()
+        bits: list[float | None] = self._bits[first:end].tolist()
+        if first == 0:
+            bits[0] = None
+        return tuple(
+            Scored(self._raw[start:stop].decode(), cost)
+            for (start, stop), cost in zip(pairwise(places), bits, strict=True)
+        )
+
+    def hardest(self, count: int) -> tuple[Passage, ...]:
+        """The passages that cost most per byte, hardest first."""
+        costs = np.add.reduceat(self._bits.astype(np.float64), self.passages)
+        costs /= np.maximum(1, np.add.reduceat(self._bytes, self.passages))
+        ends = np.append(self.passages[1:], len(self._bits))
+        return tuple(
+            Passage(
+                line=line_of(self._raw, int(self._starts[self.passages[i]])),
+                bits_per_byte=float(costs[i]),
+                parts=self.parts(self.passages[i], ends[i]),
+            )
+            for i in np.argsort(-costs, kind="stable")[:count]
+        )
+
+    def _cuts(self) -> Iterator[int]:
+        """Where passages end, as the part behind."""
+        place = 0
+        while len(self._raw) - place > _SHORTEST:
+            part = self.part_at(self._passage_end(place))
+            place = int(self._starts[part])
+            if len(self._raw) - place < _SHORTEST:
+                return  # what is left belongs to the last passage
+            yield part
+
+    def _passage_end(self, start: int) -> int:
+        """After a line, or else a sentence, or else a word."""
+        least, most = start + _SHORTEST - 1, start + _LONGEST
+        for ending in (_LINE_END, _SENTENCE_END):
+            if found := ending.search(self._raw, least, most):
+                return found.end()
+        place = self._raw.rfind(b" ", least, most)
+        return place + 1 if place >= 0 else min(most, len(self._raw))
