@@ -167,6 +167,16 @@ def new_run(name: str, out: Path | None) -> RunFolder:
         ) from None
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path a user gave is a folder.
+
+    Raises:
+        CheckpointError: it cannot be looked at.
+    """
+    with _explained(path, "read"):
+        return path.is_dir()
+
+
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     """The checkpoint a user means, and whether it was chosen for them.
 

@@ -41,13 +41,20 @@ def inspect(
 ) -> None:
     """Look inside a checkpoint: what it is, what it learned from, where its parameters are.
 
-    Any safetensors file will do; one from elsewhere gets the list of its tensors.
+    Any safetensors file will do; one from elsewhere gets the list of its tensors. A run's folder
+    shows how training went; several compare.
     """
     from minigpt_cli.cli.views.checkpoint import show_file
     from minigpt_cli.cli.views.output import Output
+    from minigpt_cli.run_folder import is_folder
 
     output = Output(as_json, plot, html, force)
-    show_file(_one(files), tensors, output)
+    if files and not tensors and any(is_folder(path) for path in files):
+        from minigpt_cli.cli.views.runs import show_runs
+
+        show_runs(files, output)
+    else:
+        show_file(_one(files), tensors, output)
 
 
 def _one(files: list[Path] | None) -> Path:
