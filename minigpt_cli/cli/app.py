@@ -82,4 +82,6 @@ app.command("tokenize", rich_help_panel=MAKE, epilog=tokenize.EXAMPLE)(tokenize.
 app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)
 app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_command.evaluate)
-app.command("inspect", rich_help_panel=USE, epilog=inspect.EXAMPLE)(inspect.inspect)
+app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
+    inspect.inspect
+)

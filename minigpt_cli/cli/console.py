@@ -15,6 +15,11 @@ err = Console(stderr=True, highlight=False)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def in_unicode() -> bool:
+    """Whether stdout takes blocks, dots and signs, or ASCII alone."""
+    return out.encoding.startswith("utf")
+
+
 def print_error(message: str) -> None:
     """One line, whatever the width: it may be long, and it may hold brackets."""
     line = " ".join(message.split())

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.tokenizer import Tokenizer
+
+_NAMES = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Window:
 
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
-    """The text of each; bytes that are no whole character become U+FFFD."""
+    """The text of each (see `token_text`)."""
     left_out: int
     """Tokens before them that the model does not see."""
 
@@ -31,6 +34,18 @@ def window(checkpoint: Checkpoint, text: str) -> Window:
     kept = ids[-checkpoint.facts.model.block_size :]
     return Window(
         ids=tuple(kept),
-        tokens=tuple(tokenizer.decode([i]) for i in kept),
+        tokens=tuple(token_text(tokenizer, i) for i in kept),
         left_out=len(ids) - len(kept),
+    )
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """What a token stands for; bytes that are no whole character become escapes as in Python."""
+    return tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
+
+
+def visible(token: str) -> str:
+    """A token as it can be told from others: white space has signs, control characters escapes."""
+    return "".join(
+        _NAMES.get(char) or (char if char.isprintable() else repr(char)[1:-1]) for char in token
     )

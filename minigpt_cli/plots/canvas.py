@@ -1,16 +1,31 @@
-"""What all pictures share: how a figure is made, and how it is written."""
+"""What all pictures share: how a figure is made, how texts look in it, and how it is written."""
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
+from matplotlib.text import Text
 
 from minigpt_cli.errors import ConfigError
 
 Format = Literal["png", "svg"]
 DPI = 150
+OKABE_ITO = {
+    "black": "#000000", "orange": "#E69F00", "sky blue": "#56B4E9", "green": "#009E73",
+    "yellow": "#F0E442", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
+}  # fmt: skip
+"""Colours that colour-blind people tell apart (Okabe & Ito 2008)."""
+
+_LATIN = "DejaVu Sans"  # matplotlib brings it along
+_CJK = (
+    "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB",
+    "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP",
+    "Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS", "Droid Sans Fallback",
+)  # fmt: skip
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -21,6 +36,30 @@ def new_figure(width: float, height: float) -> Figure:
         height: inches.
     """
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def label(text: str) -> str:
+    """A text from outside for a title, a tick or a mark: shown as it is.
+
+    A dollar sign begins no formula, and a character that no font here has is named: U+4F60.
+    """
+    known = _glyphs()
+    shown = (char if ord(char) in known else f"U+{ord(char):04X}" for char in text)
+    return "".join(shown).replace("$", r"\$")
+
+
+@cache
+def families() -> list[str]:
+    """Font families for any text, in order: the usual one, then one that has Chinese."""
+    found = {font.name for font in fontManager.ttflist}
+    return [_LATIN, *[name for name in _CJK if name in found][:1]]
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Every character that these families can draw."""
+    files = [fontManager.findfont(family) for family in families()]
+    return frozenset().union(*(get_font(file).get_charmap() for file in files))
 
 
 def image_format(path: Path) -> Format:
@@ -37,6 +76,8 @@ def image_format(path: Path) -> Format:
 
 def image_bytes(figure: Figure, file_format: Format) -> bytes:
     """The figure as a file; the same figure gives the same bytes."""
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families())
     buffer = io.BytesIO()
     fixed = {"Date": None} if file_format == "svg" else None
     with rc_context({"svg.hashsalt": "minigpt"}):

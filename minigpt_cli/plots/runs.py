@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike
-from minigpt_cli.plots.canvas import new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
 
-# Colours of Okabe & Ito (2008), which colour-blind people tell apart; no yellow, it fades on white.
-TRAIN, VALIDATION, BEST, BAD = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-_EACH_RUN = (TRAIN, VALIDATION, BEST, BAD, "#E69F00", "#56B4E9", "#000000")
+TRAIN, VALIDATION, BEST, BAD = (
+    OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")
+)
+_EACH_RUN = [color for name, color in OKABE_ITO.items() if name != "yellow"]  # it fades on white
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -34,11 +35,11 @@ def draw_runs(runs: Sequence[Run]) -> Figure:
     )[:, 0]
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
-        title = f"{runs[0].path}: loss over {runs[0].last_step:,} steps"
+        title = f"{label(str(runs[0].path))}: loss over {runs[0].last_step:,} steps"
     else:
         _compare_losses(loss, runs)
         title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title)
     loss.set_ylabel("loss (nats per token)")
     for axes, (field, name) in zip(others, below, strict=True):
         for i, run in enumerate(runs):
@@ -79,11 +80,11 @@ def _draw_loss(axes: Axes, run: Run) -> None:
     for kind, name, style in ((Spike, "spike", ":"), (Rewind, "rewind", "--")):
         steps = [row.step for row in run.incidents if isinstance(row, kind)]
         for i, step in enumerate(steps):
-            label = name if i == 0 else ""
-            axes.axvline(step, color=BAD, linestyle=style, linewidth=1, label=label)
+            shown = name if i == 0 else ""
+            axes.axvline(step, color=BAD, linestyle=style, linewidth=1, label=shown)
     if run.best:
-        label = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
-        _star(axes, run.best, BEST, label)
+        name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
+        _star(axes, run.best, BEST, name)
     axes.legend(frameon=False)
 
 
@@ -98,16 +99,15 @@ def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
             color=_color(i),
             marker="o",
             markersize=4,
-            label=f"{chr(ord('A') + i % 26)}  {run.path}{best}",
+            label=f"{chr(ord('A') + i % 26)}  {label(str(run.path))}{best}",
         )
         if run.best:
             _star(axes, run.best, _color(i), "")
-    for text in axes.legend(frameon=False).get_texts():
-        text.set_parse_math(False)
+    axes.legend(frameon=False)
 
 
-def _star(axes: Axes, best: Evaluation, color: str, label: str) -> None:
-    axes.plot(best.step, best.val_loss, "*", color=color, markersize=13, label=label)
+def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:
+    axes.plot(best.step, best.val_loss, "*", color=color, markersize=13, label=name)
 
 
 def _color(i: int) -> str:

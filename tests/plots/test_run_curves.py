@@ -81,7 +81,7 @@ def test_several_runs_are_told_apart_by_colour_and_name() -> None:
     runs = [run_named("runs/$x$_1", RISING), run_named("runs/b", [3.0, 2.0])]
     loss = draw_runs(runs).axes[0]
     texts = [text.get_text() for text in loss.get_legend().get_texts()]
-    assert texts == ["A  runs/$x$_1, best 2.5000", "B  runs/b, best 2.0000"]
+    assert texts == [r"A  runs/\$x\$_1, best 2.5000", "B  runs/b, best 2.0000"]
     named = [line for line in loss.get_lines() if line.get_label() in texts]
     assert [list(line.get_ydata()) for line in named] == [RISING, [3.0, 2.0]]
     assert len({line.get_color() for line in named}) == 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import out
+from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.render import count, duration, facts_table, grid, raw
 from minigpt_cli.cli.views.chart import Series, chart
 from minigpt_cli.cli.views.output import Output
@@ -169,7 +169,7 @@ def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
         steps=_span(runs),
         width=out.width,
         height=max(10, min(20, out.width // 7)),
-        unicode=_unicode(),
+        unicode=in_unicode(),
     )
 
 
@@ -179,7 +179,7 @@ def _small_chart(series: Series, run: Run, label: str) -> Text:
         steps=_span([run]),
         width=out.width,
         height=3,
-        unicode=_unicode(),
+        unicode=in_unicode(),
         label=label.format,
         axis=False,
     )
@@ -189,10 +189,6 @@ def _span(runs: Sequence[Run]) -> tuple[int, int]:
     """First and last step of any."""
     steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
     return min(steps), max(steps)
-
-
-def _unicode() -> bool:
-    return out.encoding.startswith("utf")
 
 
 def _json(runs: Sequence[Run]) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Which tokens are alike to a model: its token embeddings in two dimensions, and neighbours."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt_cli.checkpoint import Checkpoint
+from minigpt_cli.errors import ConfigError
+from minigpt_cli.inspection.window import token_text
+from minigpt_cli.tokenizer import Tokenizer
+
+Kind = Literal[
+    "vowel", "consonant", "capital", "word", "after a space", "digit", "punctuation",
+    "white space", "other",
+]  # fmt: skip
+"""What sort of text a token is; vowels, consonants and capitals of `char`, words of the others."""
+
+NAMED = 120
+"""At most so many tokens are named in a picture, and have their neighbours listed."""
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another token, and how much it points the same way."""
+
+    token: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class TokenPoint:
+    """A token's place among all."""
+
+    id: int
+    token: str
+    kind: Kind
+    x: float
+    y: float
+    neighbours: tuple[Neighbour, ...]
+    """Nearest first; none for a token that is not named."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """All tokens of a model."""
+
+    points: tuple[TokenPoint, ...]
+    """In the order of their ids."""
+    explained: tuple[float, float]
+    """Share of the variance of all dimensions that each of the two has."""
+
+    @property
+    def named(self) -> tuple[TokenPoint, ...]:
+        """Those worth naming: all of them, or the first."""
+        return tuple(point for point in self.points if point.neighbours)
+
+
+def embed(checkpoint: Checkpoint) -> Embeddings:
+    """Projects the token embeddings on their two principal components.
+
+    Raises:
+        ConfigError: the model has too few tokens or dimensions for a map.
+    """
+    tokenizer = checkpoint.tokenizer
+    weight = checkpoint.model.token_embedding.weight.detach().float().cpu()  # (V, C)
+    if min(weight.shape) < 2:
+        raise ConfigError(
+            f"--embeddings: {weight.size(0)} tokens in {weight.size(1)} dimensions make no map; "
+            "it needs at least 2 of each"
+        )
+    places, explained = _principal(weight)
+    texts = [token_text(tokenizer, token) for token in range(len(weight))]
+    nearest = _neighbours(weight, texts, _worth_naming(tokenizer))
+    points = (
+        TokenPoint(i, text, _kind(text, tokenizer.kind == "char"), x, y, nearest.get(i, ()))
+        for i, (text, (x, y)) in enumerate(zip(texts, places.tolist(), strict=True))
+    )
+    return Embeddings(tuple(points), explained)
+
+
+def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """Places on the first two components, (V, 2), and the share of the variance each explains."""
+    with torch.random.fork_rng(devices=[]):  # the method draws a random start
+        torch.manual_seed(0)
+        _, _, directions = torch.pca_lowrank(weight, q=min(64, *weight.shape), niter=8)  # (C, q)
+    centred = weight - weight.mean(0)
+    places = centred @ directions[:, :2]
+    # A component has no sign of its own: here the token that is farthest out lies to the right.
+    farthest = places.gather(0, places.abs().argmax(0, keepdim=True))
+    places = places * torch.where(farthest < 0, -1.0, 1.0)
+    total = float(centred.square().sum()) or 1.0  # all alike: nothing is explained
+    x, y = (places.square().sum(0) / total).tolist()
+    return places, (x, y)
+
+
+def _worth_naming(tokenizer: Tokenizer) -> list[int]:
+    """The first tokens, of `bpe` the first that are more than a byte: they merged first."""
+    whole = [i for i, text in enumerate(tokenizer.token_bytes) if len(text) > 1]
+    chosen = whole if tokenizer.kind == "bpe" and whole else range(tokenizer.vocab_size)
+    return list(chosen[:NAMED])
+
+
+def _neighbours(
+    weight: Tensor, texts: list[str], named: list[int]
+) -> dict[int, tuple[Neighbour, ...]]:
+    direction = F.normalize(weight)
+    cosines = direction[named] @ direction.T  # (named, V)
+    cosines[torch.arange(len(named)), named] = -torch.inf  # a token is not its own neighbour
+    values, ids = cosines.topk(min(NEIGHBOURS, len(texts) - 1))
+    return {
+        i: tuple(Neighbour(texts[j], value) for j, value in zip(near, likeness, strict=True))
+        for i, near, likeness in zip(named, ids.tolist(), values.tolist(), strict=True)
+    }
+
+
+def _kind(text: str, single: bool) -> Kind:
+    if text.isspace():
+        return "white space"
+    core = text.strip()
+    if core.isnumeric():
+        return "digit"
+    if not any(char.isalnum() for char in core):
+        return "punctuation" if core.isprintable() else "other"
+    if not all(char.isalnum() or char in "'’" for char in core):
+        return "other"
+    if not single:
+        return "word" if core == text else "after a space"
+    if text.isupper():
+        return "capital"
+    if text.islower():
+        return "vowel" if text in "aeiouàáâäèéêëìíîïòóôöùúûüåæøœ" else "consonant"
+    return "other"

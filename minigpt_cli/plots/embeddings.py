@@ -1,0 +1,94 @@
+"""Token embeddings as a map."""
+
+from itertools import product
+from typing import get_args
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
+from minigpt_cli.inspection.window import visible
+from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, new_figure
+
+_COLOURS: dict[Kind, str] = {
+    "vowel": "vermilion", "consonant": "blue", "capital": "green", "word": "blue",
+    "after a space": "green", "digit": "purple", "punctuation": "orange",
+    "white space": "sky blue", "other": "black",
+}  # fmt: skip
+
+
+def draw_embeddings(facts: Embeddings, model: str) -> Figure:
+    """Every token a dot in the colour of its kind, with its name beside it.
+
+    Args:
+        facts: the tokens' places.
+        model: what to call it in the title.
+    """
+    figure = new_figure(9, 8)
+    axes = figure.subplots()
+    for kind in get_args(Kind):
+        points = [point for point in facts.points if point.kind == kind]
+        if points:
+            axes.scatter(
+                [point.x for point in points], [point.y for point in points],
+                s=14, color=OKABE_ITO[_COLOURS[kind]], label=kind,
+            )  # fmt: skip
+    for axis, share, name in zip(
+        (axes.xaxis, axes.yaxis), facts.explained, ("first", "second"), strict=True
+    ):
+        axis.set_label_text(f"{name} component, {share:.1%} of the variance")
+    figure.legend(loc="outside lower center", ncols=len(get_args(Kind)), fontsize=8)
+    title = figure.suptitle(f"Token embeddings in two dimensions\n{label(model)}", fontsize=10)
+    figure.draw_without_rendering()  # from here on everything has its place
+    named = _name(axes, facts.named)
+    if named < len(facts.points):
+        title.set_text(f"{title.get_text()}, {named:,} of {len(facts.points):,} tokens named")
+    return figure
+
+
+def _name(axes: Axes, points: tuple[TokenPoint, ...]) -> int:
+    """Writes each name as near to its dot as it has room; returns for how many there was some."""
+    dots = axes.transData.transform([(point.x, point.y) for point in points])  # pixels
+    reach = 4.0
+    taken = np.hstack((dots - reach, dots + reach))  # left, bottom, right, top
+    frame = np.array(axes.bbox.extents)
+    named = 0
+    for point, dot in zip(points, dots, strict=True):
+        name = axes.annotate(
+            label(visible(point.token)), (point.x, point.y), (0, 0), textcoords="offset points",
+            fontsize=10, fontfamily=families(), ha="center", va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "alpha": 0.5, "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
+        size = np.array(Text.get_window_extent(name).size) + 2  # of the text without the line
+        place = _free_place(dot, size, taken, frame)
+        if place is None:
+            name.remove()
+            continue
+        middle, box = place
+        name.set_position(tuple((middle - dot) * 72 / DPI))
+        assert name.arrow_patch is not None
+        name.arrow_patch.set_visible(bool((abs(middle - dot) > size / 2 + 2 * reach).any()))
+        taken = np.vstack((taken, box))
+        named += 1
+    return named
+
+
+def _free_place(
+    dot: NDArray[np.float64],
+    size: NDArray[np.float64],
+    taken: NDArray[np.float64],
+    frame: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The nearest middle around a dot where a box of this size covers nothing, and that box."""
+    for distance, angle in product(range(6, 90, 6), np.arange(16) * np.pi / 8 + np.pi / 4):
+        way = np.array((np.cos(angle), np.sin(angle)))
+        middle = dot + way * (distance + size / 2)
+        box = np.concatenate((middle - size / 2, middle + size / 2))
+        inside = (box[:2] > frame[:2]).all() and (box[2:] < frame[2:]).all()
+        covers = (box[:2] < taken[:, 2:]).all(1) & (taken[:, :2] < box[2:]).all(1)
+        if inside and not covers.any():
+            return middle, box
+    return None

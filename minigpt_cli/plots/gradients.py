@@ -1,0 +1,60 @@
+"""Gradients against weights, as bars."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
+from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+
+_COLOURS: dict[State, str] = {
+    "fine": "blue", "dead": "purple", "exploding": "vermilion", "no gradient": "vermilion"
+}  # fmt: skip
+
+
+def draw_gradients(facts: Gradients, model: str) -> Figure:
+    """A bar a parameter: its gradient's norm over its weights', on a logarithmic axis.
+
+    Args:
+        facts: the norms.
+        model: what to call it in the title.
+    """
+    count = len(facts.parameters)
+    figure = new_figure(9, 1.6 + 0.2 * count)
+    axes = figure.subplots()
+    ratios = [one.ratio or 0.0 for one in facts.parameters]
+    colours = [OKABE_ITO[_COLOURS[one.state]] for one in facts.parameters]
+    axes.barh(range(count), ratios, color=colours)
+    axes.set_xscale("log")
+    drawn = [ratio for ratio in ratios if 0 < ratio < math.inf] or [1.0]
+    axes.set_xlim(
+        *(
+            10 ** way(math.log10(end))
+            for way, end in ((math.floor, min(drawn)), (math.ceil, 1.1 * max(drawn)))
+        )
+    )
+    for place, (one, colour) in enumerate(zip(facts.parameters, colours, strict=True)):
+        if mark := _mark(one):
+            axes.text(
+                0.01, place, mark, va="center", fontsize=8, color=colour,
+                backgroundcolor="white", transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+    names = [one.name.removesuffix(".weight") for one in facts.parameters]
+    axes.set_yticks(range(count), names, fontsize=8)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_xlabel("gradient norm / weight norm")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.suptitle(
+        f"Gradients of batch {facts.batch:,}, loss {facts.loss:.4f}\n{label(model)}", fontsize=10
+    )
+    return figure
+
+
+def _mark(one: ParameterGradient) -> str:
+    """What a bar alone does not tell."""
+    if one.state == "no gradient":
+        return "NO GRADIENT"
+    if one.state == "fine":
+        return "" if one.ratio else "all weights are 0"
+    return one.state

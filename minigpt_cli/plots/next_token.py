@@ -1,0 +1,45 @@
+"""The next token's distribution as bars."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from minigpt_cli.inspection.next_token import NextToken
+from minigpt_cli.inspection.window import visible
+from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+
+_CUTS = (("vermilion", "--"), ("blue", ":"))
+_LONGEST = 40
+
+
+def draw_next(facts: NextToken, model: str) -> Figure:
+    """A panel a temperature, a bar a token; lines show where each cut would fall.
+
+    Args:
+        facts: the distributions.
+        model: what to call it in the title.
+    """
+    count = len(facts.tokens)
+    figure = new_figure(10, 2.2 + 0.2 * count)
+    panels = figure.subplots(1, len(facts.choices), sharey=True, squeeze=False)[0]
+    for panel, choice in zip(panels, facts.choices, strict=True):
+        panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])
+        panel.set_title(f"probability at temperature {choice.temperature:g}", fontsize=10)
+        panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        panel.set_xlim(0, max(choice.probabilities) * 1.05)
+        panel.tick_params(axis="x", labelsize=8)
+        for cut, (colour, style) in zip(choice.cuts, _CUTS, strict=False):
+            beyond = " (beyond these)" if cut.kept > count else ""
+            panel.axhline(
+                cut.kept - 0.5, color=OKABE_ITO[colour], linestyle=style,
+                label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.0%}{beyond}",
+            )  # fmt: skip
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)
+    panels[0].set_yticks(
+        range(count), [label(visible(token)) for token in facts.tokens], fontsize=9
+    )
+    panels[0].set_ylim(count - 0.4, -0.6)
+    panels[0].set_ylabel("next token")
+    end = facts.prompt[-_LONGEST:]
+    more = "…" if len(facts.prompt) > _LONGEST else ""
+    figure.suptitle(f"After “{more}{label(visible(end))}”\n{label(model)}", fontsize=10)
+    return figure

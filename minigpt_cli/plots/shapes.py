@@ -1,0 +1,41 @@
+"""A text's way through a model as bars: what each step takes in parameters, work and memory."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from minigpt_cli.inspection.shapes import Way
+from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+
+
+def draw_shapes(way: Way, model: str) -> Figure:
+    """Three rows of bars, a step a line; of the blocks, which are alike, the first.
+
+    Args:
+        way: the steps.
+        model: what to call it in the title.
+    """
+    steps = [step for step in way.steps if not step.layer]
+    names = [
+        f"{step.name if step.layer is None else f'block 0  {step.name}'}     "
+        f"{step.outputs[0].axes} = {'×'.join(map(str, step.outputs[0].sizes))}"
+        for step in steps
+    ]
+    figure = new_figure(12, 1.4 + 0.24 * len(steps))
+    panels = figure.subplots(1, 3, sharey=True)
+    for panel, title, unit, values, colour in (
+        (panels[0], "parameters", "", [step.parameters for step in steps], "blue"),
+        (panels[1], "FLOPs", "", [step.flops for step in steps], "orange"),
+        (panels[2], "activations", "B", [step.bytes for step in steps], "green"),
+    ):
+        panel.barh(range(len(steps)), values, color=OKABE_ITO[colour])
+        panel.set_title(title, fontsize=10)
+        panel.xaxis.set_major_formatter(EngFormatter(unit=unit))
+        panel.tick_params(axis="x", labelsize=8)
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_axisbelow(True)
+    panels[0].set_yticks(range(len(steps)), names, fontsize=8)
+    panels[0].set_ylim(len(steps) - 0.4, -0.6)
+    blocks = 1 + max(step.layer or 0 for step in way.steps)
+    more = f", the first of {blocks} blocks" if blocks > 1 else ""
+    figure.suptitle(f"The way of {way.tokens:,} tokens{more}\n{label(model)}", fontsize=10)
+    return figure
