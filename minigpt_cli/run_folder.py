@@ -16,6 +16,7 @@ from minigpt_cli.errors import CheckpointError
 RUNS = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """One JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
+
+    @property
+    def report(self) -> Path:
+        """All about the run, for a browser."""
+        return self.path / "report.html"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -86,6 +92,14 @@ class RunFolder:
             CheckpointError: the disk refuses; what lay there before is unharmed.
         """
         _replace(self.config, toml)
+
+    def write_report(self, html: str) -> None:
+        """Replaces the report.
+
+        Raises:
+            CheckpointError: the disk refuses; what lay there before is unharmed.
+        """
+        _replace(self.report, html)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds a line.

@@ -48,6 +48,13 @@ Next = Annotated[
         rich_help_panel=VIEW,
     ),
 ]  # fmt: skip
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="All about a run, as a page: RUN/report.html, or --html FILE.",
+        rich_help_panel=VIEW,
+    ),
+]  # fmt: skip
 Layer = Annotated[
     int | None,
     typer.Option("--layer", help="--attention: only this one, from 0.", rich_help_panel=DETAIL),
@@ -95,6 +102,7 @@ def inspect(
     shapes: Shapes = None,
     gradients: Gradients = False,
     next_text: Next = None,
+    report: Report = False,
     layer: Layer = None,
     head: Head = None,
     top_k: TopK = None,
@@ -134,6 +142,7 @@ def inspect(
             "--shapes": shapes is not None,
             "--gradients": gradients,
             "--next": next_text is not None,
+            "--report": report,
         }
     )
     _refuse_lost("--attention", attention is None, {"--layer": layer, "--head": head})
@@ -162,6 +171,10 @@ def inspect(
         from minigpt_cli.cli.views.next_token import show_next
 
         show_next(_loaded(files), next_text, top_k, top_p, output)
+    elif report:
+        from minigpt_cli.cli.views.runs import show_report
+
+        show_report(_run(files), output)
     elif files and not tensors and any(is_folder(path) for path in files):
         from minigpt_cli.cli.views.runs import show_runs
 
@@ -198,6 +211,20 @@ def _loaded(files: list[Path] | None) -> "Loaded":
     from minigpt_cli.cli.views.loaded import load
 
     return load(_one(files))
+
+
+def _run(files: list[Path] | None) -> Path:
+    """The folder of the one run that a report is of; the newest, when none is named."""
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.run_folder import METRICS, newest
+
+    if files and len(files) > 1:
+        raise typer.BadParameter("--report is of one run; name one")
+    if files:
+        return files[0]
+    folder = newest(METRICS).path
+    print_note(f"Using {folder}")
+    return folder
 
 
 def _one(files: list[Path] | None) -> Path:

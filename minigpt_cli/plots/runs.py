@@ -13,7 +13,8 @@ from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
 TRAIN, VALIDATION, BEST, BAD = (
     OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")
 )
-_EACH_RUN = [color for name, color in OKABE_ITO.items() if name != "yellow"]  # it fades on white
+_EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
+_EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -21,14 +22,19 @@ _BELOW = (
 )
 
 
-def draw_runs(runs: Sequence[Run]) -> Figure:
-    """The curves of one run in detail, or those of several to compare."""
+def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
+    """The curves of one run in detail, or those of several to compare.
+
+    Args:
+        runs: at least one.
+        width: inches; letters have their size whatever it is.
+    """
     below = [
         (field, name)
         for field, name in _BELOW
         if any(getattr(step, field) is not None for run in runs for step in run.steps)
     ]
-    figure = new_figure(9, 4.6 + 1.25 * len(below))
+    figure = new_figure(width, 4.6 + 1.25 * len(below))
     ratios = [4.0, *[1.2] * len(below)]
     loss, *others = figure.subplots(
         1 + len(below), sharex=True, squeeze=False, height_ratios=ratios
@@ -85,7 +91,7 @@ def _draw_loss(axes: Axes, run: Run) -> None:
     if run.best:
         name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
         _star(axes, run.best, BEST, name)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
@@ -103,7 +109,7 @@ def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
         )
         if run.best:
             _star(axes, run.best, _color(i), "")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:

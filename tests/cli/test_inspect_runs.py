@@ -160,6 +160,56 @@ def test_a_run_is_shown_without_pytorch(program: Program) -> None:
     assert result.returncode == 0
 
 
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is inside the model takes long to draw."""
+    monkeypatch.setattr("minigpt_cli.report.look_inside", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_look")
+def test_report_lies_in_its_run_and_is_written_anew(minigpt: Minigpt) -> None:
+    for _ in range(2):
+        result = minigpt("inspect", RUN, "--report")
+        assert (result.exit_code, result.stderr) == (0, "Wrote runs/tiny/report.html\n")
+        assert "best validation loss" in result.stdout
+    page = (RUN / "report.html").read_text(encoding="utf-8")
+    assert "<title>runs/tiny</title>" in page
+    assert 'http-equiv="refresh"' not in page
+    newest = minigpt("inspect", "--report")
+    assert newest.stderr == "Using runs/tiny\nWrote runs/tiny/report.html\n"
+
+
+@pytest.mark.usefixtures("no_look")
+def test_report_elsewhere_overwrites_only_when_told(minigpt: Minigpt, refused: Refused) -> None:
+    Path("mine.html").write_text("mine")
+    assert "exists already" in refused("inspect", RUN, "--report", "--html", "mine.html")
+    assert Path("mine.html").read_text() == "mine"
+    result = minigpt("inspect", RUN, "--report", "--html", "mine.html", "--force", "--json")
+    assert json.loads(result.stdout)["runs"][0]["path"] == str(RUN)
+    assert "<title>runs/tiny</title>" in Path("mine.html").read_text(encoding="utf-8")
+    assert not (RUN / "report.html").exists()
+
+
+def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
+    refused: Refused, minigpt: Minigpt
+) -> None:
+    assert refused("inspect", "none", "--report").startswith("none: no run's folder")
+    assert refused("inspect", RUN / "checkpoint.safetensors", "--report").endswith(
+        "name one that minigpt train made"
+    )
+    (RUN / "metrics.jsonl").unlink()
+    assert "without metrics" in refused("inspect", RUN, "--report")
+    assert not (RUN / "report.html").exists()
+    assert minigpt("inspect", RUN, RUN, "--report").exit_code == 2
+    assert minigpt("inspect", RUN, "--report", "--embeddings").exit_code == 2
+
+
+def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
+    (RUN / "report.html").mkdir()
+    message = refused("inspect", RUN, "--report")
+    assert message.startswith("runs/tiny/report.html: cannot be written")
+
+
 def drawn(points: list[tuple[float, float]], **more: Any) -> list[str]:
     options: dict[str, Any] = {"steps": (0, 10), "width": 30, "height": 5, "unicode": True}
     return chart([Series(points, **more)], **options).plain.splitlines()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import in_unicode, out
+from minigpt_cli.cli.console import in_unicode, out, print_note
 from minigpt_cli.cli.render import count, duration, facts_table, grid, raw
 from minigpt_cli.cli.views.chart import Series, chart
 from minigpt_cli.cli.views.output import Output
 from minigpt_cli.config import differences, toml_value
 from minigpt_cli.inspection.runs import Run, read_run
+from minigpt_cli.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,15 +27,34 @@ def show_runs(paths: Sequence[Path], output: Output) -> None:
     """Shows one run, or several side by side."""
     runs = [read_run(path) for path in paths]
 
-    def draw() -> "Figure":
-        from minigpt_cli.plots.runs import draw_runs
-
-        return draw_runs(runs)
-
     def tables() -> Iterator[Table | Text]:
         yield from _alone(runs[0]) if len(runs) == 1 else _compared(runs)
 
-    output.show(_json(runs), tables, draw)
+    output.show(_json(runs), tables, lambda: _draw(runs))
+
+
+def show_report(path: Path, output: Output) -> None:
+    """Writes a run's report, into its folder or wherever `--html` says, and shows the summary.
+
+    The report in its own folder is written anew each time; any other file needs `--force`.
+    """
+    from minigpt_cli.report import look_inside, report_page
+
+    run, folder = read_run(path), RunFolder(path)
+
+    def page() -> str:
+        return report_page(run, look_inside(folder))
+
+    if output.html is None:
+        folder.write_report(page())
+        print_note(f"Wrote {folder.report}")
+    output.show(_json([run]), lambda: [_summary(run)], lambda: _draw([run]), page)
+
+
+def _draw(runs: Sequence[Run]) -> "Figure":
+    from minigpt_cli.plots.runs import draw_runs
+
+    return draw_runs(runs)
 
 
 def _alone(run: Run) -> Iterator[Table | Text]:
