@@ -244,6 +244,21 @@ class RunConfig(_Table):
         return "\n".join(lines)
 
 
+def differences(*configs: RunConfig) -> dict[str, tuple[object, ...]]:
+    """Every setting that is not the same in all, by its full name, with its value in each.
+
+    A setting that a model's family does not have is None there.
+    """
+    tables = [config.model_dump() for config in configs]
+    found = {}
+    for section in RunConfig.model_fields:
+        for key in sorted({key for table in tables for key in table[section]}):
+            values = tuple(table[section].get(key) for table in tables)
+            if any(value != values[0] for value in values):
+                found[f"{section}.{key}"] = values
+    return found
+
+
 def toml_value(value: object) -> str:
     """A string, number, boolean or flat list as TOML writes it."""
     # JSON does too, but for one control character that it leaves as it is.

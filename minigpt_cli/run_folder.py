@@ -18,6 +18,7 @@ RUNS = Path("runs")
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
 LOCK = "run.lock"
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """One JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
+
+    @property
+    def report(self) -> Path:
+        """All about the run, for a browser."""
+        return self.path / "report.html"
 
     def command(self, name: str) -> str:
         """A command about this run, to be typed into a shell."""
@@ -99,6 +105,14 @@ class RunFolder:
             CheckpointError: the disk refuses; what lay there before is unharmed.
         """
         _replace(self.config, toml)
+
+    def write_report(self, html: str) -> None:
+        """Replaces the report.
+
+        Raises:
+            CheckpointError: the disk refuses; what lay there before is unharmed.
+        """
+        _replace(self.report, html)
 
     def make_again(self, toml: str) -> None:
         """Makes a folder that somebody has deleted since, with its configuration.
@@ -209,6 +223,16 @@ def _never_began(path: Path) -> bool:
     run, names = RunFolder(path), {entry.name for entry in path.iterdir()}
     left = {run.config.name, run.metrics.name, LOCK}
     return LOCK in names and all(name in left or is_temporary(name) for name in names)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path a user gave is a folder.
+
+    Raises:
+        CheckpointError: it cannot be looked at.
+    """
+    with _explained(path, "read"):
+        return path.is_dir()
 
 
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:

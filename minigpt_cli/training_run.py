@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from minigpt_cli.compilation import pays
-from minigpt_cli.config import RunConfig
+from minigpt_cli.config import RunConfig, differences
 from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.corpus import Progress as DownloadProgress
 from minigpt_cli.corpus import open_corpus
@@ -100,11 +100,14 @@ def resume_run(
     tables = read_toml(folder.config)
     before = saved_run(folder.state).config
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
-    changed = [change for change in _differences(before, after) if change[0] not in MAY_CHANGE]
+    changed = [
+        f"{name} was {old}, now {new}"
+        for name, (old, new) in differences(before, after).items()
+        if name not in MAY_CHANGE
+    ]
     if changed:
-        shown = "; ".join(f"{name} was {old}, now {new}" for name, old, new in changed)
         raise CheckpointError(
-            f"{folder.path}: a resumed run keeps its settings ({shown}); "
+            f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); "
             "leave them out, or start a new run"
         )
     trainer = Trainer(after, _prepare(after, data_dir, downloading, preparing), folder)
@@ -200,17 +203,6 @@ def _prepare(
 def _run_name(preset: Path) -> str:
     """The preset's name; a run's own `config.toml` stands for the run it lies in."""
     return preset.resolve().parent.name if preset.name == "config.toml" else preset.stem
-
-
-def _differences(before: RunConfig, after: RunConfig) -> list[tuple[str, object, object]]:
-    """Every setting that is not the same, by its full name."""
-    old, new = before.model_dump(), after.model_dump()
-    return [
-        (f"{section}.{key}", old[section].get(key), new[section].get(key))
-        for section in old
-        for key in sorted(old[section].keys() | new[section].keys())
-        if old[section].get(key) != new[section].get(key)
-    ]
 
 
 def _seconds_of_step(trainer: Trainer) -> float:

@@ -16,6 +16,7 @@ from minigpt_cli.config import (
     OptimizerConfig,
     RunConfig,
     TrainConfig,
+    differences,
 )
 from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.errors import ConfigError
@@ -315,3 +316,14 @@ def test_rules_between_fields_are_reported_beside_wrong_fields() -> None:
 def test_a_name_that_cannot_be_written_down_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be written down; rename the file"):
         resolve({"data": {"corpus": ["caf\udce9.txt"]}}, [], "")
+
+
+def test_differences_name_every_setting_that_is_not_the_same_in_all() -> None:
+    one = RunConfig()
+    classic = resolve({"model": {"family": "classic"}, "train": {"seed": 3}}, [], "")
+    assert differences(one, one) == {}
+    found = differences(one, classic, one)
+    assert found["train.seed"] == (0, 3, 0)
+    assert found["model.family"] == ("modern", "classic", "modern")
+    assert found["model.rope_theta"] == (10_000.0, None, 10_000.0)
+    assert {name.partition(".")[0] for name in found} == {"model", "train"}

@@ -18,6 +18,11 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_IN_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
+def in_unicode() -> bool:
+    """Whether stdout takes blocks, dots and signs, or ASCII alone."""
+    return out.encoding.startswith("utf")
+
+
 def print_error(message: str) -> None:
     """One line, whatever the width: it may be long, and it may hold brackets."""
     line = " ".join(message.split())

@@ -6,9 +6,8 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import out, print_json
+from minigpt_cli.cli.console import in_unicode, out, print_json
 from minigpt_cli.cli.render import count, grid, raw
-from minigpt_cli.cli.views.tokens import in_unicode
 from minigpt_cli.cli.writing import LESS_MEMORY, Writer
 from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.inspection.next_token import Choice, NextToken, next_token

@@ -25,6 +25,7 @@ from minigpt_cli.cli.options import (
 from minigpt_cli.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
+    from minigpt_cli.reports import Reporter, TrainResult
     from minigpt_cli.trainer import Trainer
 
 EXAMPLE = (
@@ -43,6 +44,12 @@ Out = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", help="The run's folder.", show_default="runs/PRESET", rich_help_panel=RUN
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Keep report.html in the run's folder current.", rich_help_panel=RUN
     ),
 ]
 DryRun = Annotated[
@@ -117,6 +124,7 @@ def train(
     preset: Preset = None,
     resume: Resume = False,
     out: Out = None,
+    watch: Watch = False,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
     data: Data = None,
@@ -167,13 +175,13 @@ def train(
         _estimate(preset, overrides, data_dir, out, as_json)
         return
     if resume:
-        _resume(run or out, overrides, data_dir, as_json)
+        _resume(run or out, overrides, data_dir, watch, as_json)
     else:
-        _start(preset, overrides, data_dir, out, as_json)
+        _start(preset, overrides, data_dir, out, watch, as_json)
 
 
 def _start(
-    preset: str, overrides: list[str], data_dir: Path, out: Path | None, as_json: bool
+    preset: str, overrides: list[str], data_dir: Path, out: Path | None, watch: bool, as_json: bool
 ) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.training_run import start_run
@@ -182,10 +190,12 @@ def _start(
         trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
     assert trainer.folder is not None
     with trainer.folder.locked():
-        _fit(trainer, as_json)
+        _fit(trainer, watch, as_json)
 
 
-def _resume(run: Path | None, overrides: list[str], data_dir: Path, as_json: bool) -> None:
+def _resume(
+    run: Path | None, overrides: list[str], data_dir: Path, watch: bool, as_json: bool
+) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.run_folder import STATE, RunFolder, newest
@@ -196,17 +206,17 @@ def _resume(run: Path | None, overrides: list[str], data_dir: Path, as_json: boo
         with file_progress() as bars:
             trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, as_json)
+        _fit(trainer, watch, as_json)
 
 
-def _fit(trainer: "Trainer", as_json: bool) -> None:
+def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
     assert trainer.folder is not None
     with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
         progress.print_lines(run_lines(trainer))
-        result = trainer.fit(progress)
+        result = _watched(trainer, progress) if watch else trainer.fit(progress)
     if as_json:
         print_json({"run": str(trainer.folder.path), **asdict(result)})
     else:
@@ -214,6 +224,14 @@ def _fit(trainer: "Trainer", as_json: bool) -> None:
     next_commands(trainer, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
+
+
+def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
+    """Trains, and keeps the run's report current."""
+    from minigpt_cli.cli.watching import Watching
+
+    with Watching(reporter, trainer) as watching:
+        return trainer.fit(watching)
 
 
 @contextmanager

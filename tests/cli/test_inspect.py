@@ -61,9 +61,7 @@ def test_component_shares_add_up(minigpt: Minigpt) -> None:
 def test_newest_run_is_taken_and_named(minigpt: Minigpt, given: tuple[str, ...]) -> None:
     result = minigpt("inspect", *given)
     assert result.stderr == f"Using {FILE}\n"
-    assert (
-        result.stdout == minigpt("inspect", "runs/tiny").stdout == minigpt("inspect", FILE).stdout
-    )
+    assert result.stdout == minigpt("inspect", FILE).stdout
 
 
 def test_json_agrees_with_the_table_and_names_every_tensor(minigpt: Minigpt) -> None:
@@ -100,6 +98,11 @@ def test_file_from_elsewhere_is_listed_without_trust_in_its_names(
     assert re.search(r"\\x1b\[2Jclear +scalar +F16 +1 +11.1%", result.stdout)
     assert "[bold]by" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_tensors_of_a_run_are_those_of_its_checkpoint(minigpt: Minigpt) -> None:
+    of_run = minigpt("inspect", "runs/tiny", "--tensors").stdout
+    assert of_run == minigpt("inspect", FILE, "--tensors").stdout
 
 
 def test_training_state_is_listed_too(minigpt: Minigpt) -> None:

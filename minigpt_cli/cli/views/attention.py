@@ -9,11 +9,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import out
+from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.render import grid, raw
 from minigpt_cli.cli.views.loaded import Loaded
 from minigpt_cli.cli.views.output import Output
-from minigpt_cli.cli.views.tokens import in_unicode, name_token, note_left_out
+from minigpt_cli.cli.views.tokens import name_token, note_left_out
 from minigpt_cli.inspection.attention import Attention, attend
 
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)

@@ -178,7 +178,9 @@ class Asked:
         for detail, owners in _DETAILS.items():
             if getattr(self, detail) is not None and view not in owners:
                 option, homes = detail.replace("_", "-"), " or ".join(f"--{o}" for o in owners)
-                raise typer.BadParameter(f"--{option} belongs to {homes}; add that, or leave it out")
+                raise typer.BadParameter(
+                    f"--{option} belongs to {homes}; add that, or leave it out"
+                )
         return view
 
 

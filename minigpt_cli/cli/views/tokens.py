@@ -1,12 +1,7 @@
 """How the views of a text show its tokens on the terminal."""
 
-from minigpt_cli.cli.console import out, print_note
+from minigpt_cli.cli.console import in_unicode, print_note
 from minigpt_cli.inspection.window import visible
-
-
-def in_unicode() -> bool:
-    """Whether the terminal shows blocks and signs, or ASCII alone."""
-    return out.encoding.startswith("utf")
 
 
 def name_token(token: str) -> str:

@@ -1,0 +1,137 @@
+"""How training went: loss above; learning rate, speed and gradient norm below, on one x axis."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike
+from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+
+TRAIN, VALIDATION, BEST, BAD = (
+    OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")
+)
+_EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
+_EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
+_BELOW = (
+    ("learning_rate", "learning rate"),
+    ("tokens_per_second", "tokens/s"),
+    ("grad_norm", "gradient norm"),
+)
+
+
+def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
+    """The curves of one run in detail, or those of several to compare.
+
+    Args:
+        runs: at least one.
+        width: inches; letters have their size whatever it is.
+    """
+    below = [
+        (field, name)
+        for field, name in _BELOW
+        if any(getattr(step, field) is not None for run in runs for step in run.steps)
+    ]
+    figure = new_figure(width, 4.6 + 1.25 * len(below))
+    ratios = [4.0, *[1.2] * len(below)]
+    loss, *others = figure.subplots(
+        1 + len(below), sharex=True, squeeze=False, height_ratios=ratios
+    )[:, 0]
+    if len(runs) == 1:
+        _draw_loss(loss, runs[0])
+        title = f"{label(str(runs[0].path))}: loss over {runs[0].last_step:,} steps"
+    else:
+        _compare_losses(loss, runs)
+        title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
+    figure.suptitle(title)
+    loss.set_ylabel("loss (nats per token)")
+    for axes, (field, name) in zip(others, below, strict=True):
+        for i, run in enumerate(runs):
+            axes.plot(*_known(run, field), color=_color(i), linewidth=1.2)
+        axes.set_ylabel(name)
+    for axes in (loss, *others):
+        axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes, (field, _) in zip(others, below, strict=True):
+        if field == "tokens_per_second":
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    last = (loss, *others)[-1]
+    last.set_xlabel("step")
+    last.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_loss(axes: Axes, run: Run) -> None:
+    steps, losses = _known(run, "loss")
+    if len(steps):
+        axes.plot(steps, losses, color=TRAIN, alpha=0.3, linewidth=0.8, label="training, each step")
+        axes.plot(steps, smoothed(losses), color=TRAIN, linewidth=1.6, label="training, smoothed")
+    if run.evaluations:
+        axes.plot(
+            [row.step for row in run.evaluations],
+            [row.val_loss for row in run.evaluations],
+            color=VALIDATION,
+            marker="o",
+            markersize=4,
+            label="validation",
+        )
+    if run.overfitting:
+        found = run.overfitting
+        axes.axvspan(
+            found.since, found.until, color=BAD, alpha=0.15, linewidth=0, label="overfitting"
+        )
+    for kind, name, style in ((Spike, "spike", ":"), (Rewind, "rewind", "--")):
+        steps = [row.step for row in run.incidents if isinstance(row, kind)]
+        for i, step in enumerate(steps):
+            shown = name if i == 0 else ""
+            axes.axvline(step, color=BAD, linestyle=style, linewidth=1, label=shown)
+    if run.best:
+        name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
+        _star(axes, run.best, BEST, name)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
+    for i, run in enumerate(runs):
+        steps, losses = _known(run, "loss")
+        axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1)
+        best = f", best {run.best.val_loss:.4f}" if run.best else ""
+        axes.plot(
+            [row.step for row in run.evaluations],
+            [row.val_loss for row in run.evaluations],
+            color=_color(i),
+            marker="o",
+            markersize=4,
+            label=f"{chr(ord('A') + i % 26)}  {label(str(run.path))}{best}",
+        )
+        if run.best:
+            _star(axes, run.best, _color(i), "")
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:
+    axes.plot(best.step, best.val_loss, "*", color=color, markersize=13, label=name)
+
+
+def _color(i: int) -> str:
+    return _EACH_RUN[i % len(_EACH_RUN)]
+
+
+def _known(run: Run, field: str) -> tuple[list[int], list[float]]:
+    """The steps that have a value, and their values."""
+    rows = [(step.step, getattr(step, field)) for step in run.steps]
+    known = [(step, value) for step, value in rows if value is not None]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean around each value: of a fifteenth of all, and of fewer at both ends."""
+    reach = len(values) // 30
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    before = np.minimum(at, reach)
+    after = np.minimum(before, at[::-1])  # the first losses fall too steeply to look ahead
+    return [float(x) for x in (sums[at + after + 1] - sums[at - before]) / (before + after + 1)]

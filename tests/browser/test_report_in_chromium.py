@@ -1,0 +1,145 @@
+"""The report as Chromium shows it: whole, readable, and with nothing from elsewhere."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigpt_cli.inspection.runs import read_run
+from minigpt_cli.report import look_inside, report_page
+from minigpt_cli.run_folder import RunFolder
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
+]
+
+CONTRASTS = """
+const channels = color => color.match(/[\\d.]+/g).map(Number);
+const luminance = rgb => {
+  const [r, g, b] = rgb.slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const background = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const color = channels(getComputedStyle(e).backgroundColor);
+    if (color.length < 4 || color[3] > 0) return color;
+  }
+  return [255, 255, 255];
+};
+const texts = [...document.body.querySelectorAll("*")].filter(e =>
+  [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
+return texts.map(e => {
+  const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
+  const [low, high] = pair.sort((a, b) => a - b);
+  return [(high + 0.05) / (low + 0.05), e.tagName + ": " + e.textContent.trim().slice(0, 40)];
+});
+"""
+"""Of every element with a text of its own, the contrast of WCAG 2 with what lies behind it."""
+
+
+@pytest.fixture(scope="module")
+def page(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report that has everything a report can have, long words included."""
+    path = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(trained_home / "runs" / "tiny", path)
+    rows = [
+        {"type": "machine", "step": 0, "torch": "2.13.0", "processor": "x" * 90, "threads": 2},
+        {"type": "sample", "step": 10, "text": "<img src='https://example.com/a.png'>"},
+        {"type": "sample", "step": 20, "text": "long" * 60 + "\n\n第一天\ttab"},
+        {"type": "spike", "step": 12, "loss": 9.0, "z_score": 7.0},
+        {"type": "evaluation", "step": 30, "train_loss": 0.1, "val_loss": 9.0, "elapsed": 75.0},
+    ]
+    with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    report = path / "report.html"
+    report.write_text(report_page(read_run(path), look_inside(RunFolder(path))), encoding="utf-8")
+    return report.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser with a fresh profile, which logs what it says and asks for."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = Chrome(options=options, service=Service(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(params=[(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")], ids=str)
+def shown(request: pytest.FixtureRequest, chromium: Any, page: str) -> Any:
+    """The browser, with the report open in a window of this width and in these colours."""
+    width, scheme = request.param
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for log in ("browser", "performance"):
+        chromium.get_log(log)  # what was said before is another page's
+    chromium.get(page)
+    assert chromium.execute_script("return innerWidth") == width
+    assert chromium.execute_script(f"return matchMedia('(prefers-color-scheme: {scheme})').matches")
+    return chromium
+
+
+def test_report_is_whole_and_readable(shown: Any) -> None:
+    assert shown.get_log("browser") == []
+    images = shown.execute_script(
+        "return [...document.images].map(i => i.complete && i.naturalWidth)"
+    )
+    assert len(images) == 3
+    assert all(width > 300 for width in images)
+    root = shown.execute_script(
+        "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert root[0] <= root[1]
+    shown.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = shown.execute_script(CONTRASTS)
+    assert len(found) > 40
+    assert min(found)[0] >= 4.5, min(found)
+    sizes = shown.execute_script(
+        "return [...document.querySelectorAll('p, td, th, pre, .text, li')]"
+        ".map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(sizes) >= 12
+
+
+def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:
+    events = [json.loads(entry["message"])["message"] for entry in shown.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert page in asked
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert [url for url in asked if url.startswith("file:")] == [page]
+
+
+def test_light_and_dark_differ(chromium: Any, page: str) -> None:
+    chromium.get(page)
+    colours = []
+    for scheme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        colours.append(
+            chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
+        )
+    assert len(set(colours)) == 2

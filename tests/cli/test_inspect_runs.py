@@ -1,0 +1,232 @@
+"""`minigpt inspect RUN`: how training went, in every terminal, and how several runs compare."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from callers import Minigpt, Program, Refused
+from matplotlib.image import imread
+
+from minigpt_cli.cli.views.chart import Series, chart
+from minigpt_cli.config import RunConfig
+
+RUN = Path("runs/tiny")
+
+
+def rows(kind: str, run: Path = RUN) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if row["type"] == kind]
+
+
+def overfitting_run(name: str, *overrides: tuple[str, str]) -> Path:
+    """A run beside the trained one, with metrics that rise after step 20."""
+    path = Path("runs", name)
+    path.mkdir()
+    config = RunConfig().to_toml()
+    for old, new in overrides:
+        config = config.replace(old, new)
+    (path / "config.toml").write_text(config)
+    losses = [(10, 3.0, 3.1), (20, 2.5, 2.75), (30, 1.0, 3.25)]
+    lines = [{"type": "step", "step": step, "loss": loss, "learning_rate": 0.02,
+              "tokens_per_second": 10.0, "grad_norm": 0.5} for step, loss, _ in losses]  # fmt: skip
+    lines += [{"type": "evaluation", "step": step, "train_loss": train, "val_loss": val}
+              for step, train, val in losses]  # fmt: skip
+    lines.append({"type": "spike", "step": 30, "loss": 9.0, "z_score": 7.25})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_folder_shows_its_run_and_says_where_it_is_best(minigpt: Minigpt) -> None:
+    result = minigpt("inspect", RUN)
+    best = min(rows("evaluation"), key=lambda row: row["val_loss"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{best['val_loss']:.4f} at step {best['step']}" in result.stdout
+    assert re.search(r"^steps +20 of 20 *$", result.stdout, re.MULTILINE)
+    for title in ("loss, nats per token", "learning rate", "tokens/s"):
+        assert re.search(rf"^{title}", result.stdout, re.MULTILINE)
+    losses = [row["loss"] for row in rows("step")] + [row["val_loss"] for row in rows("evaluation")]
+    labels = re.findall(r"^ *([\d.]+) │", result.stdout, re.MULTILINE)
+    assert labels[0] == f"{max(losses):.3g}"
+    assert labels[2] == f"{min(losses):.3g}"
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "encoding"), [(40, "ascii"), (80, "utf-8"), (80, "ascii"), (200, "utf-8")]
+)
+def test_plot_fits_any_terminal(program: Program, width: int, encoding: str) -> None:
+    result = program("inspect", RUN, COLUMNS=str(width), PYTHONIOENCODING=encoding)
+    assert result.returncode == 0
+    assert max(len(line) for line in result.stdout.splitlines()) <= width
+    assert ("│" in result.stdout) == (encoding == "utf-8")
+    assert result.stdout.isascii() == (encoding == "ascii")
+    assert "?" not in result.stdout
+
+
+def test_overfitting_and_incidents_are_named(minigpt: Minigpt) -> None:
+    text = " ".join(minigpt("inspect", overfitting_run("over")).stdout.split())
+    assert (
+        "overfitting since step 20: by step 30 validation loss rose by 0.5000 while training loss "
+        "fell by 1.5000"
+    ) in text
+    assert "a spike at step 30: loss 9.0000, 7.2 standard deviations high" in text
+    assert "gradient norm" in text
+    assert "overfitting" not in minigpt("inspect", RUN).stdout
+
+
+def test_several_runs_compare_and_their_settings_too(minigpt: Minigpt) -> None:
+    one = overfitting_run("one")
+    other = overfitting_run("other", ("seed = 0", "seed = 7"), ("dropout = 0.0", "dropout = 0.1"))
+    text = minigpt("inspect", one, other).stdout
+    assert re.search(r"^ A +runs/one +30 +2.7500 +20 ", text, re.MULTILINE)
+    assert re.search(r"^ B +runs/other +30 +2.7500 +20 ", text, re.MULTILINE)
+    changed = re.findall(r"^ (\w+\.\w+) +(\S+) +(\S+) *$", text, re.MULTILINE)
+    assert changed == [("model.dropout", "0.0", "0.1"), ("train.seed", "0", "7")]
+    assert "B: overfitting since step 20" in text
+    assert text.count("loss, nats per token") == 2
+    assert "no setting differs between A, B" in minigpt("inspect", one, one).stdout
+
+
+def test_json_holds_every_number(minigpt: Minigpt) -> None:
+    found = json.loads(minigpt("inspect", RUN, overfitting_run("over"), "--json").stdout)
+    tiny, over = found["runs"]
+    assert [row["loss"] for row in tiny["steps"]] == [row["loss"] for row in rows("step")]
+    assert tiny["best"]["val_loss"] == min(row["val_loss"] for row in rows("evaluation"))
+    assert tiny["overfitting"] is None
+    assert over["overfitting"]["since"] == 20
+    assert over["incidents"] == [{"type": "spike", "step": 30, "loss": 9.0, "z_score": 7.25}]
+    assert tiny["config"]["data"]["corpus"] == ["story.txt"]
+    assert {"setting": "data.corpus", "values": [["story.txt"], ["shakespeare"]]} in (
+        found["differences"]
+    )
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.svg"])
+def test_plot_is_drawn_into_a_file_that_is_not_overwritten(
+    minigpt: Minigpt, refused: Refused, name: str
+) -> None:
+    result = minigpt("inspect", RUN, overfitting_run("over"), "--plot", name)
+    assert (result.exit_code, result.stderr) == (0, f"Wrote {name}\n")
+    data = Path(name).read_bytes()
+    if name.endswith("png"):
+        assert imread(name).shape[1] == 9 * 150
+    else:
+        assert b"<svg" in data
+    assert "exists already" in refused("inspect", RUN, "--plot", name)
+    assert Path(name).read_bytes() == data
+
+
+def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home: Path) -> None:
+    (home / "empty").mkdir()
+    assert refused("inspect", "empty").startswith("empty: holds no run")
+    (RUN / "metrics.jsonl").unlink()
+    message = refused("inspect", RUN)
+    assert message.startswith("runs/tiny: a run without metrics")
+    assert message.endswith("minigpt inspect runs/tiny/checkpoint.safetensors")
+    missing = refused("inspect", RUN, "runs/none")
+    assert missing.startswith("runs/tiny: a run without metrics")
+
+
+def test_folder_and_file_do_not_mix(refused: Refused) -> None:
+    message = refused("inspect", RUN, RUN / "checkpoint.safetensors")
+    assert message.startswith("runs/tiny/checkpoint.safetensors: no run's folder")
+
+
+def test_damaged_configuration_is_named_and_the_rest_shown(minigpt: Minigpt) -> None:
+    (RUN / "config.toml").write_text("[model]\nn_layer = [\x1b]")
+    result = minigpt("inspect", RUN)
+    assert "not valid TOML" in result.stdout
+    assert "loss, nats per token" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_names_cannot_drive_the_terminal(minigpt: Minigpt) -> None:
+    name = Path("runs/[red]x\x1b[2J")
+    shutil.copytree(RUN, name)
+    for arguments in ([name], [name, RUN]):
+        text = minigpt("inspect", *arguments).stdout
+        assert "[red]x\\x1b[2J" in text
+        assert "\x1b" not in text
+
+
+def test_a_run_is_shown_without_pytorch(program: Program) -> None:
+    result = program("inspect", RUN, RUN, python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "minigpt_cli.inspection.runs" in imported
+    assert not imported & {"torch", "numpy", "matplotlib", "tokenizers"}
+    assert result.returncode == 0
+
+
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is inside the model takes long to draw."""
+    monkeypatch.setattr("minigpt_cli.report.look_inside", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_look")
+def test_report_lies_in_its_run_and_is_written_anew(minigpt: Minigpt) -> None:
+    for _ in range(2):
+        result = minigpt("inspect", RUN, "--report")
+        assert (result.exit_code, result.stderr) == (0, "Wrote runs/tiny/report.html\n")
+        assert "best validation loss" in result.stdout
+    page = (RUN / "report.html").read_text(encoding="utf-8")
+    assert "<title>runs/tiny</title>" in page
+    assert 'http-equiv="refresh"' not in page
+    newest = minigpt("inspect", "--report")
+    assert newest.stderr == "Using runs/tiny\nWrote runs/tiny/report.html\n"
+
+
+@pytest.mark.usefixtures("no_look")
+def test_report_elsewhere_overwrites_only_when_told(minigpt: Minigpt, refused: Refused) -> None:
+    Path("mine.html").write_text("mine")
+    assert "exists already" in refused("inspect", RUN, "--report", "--html", "mine.html")
+    assert Path("mine.html").read_text() == "mine"
+    result = minigpt("inspect", RUN, "--report", "--html", "mine.html", "--force", "--json")
+    assert json.loads(result.stdout)["runs"][0]["path"] == str(RUN)
+    assert "<title>runs/tiny</title>" in Path("mine.html").read_text(encoding="utf-8")
+    assert not (RUN / "report.html").exists()
+
+
+def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
+    refused: Refused, minigpt: Minigpt
+) -> None:
+    assert refused("inspect", "none", "--report").startswith("none: no run's folder")
+    assert refused("inspect", RUN / "checkpoint.safetensors", "--report").endswith(
+        "name one that minigpt train made"
+    )
+    (RUN / "metrics.jsonl").unlink()
+    assert "without metrics" in refused("inspect", RUN, "--report")
+    assert not (RUN / "report.html").exists()
+    assert minigpt("inspect", RUN, RUN, "--report").exit_code == 2
+    assert minigpt("inspect", RUN, "--report", "--embeddings").exit_code == 2
+
+
+def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
+    (RUN / "report.html").mkdir()
+    message = refused("inspect", RUN, "--report")
+    assert message.startswith("runs/tiny/report.html: cannot be written")
+
+
+def drawn(points: list[tuple[float, float]], **more: Any) -> list[str]:
+    options: dict[str, Any] = {"steps": (0, 10), "width": 30, "height": 5, "unicode": True}
+    return chart([Series(points, **more)], **options).plain.splitlines()
+
+
+def test_chart_puts_the_extremes_at_its_edges() -> None:
+    lines = drawn([(0, 1.0), (10, 3.0)], line=False, mark="o")
+    field = [line.partition("│")[2] for line in lines[:5]]
+    assert field[0] == " " * 19 + "o"
+    assert field[4].rstrip() == "o"
+    assert [line.partition("│")[0].strip() for line in lines[:5]] == ["3", "", "2", "", "1"]
+    assert lines[5] == " " * 9 + "└" + "─" * 20
+    assert lines[6].split() == ["0", "step", "10"]
+
+
+def test_constant_runs_through_the_middle_and_one_point_is_seen() -> None:
+    assert [bool(line.partition("│")[2].strip()) for line in drawn([(0, 2.0), (10, 2.0)])[:5]] == [
+        False, False, True, False, False,
+    ]  # fmt: skip
+    assert any(line.partition("│")[2].strip() for line in drawn([(5, 0.0)])[:5])

@@ -1,0 +1,159 @@
+"""`train --watch`: the report follows the run, and the run does not notice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minigpt_cli.cli import watching
+from minigpt_cli.cli.watching import Watching
+from minigpt_cli.reports import EvaluationReport, StepReport
+from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.trainer import Trainer
+from minigpt_cli.training_run import start_run
+
+REFRESH = '<meta http-equiv="refresh"'
+
+
+class Told:
+    """A `Reporter` that keeps what it hears, and calls `after_step` with each step's number."""
+
+    def __init__(self, after_step: Callable[[int], None] = lambda _: None) -> None:
+        self.heard: list[str] = []
+        self.notes: list[str] = []
+        self._after_step = after_step
+
+    def stepped(self, report: StepReport) -> None:
+        self.heard.append(f"step {report.step}")
+        self._after_step(report.step)
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        self.heard.append(f"evaluation {report.step}")
+
+    def sampled(self, text: str) -> None:
+        self.heard.append("sample")
+
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture
+def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainer]:
+    """Makes a new run of six steps, evaluated every second one."""
+    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
+
+    def make(name: str, *settings: str) -> Trainer:
+        overrides = [
+            "data.corpus=story.txt", "train.max_iters=6", "train.eval_interval=2",
+            "train.log_interval=1", "train.sample_tokens=4", "train.device=cpu",
+            "train.precision=fp32", *settings,
+        ]  # fmt: skip
+        none: Any = lambda *_: None  # noqa: E731
+        return start_run("tiny", overrides, Path("data"), Path(name), none, none)
+
+    return make
+
+
+def folder_of(trainer: Trainer) -> RunFolder:
+    assert trainer.folder is not None
+    return trainer.folder
+
+
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is inside the model takes long to draw."""
+    monkeypatch.setattr(watching, "look_inside", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_look")
+@pytest.mark.parametrize("sample_tokens", [0, 4])
+def test_report_is_current_after_every_evaluation(
+    trainer_of: Callable[..., Trainer], sample_tokens: int
+) -> None:
+    trainer = trainer_of("watched", f"train.sample_tokens={sample_tokens}")
+    folder = folder_of(trainer)
+    seen = {}
+
+    def look(step: int) -> None:
+        page = folder.report.read_text(encoding="utf-8") if folder.report.exists() else ""
+        seen[step] = (f"<td>{step - 1} of 6</td>" in page, REFRESH in page)
+
+    told = Told(look)
+    with Watching(told, trainer) as watched:
+        trainer.fit(watched)
+    assert seen[1] == seen[2] == (False, False)  # nothing to show yet
+    assert seen[3] == seen[5] == (True, True)
+    page = folder.report.read_text(encoding="utf-8")
+    assert "<td>6 of 6</td>" in page
+    assert REFRESH not in page
+    assert told.notes == [f"A browser can follow this run: {folder.report}"]
+    assert told.heard[:3] == ["step 1", "step 2", "evaluation 2"]
+    assert told.heard.count("sample") == (3 if sample_tokens else 0)
+
+
+def test_watched_run_is_the_same_run(
+    trainer_of: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt_cli.report.image_bytes", lambda *_: b"")  # takes longest
+    plain, trainer = (
+        trainer_of("plain", "model.dropout=0.2"),
+        trainer_of("watched", "model.dropout=0.2"),
+    )
+    plain.fit(Told())
+    with Watching(Told(), trainer) as watched:
+        trainer.fit(watched)
+    expected = plain.model.state_dict()
+    assert all(torch.equal(w, expected[n]) for n, w in trainer.model.state_dict().items())
+
+
+@pytest.mark.usefixtures("no_look")
+def test_report_that_cannot_be_written_is_said_once_and_stops_nothing(
+    trainer_of: Callable[..., Trainer],
+) -> None:
+    trainer = trainer_of("watched")
+    folder_of(trainer).report.mkdir()
+    told = Told()
+    with Watching(told, trainer) as watched:
+        assert trainer.fit(watched).finished
+    (note,) = told.notes
+    assert note.startswith("No report: watched/report.html: cannot be written")
+    assert [path.name for path in folder_of(trainer).path.glob(".*")] == []
+
+
+@pytest.mark.parametrize(("pause", "looks"), [(0, 3), (10**9, 2)])
+def test_looking_inside_the_model_waits_until_it_costs_little(
+    trainer_of: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, pause: int, looks: int
+) -> None:
+    trainer, count = trainer_of("watched"), []
+    monkeypatch.setattr(watching, "LEAST_PAUSE", pause)
+    monkeypatch.setattr(watching, "look_inside", lambda folder: count.append(folder))
+    with Watching(Told(), trainer) as watched:
+        trainer.fit(watched)
+    assert len(count) == looks  # the first, the last, and those between that may be
+
+
+@pytest.mark.usefixtures("no_look")
+def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
+    trainer_of: Callable[..., Trainer],
+) -> None:
+    trainer = trainer_of("asked")
+
+    def stop(step: int) -> None:
+        trainer.stop_requested = step == 3
+
+    with Watching(Told(stop), trainer) as watched:
+        assert not trainer.fit(watched).finished
+    page = folder_of(trainer).report.read_text(encoding="utf-8")
+    assert "<td>3 of 6</td>" in page
+    assert REFRESH not in page
+
+    def leave(step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    left = trainer_of("left")
+    with pytest.raises(KeyboardInterrupt), Watching(Told(leave), left) as watched:
+        left.fit(watched)
+    assert REFRESH in folder_of(left).report.read_text(encoding="utf-8")

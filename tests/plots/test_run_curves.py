@@ -1,0 +1,108 @@
+"""The picture of a run: the numbers drawn are the numbers logged."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike, Step
+from minigpt_cli.plots.canvas import DPI, image_bytes
+from minigpt_cli.plots.runs import draw_runs, smoothed
+
+
+def run_named(name: str, val_losses: list[float], grad_norm: float | None = 0.5) -> Run:
+    """100 steps, an evaluation every 20."""
+    return Run(
+        path=Path(name),
+        config=None,
+        config_problem=None,
+        steps=tuple(Step(n, 4 - n / 50, 0.01, 50_000 + n, grad_norm) for n in range(1, 101)),
+        evaluations=tuple(
+            Evaluation(20 * i, loss, train_loss=4 - 20 * i / 50)
+            for i, loss in enumerate(val_losses, 1)
+        ),
+        samples=(),
+        incidents=(),
+        machines=(),
+    )
+
+
+RISING = [3.0, 2.5, 2.8, 2.9, 3.1]
+
+
+def test_losses_drawn_are_the_losses_logged_and_the_best_is_marked() -> None:
+    run = run_named("runs/a", RISING)
+    loss, rate, speed, norm = draw_runs([run]).axes
+    lines = {line.get_label(): line for line in loss.get_lines()}
+    logged = np.array([(row.step, row.loss) for row in run.steps])
+    assert np.array_equal(lines["training, each step"].get_xydata(), logged)
+    assert list(lines["validation"].get_xdata()) == [20, 40, 60, 80, 100]
+    assert list(lines["validation"].get_ydata()) == RISING
+    best = lines["best: 2.5000 at step 40"]
+    assert best.get_xydata().tolist() == [[40, 2.5]]
+    assert rate.get_lines()[0].get_ydata().tolist() == [0.01] * 100
+    assert speed.get_lines()[0].get_ydata().tolist() == [50_000 + n for n in range(1, 101)]
+    assert norm.get_lines()[0].get_ydata().tolist() == [0.5] * 100
+
+
+def test_axes_say_what_they_are_and_share_the_steps() -> None:
+    figure = draw_runs([run_named("runs/a", RISING)])
+    names = [axes.get_ylabel() for axes in figure.axes]
+    assert names == ["loss (nats per token)", "learning rate", "tokens/s", "gradient norm"]
+    assert figure.axes[-1].get_xlabel() == "step"
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert figure.get_suptitle() == "runs/a: loss over 100 steps"
+
+
+def test_what_an_older_run_did_not_log_has_no_empty_field() -> None:
+    names = [axes.get_ylabel() for axes in draw_runs([run_named("a", RISING, None)]).axes]
+    assert names == ["loss (nats per token)", "learning rate", "tokens/s"]
+
+
+def test_overfitting_is_shaded_from_the_best_step_on() -> None:
+    (shade,) = draw_runs([run_named("runs/a", RISING)]).axes[0].patches
+    assert (shade.get_x(), shade.get_x() + shade.get_width()) == (40, 100)
+    assert not draw_runs([run_named("runs/a", [3.0, 2.5, 2.4])]).axes[0].patches
+
+
+def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() -> None:
+    incidents = {"incidents": (Spike(30, 9.0), Spike(31, 9.0), Rewind(25))}
+    run = Run(**{**vars(run_named("runs/a", RISING)), **incidents})
+    loss = draw_runs([run]).axes[0]
+    dashed = [line for line in loss.get_lines() if line.get_linestyle() in (":", "--")]
+    assert [line.get_xdata()[0] for line in dashed] == [30, 31, 25]
+    entries = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert (entries.count("spike"), entries.count("rewind")) == (1, 1)
+
+
+def test_several_runs_are_told_apart_by_colour_and_name() -> None:
+    runs = [run_named("runs/$x$_1", RISING), run_named("runs/b", [3.0, 2.0])]
+    loss = draw_runs(runs).axes[0]
+    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert texts == [r"A  runs/\$x\$_1, best 2.5000", "B  runs/b, best 2.0000"]
+    named = [line for line in loss.get_lines() if line.get_label() in texts]
+    assert [list(line.get_ydata()) for line in named] == [RISING, [3.0, 2.0]]
+    assert len({line.get_color() for line in named}) == 2
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_image_has_the_stated_size(runs: int) -> None:
+    figure = draw_runs([run_named(f"runs/$\\{i}", RISING) for i in range(runs)])
+    pixels = imread(io.BytesIO(image_bytes(figure, "png")))
+    width, height = figure.get_size_inches()
+    assert pixels.shape[:2] == (round(height * DPI), round(width * DPI))
+    assert b"<svg" in image_bytes(figure, "svg")
+
+
+def test_smoothing_is_the_mean_of_the_neighbours() -> None:
+    values = list(np.random.default_rng(0).normal(size=90))  # 3 to each side
+    found = smoothed(values)
+    assert len(found) == 90
+    assert found[40] == pytest.approx(np.mean(values[37:44]))
+    assert found[0] == pytest.approx(values[0])
+    assert found[2] == pytest.approx(np.mean(values[0:5]))
+    assert found[89] == pytest.approx(np.mean(values[86:90]))
+    assert smoothed([]) == []
+    assert smoothed([2.0]) == [2.0]
