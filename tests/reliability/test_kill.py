@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs kill -9"),
 ]
 KILLS = int(os.environ.get("MINIGPT_TEST_KILLS", "100"))
-STEPS_BETWEEN_KILLS = 150
+STEPS_BETWEEN_KILLS = 40
 """The run is so long that a typical process between two kills takes no more of it than this."""
 CLOCK = {"elapsed", "step_seconds", "tokens_per_second", "utilisation"}
 
@@ -54,7 +54,7 @@ def kill_once(program: Program, run: RunFolder, chance: random.Random) -> None:
     else:
         before = run.state.stat().st_mtime_ns if run.state.exists() else 0
         program.wait_until(lambda: run.state.exists() and run.state.stat().st_mtime_ns != before)
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(chance.uniform(0, 0.2))
     program.kill()
 
 
