@@ -186,7 +186,7 @@ def test_gradients_are_bars_of_the_ratio_with_what_is_wrong_beside_them() -> Non
     drawn = [bar.get_width() for bar in axes.patches]
     assert drawn[:5] == [0.1, 0, 0, 0, 10]
     assert axes.get_xscale() == "log"
-    assert axes.get_xlim() == (pytest.approx(0.1), pytest.approx(100))
+    assert axes.get_xlim() == (pytest.approx(0.01), pytest.approx(100))
     names = [t.get_text() for t in axes.get_yticklabels()]
     assert names == ["a", "b", "c", "d.bias", "e", "f"]
     marks = {names[round(t.get_position()[1])]: t.get_text() for t in axes.texts}
