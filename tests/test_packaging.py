@@ -48,9 +48,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def test_wheel_holds_the_presets_the_cards_and_nothing_foreign(wheel: Path) -> None:
+def test_wheel_holds_presets_cards_and_pages_and_nothing_foreign(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
+        for page in ROOT.glob("minigpt_cli/pages/*.jinja"):
+            assert archive.read(page.relative_to(ROOT).as_posix()) == page.read_bytes()
         for shipped in [*ROOT.glob("configs/*.toml"), ROOT / "data" / "shakespeare.toml"]:
             inside = f"minigpt_cli/{shipped.relative_to(ROOT).as_posix()}"
             assert archive.read(inside) == shipped.read_bytes()

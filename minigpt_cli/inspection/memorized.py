@@ -55,7 +55,7 @@ class Memorized:
     sampling: Sampling
     written: Measure
     unseen: Measure | None
-    """As much of the validation text, by the same author; None where there is none."""
+    """As much of the validation text, or all there is, by the same author; None without any."""
     passages: tuple[Copied, ...]
     """The longest, longest first; none overlaps a longer one, or says what a longer one says."""
 

@@ -11,6 +11,7 @@ from minigpt_cli.cli.console import err
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw
 from minigpt_cli.cli.views.output import Output
 from minigpt_cli.cli.writing import load_model
+from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.memorized import COPIED, Measure, Memorized, memorized
 from minigpt_cli.own_text import own_dataset
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 240
 TEMPERATURE = 0.8
 VERDICTS = {
-    "writes": ("It writes", "green", "no more stands in what it learned from than in unseen text"),
-    "copies in places": ("It copies in places", "yellow", "more stands there than in unseen text"),
-    "copies": ("It copies", "red", "far more stands there than in unseen text"),
+    "writes": ("It writes", "green", "hardly more of it is copied than of text that it never saw"),
+    "copies in places": (
+        "It copies in places",
+        "dark_orange",
+        "more or longer passages than by chance",
+    ),
+    "copies": ("It copies", "red", "far more of it is copied than of text that it never saw"),
 }
 
 
@@ -51,7 +56,8 @@ def show_memorized(
     loaded = load_model(path, device, "auto", None)
     with file_progress() as bars:
         dataset = own_dataset(loaded.facts, data_dir, bars.downloading, bars.preparing)
-    with err.status("Writing, and searching the training text"):
+    writing = err.status("Writing, and searching the training text")
+    with writing, out_of_memory_explained("ask for fewer --samples"):
         found = memorized(loaded.model, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))
 
     def tables() -> "Iterator[RenderableType]":
@@ -70,7 +76,7 @@ def _measures(found: Memorized, corpus: str) -> "RenderableType":
     )  # fmt: skip
     rows: list[tuple[str, Measure | None]] = [
         (f"written: {count(found.samples)} of {count(found.tokens)} tokens", found.written),
-        ("unseen: as much of the validation text", found.unseen),
+        ("unseen: from the validation text", found.unseen),
     ]
     for name, measure in rows:
         if measure is None:
@@ -84,10 +90,10 @@ def _measures(found: Memorized, corpus: str) -> "RenderableType":
 
 def _verdict(found: Memorized) -> Text:
     words, style, why = VERDICTS[found.verdict]
-    against = f"{found.unseen.share:.1%} of unseen text" if found.unseen else "no text to compare"
+    against = f"against {found.unseen.share:.1%}" if found.unseen else "nothing to compare with"
     return Text.assemble(
         (words, f"bold {style}"),
-        f": {why} ({found.written.share:.1%}, against {against}). Its longest copy has ",
+        f": {why} ({found.written.share:.1%}, {against}). Its longest copy has ",
         f"{count(found.written.longest)} characters.",
     )
 
