@@ -1,7 +1,7 @@
 """The next token's distribution as bars."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from minigpt_cli.inspection.next_token import NextToken
 from minigpt_cli.inspection.window import visible
@@ -25,6 +25,7 @@ def draw_next(facts: NextToken, model: str) -> Figure:
     for panel, choice in zip(panels, facts.choices, strict=True):
         panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])
         panel.set_title(f"probability at temperature {choice.temperature:g}", fontsize=10)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         panel.set_xlim(0, max(choice.probabilities) * 1.05)
         panel.tick_params(axis="x", labelsize=8)
