@@ -9,12 +9,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from minigpt_cli.atomic import replacing
 from minigpt_cli.checkpoint_header import (
@@ -124,13 +125,24 @@ def _model(facts: CheckpointFacts, tensors: dict[str, Tensor], path: Path) -> GP
             f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
             f"needs {[facts.vocab_size, facts.model.n_embd]}; use another copy"
         )
-    with torch.device("meta"):  # sizes without memory
+    with torch.device("meta"), _NothingDrawn():  # sizes without memory
         model = GPT(facts.model, facts.vocab_size)
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
     if facts.model.tie_embeddings:
         model.head.weight = model.token_embedding.weight
     return model
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves weights as they are allocated: without memory, a draw would load the compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def model_tensors(model: GPT) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -109,7 +110,7 @@ class Header:
                     f"{self.path}: format {version} is newer than this minigpt reads "
                     f"({FORMAT_VERSION}); upgrade minigpt-cli"
                 )
-            return TypeAdapter(CheckpointFacts).validate_python(described)
+            return _checked_facts().validate_python(described)
         except KeyError as error:
             reason = f"it has no {error}"
         except ValidationError as error:
@@ -123,6 +124,11 @@ class Header:
         raise CheckpointError(
             f"{self.path}: its description is damaged ({reason}); use another copy"
         )
+
+
+@cache
+def _checked_facts() -> TypeAdapter[CheckpointFacts]:
+    return TypeAdapter(CheckpointFacts)
 
 
 def read_header(path: Path) -> Header:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ from tiny_checkpoint import (
     signed,
     tiny_checkpoint,
 )
+from typer.testing import CliRunner
 
 from minigpt_cli import checkpoint_header
 from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.cli.app import app
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.tokenizer import train_tokenizer
 
@@ -191,6 +194,14 @@ def test_loading_leaves_the_random_numbers_alone(path: Path, whole: bytes) -> No
     torch.manual_seed(3)
     load_checkpoint(path)
     assert torch.equal(torch.rand(4), wanted)
+
+
+def test_loading_does_not_load_the_compiler(path: Path, whole: bytes) -> None:
+    program = (
+        "import sys; from pathlib import Path; from minigpt_cli.checkpoint import load_checkpoint; "
+        f"load_checkpoint(Path({str(path)!r})); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 # Headers
@@ -386,6 +397,24 @@ def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole
     data = data[: size[0]] + data[size[1] :]
     with little_memory(1 << 28):
         assert "is [0, 1073741824] and the model needs [3, 1" in refusal(path, signed(header, data))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["eval", "--data", "a.txt"], ["generate", "-c"], ["generate", "--top", "2", "-c"]],
+)
+def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
+    path: Path, whole: bytes, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    Path("a.txt").write_text("abba\n" * 9)
+    path.write_bytes(forged(whole, model={**MODERN.model_dump(), "block_size": 2**31 - 1}))
+    run = [*command, path.name]
+    assert CliRunner().invoke(app, ["inspect", path.name]).exit_code == 0
+    with little_memory(1 << 30):
+        result = CliRunner().invoke(app, run, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: memory ran out; ")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -116,5 +116,5 @@ def rows(run: RunFolder) -> list[dict[str, Any]]:
     return [
         {k: v for k, v in line.items() if k not in CLOCK}
         for line in lines
-        if line["type"] in ("step", "evaluation")
+        if line["type"] != "machine"
     ]
