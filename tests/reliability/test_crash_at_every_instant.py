@@ -169,8 +169,12 @@ class Watcher:
 
 def rows(folder: RunFolder) -> list[dict[str, Any]]:
     """The metrics, without what a clock had a part in."""
-    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+    lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    return [
+        {k: v for k, v in line.items() if k not in TIMED}
+        for line in lines
+        if line["type"] in ("step", "evaluation")
+    ]
 
 
 def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
