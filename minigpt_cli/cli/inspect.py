@@ -11,7 +11,10 @@ from minigpt_cli.cli.options import DEFAULT_DATA_DIR, OUTPUT, DataDir, Json
 if TYPE_CHECKING:
     from minigpt_cli.cli.views.loaded import Loaded
 
-EXAMPLE = "Examples:  minigpt inspect checkpoint.safetensors    minigpt inspect runs/small --json"
+EXAMPLE = (
+    "Examples:  minigpt inspect    minigpt inspect runs/small --json    "
+    'minigpt inspect --attention "ROMEO: But soft" --plot attention.png'
+)
 
 VIEW, DETAIL = "What to look at", "Details"
 

@@ -13,10 +13,11 @@ from minigpt_cli.inspection.window import token_text
 from minigpt_cli.tokenizer import Tokenizer
 
 Kind = Literal[
-    "vowel", "consonant", "capital", "word", "after a space", "digit", "punctuation",
+    "vowel", "consonant", "capital", "letters", "word start", "digit", "punctuation",
     "white space", "other",
 ]  # fmt: skip
-"""What sort of text a token is; vowels, consonants and capitals of `char`, words of the others."""
+"""What a token is made of: in `char` vowels, consonants, capitals; elsewhere letters, and whether
+a space before them starts a word."""
 
 NAMED = 120
 """At most so many tokens are named in a picture, and have their neighbours listed."""
@@ -128,7 +129,7 @@ def _kind(text: str, single: bool) -> Kind:
     if not all(char.isalnum() or char in "'’" for char in core):
         return "other"
     if not single:
-        return "word" if core == text else "after a space"
+        return "letters" if core == text else "word start"
     if text.isupper():
         return "capital"
     if text.islower():

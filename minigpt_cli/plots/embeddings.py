@@ -14,8 +14,8 @@ from minigpt_cli.inspection.window import visible
 from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, new_figure
 
 _COLOURS: dict[Kind, str] = {
-    "vowel": "vermilion", "consonant": "blue", "capital": "green", "word": "blue",
-    "after a space": "green", "digit": "purple", "punctuation": "orange",
+    "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
+    "word start": "green", "digit": "purple", "punctuation": "orange",
     "white space": "sky blue", "other": "black",
 }  # fmt: skip
 
@@ -30,11 +30,13 @@ def draw_embeddings(facts: Embeddings, model: str) -> Figure:
     figure = new_figure(9, 8)
     axes = figure.subplots()
     for kind in get_args(Kind):
-        points = [point for point in facts.points if point.kind == kind]
-        if points:
+        alike = [point for point in facts.points if point.kind == kind]
+        for is_named, size, opacity in ((False, 6, 0.3), (True, 18, 1.0)):
+            points = [point for point in alike if bool(point.neighbours) == is_named]
             axes.scatter(
-                [point.x for point in points], [point.y for point in points],
-                s=14, color=OKABE_ITO[_COLOURS[kind]], label=kind,
+                [point.x for point in points], [point.y for point in points], size,
+                color=OKABE_ITO[_COLOURS[kind]], alpha=opacity, linewidths=0,
+                label=kind if alike and is_named else None,
             )  # fmt: skip
     for axis, share, name in zip(
         (axes.xaxis, axes.yaxis), facts.explained, ("first", "second"), strict=True

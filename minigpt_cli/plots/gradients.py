@@ -8,7 +8,8 @@ from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
 from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
 
 _COLOURS: dict[State, str] = {
-    "fine": "blue", "dead": "purple", "exploding": "vermilion", "no gradient": "vermilion"
+    "fine": OKABE_ITO["blue"], "dead": OKABE_ITO["black"], "exploding": OKABE_ITO["vermilion"],
+    "no gradient": "#C00000",
 }  # fmt: skip
 
 
@@ -23,20 +24,20 @@ def draw_gradients(facts: Gradients, model: str) -> Figure:
     figure = new_figure(9, 1.6 + 0.2 * count)
     axes = figure.subplots()
     ratios = [one.ratio or 0.0 for one in facts.parameters]
-    colours = [OKABE_ITO[_COLOURS[one.state]] for one in facts.parameters]
+    colours = [_COLOURS[one.state] for one in facts.parameters]
     axes.barh(range(count), ratios, color=colours)
     axes.set_xscale("log")
     drawn = [ratio for ratio in ratios if 0 < ratio < math.inf] or [1.0]
     axes.set_xlim(
         *(
             10 ** way(math.log10(end))
-            for way, end in ((math.floor, min(drawn)), (math.ceil, 1.1 * max(drawn)))
+            for way, end in ((math.floor, 0.9 * min(drawn)), (math.ceil, 1.1 * max(drawn)))
         )
     )
     for place, (one, colour) in enumerate(zip(facts.parameters, colours, strict=True)):
         if mark := _mark(one):
             axes.text(
-                0.01, place, mark, va="center", fontsize=8, color=colour,
+                0.99, place, mark, va="center", ha="right", fontsize=8, color=colour,
                 backgroundcolor="white", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
     names = [one.name.removesuffix(".weight") for one in facts.parameters]

@@ -20,6 +20,7 @@ def draw_next(facts: NextToken, model: str) -> Figure:
     """
     count = len(facts.tokens)
     figure = new_figure(10, 2.2 + 0.2 * count)
+    figure.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr,call-arg]
     panels = figure.subplots(1, len(facts.choices), sharey=True, squeeze=False)[0]
     for panel, choice in zip(panels, facts.choices, strict=True):
         panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])

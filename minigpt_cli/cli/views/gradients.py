@@ -40,8 +40,8 @@ def show_gradients(loaded: Loaded, data_dir: Path, output: Output) -> None:
     facts = own_gradients(loaded.checkpoint, loaded.path, dataset)
     if not facts.as_in_run:
         print_note(
-            f"{loaded.path.parent} has no config.toml of this run: the batch has the usual size "
-            "and seed."
+            "No config.toml that fits lies beside the checkpoint: the batch has the usual size and "
+            "seed."
         )
 
     def tables() -> Iterator[Table | Text]:

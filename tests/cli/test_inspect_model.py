@@ -1,0 +1,244 @@
+"""`minigpt inspect` of a model: five views, each as a table, as JSON and as a picture."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from callers import Minigpt, Refused
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.cli.app import app
+from minigpt_cli.cli.console import out
+from minigpt_cli.inspection.attention import attend
+
+FILE = "runs/tiny/checkpoint.safetensors"
+TEXT = "The old heron"
+VIEWS: dict[str, tuple[str, ...]] = {
+    "attention": ("--attention", TEXT),
+    "one head": ("--attention", TEXT, "--layer", "1", "--head", "0"),
+    "embeddings": ("--embeddings",),
+    "shapes": ("--shapes",),
+    "gradients": ("--gradients",),
+    "next": ("--next", TEXT),
+}
+every_view = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+
+
+def facts_of(minigpt: Minigpt, *arguments: str) -> Any:
+    result = minigpt("inspect", FILE, *arguments, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return json.loads(result.stdout)
+
+
+@every_view
+def test_a_view_is_a_table_without_colour_and_a_picture(
+    minigpt: Minigpt, view: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = minigpt("inspect", FILE, *view)
+    drawn = minigpt("inspect", FILE, *view, "--plot", "p.png")
+    assert plain.exit_code == drawn.exit_code == 0
+    assert plain.stdout == drawn.stdout
+    assert "\x1b" not in plain.stdout
+    assert (plain.stderr, drawn.stderr) == ("", "Wrote p.png\n")
+    with Image.open("p.png") as image:
+        image.verify()
+        assert min(image.size) > 500
+
+
+@every_view
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_view_fits_80_columns_of_any_terminal(
+    home: Path, view: tuple[str, ...], encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 80)
+    shown = CliRunner(charset=encoding).invoke(app, ["inspect", FILE, *view])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert shown.stdout.isascii() == (encoding == "ascii")
+
+
+@every_view
+def test_a_file_from_elsewhere_is_refused(refused: Refused, view: tuple[str, ...]) -> None:
+    save_file({"w": torch.zeros(2)}, "foreign.safetensors")
+    message = refused("inspect", "foreign.safetensors", *view)
+    assert message.startswith("foreign.safetensors: a safetensors file, but no minigpt checkpoint")
+
+
+@pytest.mark.parametrize("option", ["--attention", "--shapes", "--next"])
+def test_text_that_cannot_be_read_is_refused(refused: Refused, option: str) -> None:
+    assert "'☃' (U+2603)" in refused("inspect", FILE, option, "The ☃")
+    if option != "--shapes":
+        assert "the text is empty" in refused("inspect", FILE, option, "")
+
+
+@pytest.mark.parametrize("option", ["--attention", "--shapes", "--next"])
+def test_of_a_long_text_it_is_said_what_is_left_out(
+    minigpt: Minigpt, story: str, option: str
+) -> None:
+    result = minigpt("inspect", FILE, option, story[:50])
+    assert result.stderr == (
+        "The text is longer than the model's window: its first 18 tokens are left out, the last "
+        "32 are read.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--embeddings", "--gradients"), "one view at a time"),
+        (("--next", "a", "--attention", "a"), "one view at a time"),
+        (("--layer", "1"), "--layer belongs to --attention"),
+        (("--shapes", "--head", "1"), "--head belongs to --attention"),
+        (("--top-k", "3"), "--top-k belongs to --next"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(
+    minigpt: Minigpt, arguments: tuple[str, ...], message: str
+) -> None:
+    result = minigpt("inspect", FILE, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in re.sub(r"[\s│]+", " ", result.stderr)
+
+
+# --- Attention ------------------------------------------------------------------------------
+
+
+def test_attention_json_holds_the_weights(minigpt: Minigpt) -> None:
+    found = facts_of(minigpt, *VIEWS["attention"])
+    expected = attend(load_checkpoint(Path(FILE)), TEXT)
+    assert "".join(found["tokens"]) == TEXT
+    for head, known in zip(found["heads"], expected.heads, strict=True):
+        assert (head["layer"], head["head"]) == (known.layer, known.head)
+        assert head["weights"] == known.weights.tolist()
+
+
+def test_attention_table_agrees_with_the_json(minigpt: Minigpt) -> None:
+    found = facts_of(minigpt, *VIEWS["attention"])
+    rows = minigpt("inspect", FILE, *VIEWS["attention"]).stdout.splitlines()
+    for head in found["heads"]:
+        assert any(
+            row.split() == [
+                str(head["layer"]), str(head["head"]), f"{head['distance']:.1f}",
+                f"{head['entropy']:.2f}", "bits", f"{head['on_itself']:.0%}",
+                f"{head['on_previous']:.0%}", f"{head['on_first']:.0%}",
+            ]
+            for row in rows
+        )  # fmt: skip
+
+
+def test_map_of_one_head_is_shaded_by_its_weights(minigpt: Minigpt) -> None:
+    (head,) = facts_of(minigpt, *VIEWS["one head"])["heads"]
+    lines = minigpt("inspect", FILE, *VIEWS["one head"]).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  T h e ␣"))
+    shade = {"█": 0.5, "▓": 0.25, "▒": 0.1, "░": 0.02, " ": 0.0}
+    above = {"█": 1.01, "▓": 0.5, "▒": 0.25, "░": 0.1, " ": 0.02}
+    for i, char in enumerate(TEXT):
+        row = lines[start + 1 + i]
+        assert row[0] == char.replace(" ", "␣")
+        cells = row[2:].ljust(2 * (i + 1))
+        assert len(cells) == 2 * (i + 1)
+        for j in range(i + 1):
+            assert shade[cells[2 * j]] <= head["weights"][i][j] < above[cells[2 * j]]
+
+
+@pytest.mark.parametrize("option", ["--layer", "--head"])
+def test_layer_or_head_out_of_range_says_how_many_there_are(refused: Refused, option: str) -> None:
+    message = refused("inspect", FILE, "--attention", TEXT, option, 2)
+    assert message == f"{option} 2: the model has 2 {option[2:]}s, 0 to 1; take one of them"
+
+
+# --- The others -----------------------------------------------------------------------------
+
+
+def test_embeddings_table_lists_each_tokens_neighbours(minigpt: Minigpt) -> None:
+    found = facts_of(minigpt, "--embeddings")
+    text = minigpt("inspect", FILE, "--embeddings").stdout
+    for point in found["points"]:
+        name = {" ": "␣", "\n": "↵"}.get(point["token"], point["token"])
+        (row,) = re.findall(rf"^ {re.escape(name)} .*", text, re.MULTILINE)
+        shown = re.findall(r"(\S) (-?\d\.\d\d)", row)
+        assert [cosine for _, cosine in shown] == [
+            f"{n['cosine']:.2f}" for n in point["neighbours"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tokens"),
+    [((FILE, "--shapes"), 32), (("--shapes", "--json", FILE), 32), (("--shapes", TEXT, FILE), 13),
+     ((FILE, "--shapes", TEXT), 13), ((FILE, "--shapes", ""), 32), ((f"--shapes={TEXT}", FILE), 13),
+     (("--shapes=", FILE), 32)],
+)  # fmt: skip
+def test_shapes_need_no_text(minigpt: Minigpt, arguments: tuple[str, ...], tokens: int) -> None:
+    result = minigpt("inspect", *arguments, *([] if "--json" in arguments else ["--json"]))
+    assert json.loads(result.stdout)["tokens"] == tokens
+
+
+def test_shapes_table_adds_up(minigpt: Minigpt) -> None:
+    lines = minigpt("inspect", FILE, "--shapes").stdout.splitlines()
+    counts = [
+        int(found[1].replace(",", ""))
+        for line in lines
+        if (
+            found := re.search(
+                r"(?<![\d.x])([\d,]+) +(?:[\d.]+ [kM] +)?[\d.]+ (?:k?B|bytes) *$", line
+            )
+        )
+    ]
+    model = load_checkpoint(Path(FILE)).model
+    assert counts[-1] == sum(counts[:-1]) == sum(p.numel() for p in model.parameters())
+    assert any(line.startswith(" block 1, alike") for line in lines)
+
+
+def test_gradients_say_what_was_found(minigpt: Minigpt) -> None:
+    found = facts_of(minigpt, "--gradients")
+    text = minigpt("inspect", FILE, "--gradients").stdout
+    assert found["batch"] == 20
+    for one in found["parameters"]:
+        row = re.search(rf" {re.escape(one['name'].removesuffix('.weight'))} .*", text)
+        assert row
+        assert f"{one['gradient_norm']:.3g}" in row[0]
+        assert f"{one['ratio']:.3g}" in row[0]
+    assert f"Gradient norm {found['norm']:.3g} in all; all" in text
+    assert "none is dead, none explodes" in text
+
+
+def test_gradients_need_the_models_own_text(refused: Refused) -> None:
+    Path("story.txt").write_text("Another text.", encoding="utf-8")
+    assert "the text has changed" in refused("inspect", FILE, "--gradients")
+
+
+def test_gradients_say_when_the_batch_is_not_the_runs(minigpt: Minigpt) -> None:
+    shutil.copy(FILE, "alone.safetensors")
+    assert minigpt("inspect", "alone.safetensors", "--gradients").stderr == (
+        "No config.toml that fits lies beside the checkpoint: the batch has the usual size and "
+        "seed.\n"
+    )
+
+
+def test_next_is_what_generate_shows_with_the_cuts_drawn_in(minigpt: Minigpt) -> None:
+    found = facts_of(minigpt, "--next", TEXT, "--top-k", "2", "--top-p", "0.5")
+    arguments = ("-c", FILE, "-p", TEXT, "-t", 1, "--top", 20, "--precision", "fp32", "--json")
+    (known,) = json.loads(minigpt("generate", *arguments).stdout)
+    assert found["tokens"] == known["tokens"]
+    for choice, other in zip(found["choices"], known["choices"], strict=True):
+        assert choice["probabilities"] == other["probabilities"]
+        assert [cut["setting"] for cut in choice["cuts"]] == ["top-k 2", "top-p 0.5"]
+    text = minigpt("inspect", FILE, "--next", TEXT, "--top-k", "2").stdout
+    shares = [choice["cuts"][0]["probability"] for choice in found["choices"]]
+    (row,) = (line for line in text.splitlines() if line.startswith(" top-k 2"))
+    assert re.findall(r"keeps 2, ([\d.]+%)", row) == [f"{share:.1%}" for share in shares]
+    rows = [line for line in text.splitlines() if line.startswith(" '")]
+    assert "░" not in "".join(rows[:1])
+    assert "█" not in "".join(rows[2:])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--top-k", 0), ("--top-p", 1.5)])
+def test_an_impossible_cut_is_named(refused: Refused, option: str, value: float) -> None:
+    assert refused("inspect", FILE, "--next", TEXT, option, value).startswith(f"{option} {value}: ")

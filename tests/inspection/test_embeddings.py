@@ -1,0 +1,106 @@
+"""The map of tokens, against a full singular value decomposition and cosines one by one."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import checkpoint_of
+from dense_gpt import random_gpt
+
+from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.config import ClassicConfig
+from minigpt_cli.errors import ConfigError
+from minigpt_cli.inspection.embeddings import NAMED, embed
+from minigpt_cli.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+
+
+def untrained(tokenizer: Tokenizer, n_embd: int = 8) -> Checkpoint:
+    config = ClassicConfig(n_layer=1, n_head=1, n_embd=n_embd, block_size=8)
+    return checkpoint_of(random_gpt(config, tokenizer.vocab_size), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def trained(trained_home: Path) -> Checkpoint:
+    return load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
+
+
+def test_places_and_shares_are_those_of_the_full_decomposition(trained: Checkpoint) -> None:
+    found = embed(trained)
+    weight = trained.model.token_embedding.weight.detach().double()
+    u, s, _ = torch.linalg.svd(weight - weight.mean(0), full_matrices=False)
+    shares = s.square() / s.square().sum()
+    assert found.explained == pytest.approx(shares[:2].tolist(), rel=1e-4)
+    for axis, places in enumerate(zip(*((p.x, p.y) for p in found.points), strict=True)):
+        expected = u[:, axis] * s[axis]
+        expected *= torch.sign(expected[expected.abs().argmax()])
+        assert places == pytest.approx(expected.tolist(), abs=1e-3)
+        assert max(places, key=abs) > 0
+
+
+def test_map_is_the_same_every_time_and_draws_nobodys_random_numbers(trained: Checkpoint) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = embed(trained)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert embed(trained) == first
+
+
+def test_neighbours_are_the_nearest_by_cosine(trained: Checkpoint) -> None:
+    weight = trained.model.token_embedding.weight.tolist()
+
+    def cosine(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+    for point in embed(trained).points:
+        others = [
+            (cosine(weight[point.id], row), trained.tokenizer.decode([i]))
+            for i, row in enumerate(weight)
+            if i != point.id
+        ]
+        nearest = sorted(others, reverse=True)[:5]
+        assert [n.token for n in point.neighbours] == [token for _, token in nearest]
+        assert [n.cosine for n in point.neighbours] == pytest.approx([c for c, _ in nearest])
+
+
+def test_characters_have_their_kinds() -> None:
+    found = {p.token: p.kind for p in embed(untrained(CharTokenizer("aéxß A7\n.,'你"))).points}
+    assert found == {
+        "a": "vowel", "é": "vowel", "x": "consonant", "ß": "consonant", "A": "capital",
+        "7": "digit", " ": "white space", "\n": "white space", ".": "punctuation",
+        ",": "punctuation", "'": "punctuation", "你": "other",
+    }  # fmt: skip
+
+
+def test_words_have_their_kinds_and_the_first_are_named() -> None:
+    words = WordTokenizer(["the", "42", "  ", "!", *(f"w{'x' * i}" for i in range(200))])
+    found = embed(untrained(words))
+    kinds = {p.token: p.kind for p in found.points[:6]}
+    assert kinds == {
+        "<unk>": "other", "the": "letters", "42": "digit", "  ": "white space",
+        "!": "punctuation", "w": "letters",
+    }  # fmt: skip
+    assert [p.id for p in found.named] == list(range(NAMED))
+
+
+def test_of_byte_pairs_the_first_merges_are_named(story: str) -> None:
+    tokenizer = BPETokenizer.train([story], 300)
+    found = embed(untrained(tokenizer))
+    assert len(found.points) == tokenizer.vocab_size
+    assert [p.id for p in found.named] == list(range(256, tokenizer.vocab_size))
+    assert "word start" in {p.kind for p in found.named}
+
+
+def test_two_tokens_are_a_map_and_one_is_none() -> None:
+    assert len(embed(untrained(CharTokenizer("ab"))).points) == 2
+    with pytest.raises(ConfigError, match="1 tokens in 8 dimensions make no map"):
+        embed(untrained(CharTokenizer("a")))
+    with pytest.raises(ConfigError, match="2 tokens in 1 dimensions"):
+        embed(untrained(CharTokenizer("ab"), n_embd=1))
+
+
+def test_tokens_that_are_all_alike_explain_nothing() -> None:
+    alike = untrained(CharTokenizer("abc"))
+    alike.model.token_embedding.weight.data.fill_(1.0)
+    assert embed(alike).explained == (0, 0)

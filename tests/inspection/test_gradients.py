@@ -1,0 +1,95 @@
+"""Gradient norms, against autograd's own and the trainer's batch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from dense_gpt import random_gpt
+
+from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.config import ClassicConfig, ModernConfig, TrainConfig
+from minigpt_cli.config_file import load_run_config
+from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.inspection.gradients import measure, own_gradients
+from minigpt_cli.model import GPT
+from minigpt_cli.own_text import own_dataset
+
+FILE = Path("runs/tiny/checkpoint.safetensors")
+SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8}
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    windows = torch.randint(20, (3, 9), generator=torch.Generator().manual_seed(0))
+    return windows[:, :-1], windows[:, 1:]
+
+
+@pytest.fixture
+def dataset(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.chdir(trained_home)
+    facts = load_checkpoint(FILE).facts
+    return own_dataset(facts, Path("data"), lambda *_: None, lambda *_: None)
+
+
+def test_norms_are_those_of_the_backward_pass_and_leave_no_trace() -> None:
+    model = random_gpt(ClassicConfig(**SIZES, dropout=0.5), 20).train()
+    found = measure(model, *batch())
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    model.eval()
+    loss = model(*batch())
+    loss.backward()
+    assert found.loss == pytest.approx(loss.item())
+    assert [p.name for p in found.parameters] == [name for name, _ in model.named_parameters()]
+    for one, weight in zip(found.parameters, model.parameters(), strict=True):
+        norm, length = weight.grad.square().sum().sqrt().item(), weight.square().sum().sqrt().item()
+        assert one.gradient_norm == pytest.approx(norm, rel=1e-4)
+        assert one.weight_norm == pytest.approx(length, rel=1e-4)
+        assert one.ratio == pytest.approx(norm / length, rel=1e-4)
+        assert one.state == "fine"
+    total = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+    assert found.norm == pytest.approx(total.item(), rel=1e-4)
+
+
+def test_the_batch_is_the_one_that_the_run_took_next(dataset: Dataset) -> None:
+    trained = load_checkpoint(FILE)
+    found = own_gradients(trained, FILE, dataset)
+    run = load_run_config("runs/tiny/config.toml")
+    sampler = BatchSampler(dataset.tokens("train"), 8, 32, run.train.seed, run.data.sampling)
+    expected = measure(trained.model, *sampler.batch(20), 20, as_in_run=True)
+    assert found == expected
+    assert (found.batch, found.windows, found.tokens) == (20, 8, 256)
+
+
+def test_without_the_runs_settings_the_usual_ones_are_taken(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    other = Path("runs/tiny/config.toml").read_text().replace("block_size = 32", "block_size = 16")
+    for text in (None, "not toml", other):
+        if text is not None:
+            (tmp_path / "config.toml").write_text(text)
+        found = own_gradients(load_checkpoint(FILE), tmp_path / FILE.name, dataset)
+        assert (found.as_in_run, found.windows) == (False, TrainConfig().batch_size)
+
+
+def test_dead_frozen_and_exploding_parameters_are_marked() -> None:
+    torch.manual_seed(0)
+    model = GPT(ModernConfig(**SIZES), 20)  # its residual projections start at zero
+    model.norm.weight.requires_grad_(False)
+    with torch.no_grad():
+        model.head.weight.mul_(1e-3)
+        model.norm.weight.mul_(1e4)
+    states = {one.name: one for one in measure(model, *batch()).parameters}
+    assert states["norm.weight"].state == "no gradient"
+    assert states["norm.weight"].gradient_norm is states["norm.weight"].ratio is None
+    assert states["blocks.0.attention.qkv.weight"].state == "dead"
+    assert states["blocks.0.attention.qkv.weight"].gradient_norm == 0
+    assert states["head.weight"].state == "exploding"
+    assert states["blocks.0.down.weight"].weight_norm == 0
+    assert states["blocks.0.down.weight"].ratio is None
+
+
+def test_what_is_no_number_explodes() -> None:
+    model = random_gpt(ModernConfig(**SIZES), 20)
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    assert {one.state for one in measure(model, *batch()).parameters} == {"exploding"}
