@@ -28,10 +28,11 @@ class Watching:
 
     def __init__(self, reporter: Reporter, trainer: Trainer) -> None:
         assert trainer.folder is not None
-        self._reporter, self._folder, self._train = reporter, trainer.folder, trainer.config.train
+        self._reporter, self._folder = reporter, trainer.folder
+        self._max_iters = trainer.config.train.max_iters
         self._inside: Inside | None = None
         self._next_look = 0.0
-        self._is_last = False
+        self._is_due = False
         self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -48,23 +49,24 @@ class Watching:
             self._write(None)
 
     def stepped(self, report: StepReport) -> None:
+        self._follow()
         self._reporter.stepped(report)
 
     def evaluated(self, report: EvaluationReport) -> None:
         self._reporter.evaluated(report)
-        self._is_last = report.step >= self._train.max_iters
-        if not self._train.sample_tokens:
-            self._follow()
+        self._is_due = report.step < self._max_iters  # the end writes its own
 
     def sampled(self, text: str) -> None:
         self._reporter.sampled(text)
-        self._follow()  # not before: a sample comes after its evaluation
+        self._follow()
 
     def noted(self, message: str) -> None:
         self._reporter.noted(message)
 
     def _follow(self) -> None:
-        if not self._is_last:  # the end writes its own
+        """Writes what an evaluation found, once its model and its sample are saved too."""
+        if self._is_due:
+            self._is_due = False
             self._write(REFRESH_SECONDS)
 
     def _write(self, refresh_seconds: int | None) -> None:

@@ -75,11 +75,15 @@ class Rewind:
     """The run went back to its last good state and left a batch out."""
 
     step: StepNumber
+    """To which it went back."""
+    skipped: StepNumber | None = None
+    """The step whose batch is left out."""
     reason: str | None = None
 
     def __str__(self) -> str:
+        without = "" if self.skipped is None else f", without the batch of step {self.skipped:,}"
         why = f": {self.reason}" if self.reason else ""
-        return f"went back to the last good state at step {self.step:,}{why}"
+        return f"back to step {self.step:,}{without}{why}"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def test_after_a_rewind_the_later_row_of_a_step_counts(tmp_path: Path) -> None:
         step(2, 1.5), step(3, 1.0),
     )  # fmt: skip
     assert run.steps == (Step(1, 2.0), Step(2, 1.5), Step(3, 1.0))
-    assert run.incidents == (Spike(3, 9.5, 7.0), Rewind(2, "the loss is nan"))
+    assert run.incidents == (Spike(3, 9.5, 7.0), Rewind(2, 3, "the loss is nan"))
+    assert str(run.incidents[1]) == "back to step 2, without the batch of step 3: the loss is nan"
 
 
 def test_samples_and_machines_are_kept_in_order(tmp_path: Path) -> None:
