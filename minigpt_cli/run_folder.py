@@ -71,14 +71,17 @@ class RunFolder:
         return f"minigpt {name} {shlex.quote(str(self.path))}"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, new: bool = False) -> Iterator[None]:
         """Inside this context no other process trains this run; a crash leaves no lock behind.
+
+        Args:
+            new: the run is to begin here, and not to go on.
 
         Raises:
             CheckpointError: another process does, or the folder cannot be written to.
         """
         with _explained(self.path, "read"):
-            is_run = self.config.exists()
+            is_run = new or self.config.exists()
         if not is_run:  # nothing to protect, and no place for a file
             yield
             return
@@ -92,11 +95,27 @@ class RunFolder:
                     "choose another --out"
                 ) from None
         try:
+            if new:
+                self.refuse_another_run()
             with _explained(self.path, "written"):
                 sweep(self.path)
+                if new:
+                    self.metrics.unlink(missing_ok=True)  # of a start that was killed
             yield
         finally:
             lock.release()
+
+    def refuse_another_run(self) -> None:
+        """Lets a new run begin here.
+
+        Raises:
+            CheckpointError: there is one already.
+        """
+        if self.has_state:
+            raise CheckpointError(
+                f"--out {self.path}: exists already and is not overwritten; choose another, or go "
+                f"on with it: {self.command('train --resume')}"
+            )
 
     def write_config(self, toml: str) -> None:
         """Replaces the configuration.
@@ -193,13 +212,10 @@ def new_run(name: str, out: Path | None) -> RunFolder:
     path = out if out is not None else RUNS / name
     try:
         if out is not None:
-            if path.is_dir() and _never_began(path):
-                RunFolder(path).metrics.unlink(missing_ok=True)
-            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-                resumes = f", or go on with it: {RunFolder(path).command('train --resume')}"
+            if path.exists() and not (path.is_dir() and _holds_no_run(path)):
+                RunFolder(path).refuse_another_run()
                 raise CheckpointError(
                     f"--out {path}: exists already and is not overwritten; choose another"
-                    + (resumes if RunFolder(path).has_state else "")
                 )
             path.mkdir(parents=True, exist_ok=True)
             return RunFolder(path)
@@ -218,11 +234,12 @@ def new_run(name: str, out: Path | None) -> RunFolder:
         ) from None
 
 
-def _never_began(path: Path) -> bool:
-    """Whether a folder holds only what a run leaves that was killed before its first save."""
+def _holds_no_run(path: Path) -> bool:
+    """Whether a folder is empty, or has only what is left of a run killed before its first save."""
     run, names = RunFolder(path), {entry.name for entry in path.iterdir()}
     left = {run.config.name, run.metrics.name, LOCK}
-    return LOCK in names and all(name in left or is_temporary(name) for name in names)
+    begun = LOCK in names and all(name in left or is_temporary(name) for name in names)
+    return begun or not names
 
 
 def is_folder(path: Path) -> bool:

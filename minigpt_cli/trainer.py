@@ -130,7 +130,10 @@ class Trainer:
         return self._result()
 
     def _begin(self, reporter: Reporter) -> None:
-        self._writer = RunWriter(self.folder, self.config.to_toml(), reporter.noted)
+        toml = self.config.to_toml()
+        if self.folder is not None:
+            self.folder.write_config(toml)
+        self._writer = RunWriter(self.folder, toml, reporter.noted)
         self._started = self._saved_at = time.perf_counter()
         self._elapsed_before = self.state.elapsed
         self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)

@@ -75,7 +75,6 @@ def start_run(
             "--set data.val_fraction=0.2"
         )
     trainer.folder = new_run(_run_name(Path(preset)), out)
-    trainer.folder.write_config(config.to_toml())
     return trainer
 
 
@@ -117,7 +116,6 @@ def resume_run(
             f"{folder.path}: already finished, at step {trainer.state.step}; to train on, "
             "raise --max-iters"
         )
-    folder.write_config(after.to_toml())
     return trainer
 
 

@@ -189,7 +189,7 @@ def _start(
     with file_progress() as bars:
         trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
     assert trainer.folder is not None
-    with trainer.folder.locked():
+    with trainer.folder.locked(new=True):
         _fit(trainer, watch, as_json)
 
 

@@ -37,6 +37,22 @@ def test_a_run_folder_is_trained_by_one_and_free_again_when_that_one_is_killed(
         assert f"Resuming run at step {step:,}" in third.stderr
 
 
+def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(
+    tmp_path: Path, story: str
+) -> None:
+    (tmp_path / "story.txt").write_text(story, encoding="utf-8")
+    tiny = ["train", "--preset", "tiny", "--data", "story.txt", "--out", "run", "--device", "cpu"]
+    short = ["--max-iters", 300, "--set", "train.sample_tokens=0"]
+    with Program(tmp_path, *tiny, *short) as one, Program(tmp_path, *tiny, *short) as other:
+        statuses = [one.finished(), other.finished()]
+    assert sorted(statuses) == [0, 1], one.stderr + other.stderr
+    refused = one if statuses[0] else other
+    last = refused.stderr.splitlines()[-1]
+    assert "another process is training this run" in last or "exists already" in last
+    step = json.loads(read_header(RunFolder(tmp_path / "run").state).metadata["state"])["step"]
+    assert step == 300
+
+
 def test_a_text_tokenized_by_two_at_once_is_prepared_once(tmp_path: Path, story: str) -> None:
     (tmp_path / "long.txt").write_text(story * 1000, encoding="utf-8")
     command = ["tokenize", "long.txt", "--kind", "word", "--data-dir", "data", "--json"]
