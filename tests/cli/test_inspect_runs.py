@@ -204,6 +204,7 @@ def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
     assert minigpt("inspect", RUN, "--report", "--embeddings").exit_code == 2
 
 
+@pytest.mark.usefixtures("no_look")
 def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
     (RUN / "report.html").mkdir()
     message = refused("inspect", RUN, "--report")
