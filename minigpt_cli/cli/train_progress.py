@@ -11,6 +11,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.render import count, duration, facts_table, raw, size
 from minigpt_cli.config import RunConfig
+from minigpt_cli.inspection.runs import read_run
 from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.trainer import Trainer
@@ -128,8 +129,8 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
-    if result.finished and 0 < result.best_step < result.step:
-        table.add_row("", "it rose after that: the model began to learn the text by heart")
+    if overfitting := read_run(folder.path).overfitting:
+        table.add_row("", f"{overfitting}: it began to learn the text by heart")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
     table.add_row(
         "speed",

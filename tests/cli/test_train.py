@@ -271,3 +271,15 @@ def test_edited_config_of_a_run_is_refused_with_the_difference(
     config = RUN / "config.toml"
     config.write_text(config.read_text().replace('name = "muon"', 'name = "adamw"'))
     assert "optimizer.name was muon, now adamw" in refused("train", "--resume", RUN)
+
+
+def test_overfitting_is_named_at_the_end(minigpt: Minigpt, home: Path, story: str) -> None:
+    # What is kept for validation is the story backwards: nothing to learn for.
+    Path("twisted.txt").write_text(story + story[::-1][: len(story) // 4], encoding="utf-8")
+    settings = ["data.val_fraction=0.2", "train.eval_interval=20", "train.precision=fp32"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    run = ["--data", "twisted.txt", "--out", "out", "--device", "cpu", "--max-iters", 60]
+    told = minigpt("train", "--preset", "tiny", *run, *options).stdout
+    (facts,) = json.loads(minigpt("inspect", "out", "--json").stdout)["runs"]
+    assert facts["overfitting"] is not None
+    assert f"overfitting since step {facts['overfitting']['since']}:" in " ".join(told.split())

@@ -95,12 +95,13 @@ class TornFile:
     def __init__(self, file: Any, call: Callable[[], None]) -> None:
         self._file, self._call = file, call
 
-    def write(self, data: Any) -> None:
+    def write(self, data: Any) -> int:
         half = len(data) // 2
         for part in (data[:half], data[half:]):
             self._call()
             self._file.write(part)
             self._file.flush()
+        return len(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

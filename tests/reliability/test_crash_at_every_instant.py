@@ -5,36 +5,26 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from crashing import crash_at_every_call
+from training import Watcher, differences, resumed, small_config, train, train_until
 
 from minigpt_cli.atomic import sweep
 from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
-from minigpt_cli.config import DataConfig, RunConfig
-from minigpt_cli.config_file import resolve
+from minigpt_cli.config import DataConfig
 from minigpt_cli.corpus import Corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
-from minigpt_cli.reports import EvaluationReport, StepReport
 from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-TIMED = ("tokens_per_second", "elapsed", "utilisation")
 
 
 @pytest.fixture(autouse=True)
 def _no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ends loses nothing of what it wrote: only calling `fsync` is an instant."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    (tmp_path / "run").mkdir()
-    return RunFolder(tmp_path / "run")
 
 
 def assert_old_or_new(
@@ -102,13 +92,13 @@ def test_a_line_of_metrics_is_whole_or_cut_away(run: RunFolder) -> None:
 
     def prepare() -> None:
         run.metrics.unlink(missing_ok=True)
-        run.append_metrics(rows[0])
+        run.append_metrics(rows[:1])
 
     def check() -> None:
         run.cut_metrics(2)
         seen.append([json.loads(line) for line in run.metrics.read_text().splitlines()])
 
-    points = crash_at_every_call(prepare, lambda: run.append_metrics(rows[1]), check)
+    points = crash_at_every_call(prepare, lambda: run.append_metrics(rows[1:]), check)
     assert seen == [rows[:1]] * points + [rows]
 
 
@@ -133,73 +123,15 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
     assert crash_at_every_call(prepare, lambda: prepared() and None, check) > 15
 
 
-# A run
-
-
-def small_config() -> RunConfig:
-    """Dropout, accumulation and a schedule that moves; evaluated, and best, at 5, 10 and 12."""
-    tables: dict[str, Any] = {
-        "model": {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
-        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
-        "train": {
-            "max_iters": 12, "eval_interval": 5, "log_interval": 3, "batch_size": 2,
-            "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32", "device": "cpu",
-            "compile": "off", "seed": 7,
-        },
-    }  # fmt: skip
-    return resolve(tables, [], "")
-
-
-class Watcher:
-    """Stops a trainer after a step."""
-
-    def __init__(self, trainer: Trainer, stop: int = 0) -> None:
-        self.trainer, self.stop = trainer, stop
-
-    def stepped(self, report: StepReport) -> None:
-        self.trainer.stop_requested = report.step == self.stop
-
-    def evaluated(self, report: EvaluationReport) -> None: ...
-
-    def sampled(self, text: str) -> None: ...
-
-    def noted(self, message: str) -> None:
-        raise AssertionError(message)
-
-
-def rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """The metrics, without what a clock had a part in."""
-    lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
-    return [
-        {k: v for k, v in line.items() if k not in TIMED}
-        for line in lines
-        if line["type"] in ("step", "evaluation")
-    ]
-
-
+@pytest.mark.usefixtures("no_measuring")
 def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
-    tmp_path: Path, story: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Dataset, run: RunFolder
 ) -> None:
-    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
-    text = tmp_path / "story.txt"
-    text.write_text(story, encoding="utf-8")
-    config = small_config()
-    dataset = prepare_dataset(Corpus("story", (text,)), config.data, tmp_path / "data")
-
-    def fit(folder: RunFolder, resume: bool = False, stop: int = 0) -> Trainer:
-        trainer = Trainer(config, dataset, folder)
-        if resume:
-            trainer.resume()
-        trainer.fit(Watcher(trainer, stop))
-        return trainer
-
-    whole = RunFolder(tmp_path / "whole")
-    whole.path.mkdir()
-    reference = fit(whole)
-    fit(run, stop=9)
+    (tmp_path / "whole").mkdir()
+    whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
+    train_until(9, "asked", small_config(), dataset, run)
     shutil.copytree(run.path, tmp_path / "at9")
-    trainer = Trainer(config, dataset, run)
-    trainer.resume()
+    trainer = resumed(small_config(), dataset, run)
     seen = set()
 
     def prepare() -> None:
@@ -207,22 +139,18 @@ def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
         shutil.copytree(tmp_path / "at9", run.path)
 
     def act() -> None:
-        trainer.fit(Watcher(trainer, stop=11))
+        trainer.fit(Watcher(lambda step: setattr(trainer, "stop_requested", step == 11)))
 
     def check() -> None:
         saved = json.loads(read_tensors(run.state)[1]["state"])["step"]
         seen.add((load_checkpoint(run.checkpoint).facts.step, saved))
-        sweep(run.path)
-        again = fit(run, resume=True)
-        for ours, theirs in (
-            (again.model.state_dict(), reference.model.state_dict()),
-            (again.optimizer.state_tensors(), reference.optimizer.state_tensors()),
-        ):
-            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-        assert rows(run) == rows(whole)
-        assert load_checkpoint(run.checkpoint).facts == load_checkpoint(whole.checkpoint).facts
+        with run.locked():
+            again = resumed(small_config(), dataset, run)
+            assert again.fit(Watcher()).finished
+        assert differences(again, whole) == []
         assert {path.name for path in run.path.iterdir()} == {
-            "checkpoint.safetensors", "state.safetensors", "metrics.jsonl"
+            "checkpoint.safetensors", "state.safetensors", "metrics.jsonl", "config.toml",
+            "run.lock",
         }  # fmt: skip
 
     assert crash_at_every_call(prepare, act, check) > 30

@@ -50,10 +50,6 @@ class Place:
         return message
 
 
-def append(run: RunFolder, row: dict[str, object]) -> None:
-    run.append_metrics(row)
-
-
 @pytest.fixture(params=["tensors", "config", "cut_metrics", "append_metrics", "dataset"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     folder, run = tmp_path / "place", RunFolder(tmp_path / "place")
@@ -66,11 +62,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         run.write_config("old = 1")
         return Place(folder, run.config, lambda: run.write_config("new" * (LARGE // 3)))
     if request.param == "cut_metrics":
-        append(run, {"step": 1, "note": "x" * LARGE})
+        run.append_metrics([{"step": 1, "note": "x" * LARGE}])
         return Place(folder, run.metrics, lambda: run.cut_metrics(1))
     if request.param == "append_metrics":
-        append(run, {"step": 1})
-        return Place(folder, run.metrics, lambda: append(run, {"step": 2, "note": "x" * LARGE}))
+        run.append_metrics([{"step": 1}])
+        row = {"step": 2, "note": "x" * LARGE}
+        return Place(folder, run.metrics, lambda: run.append_metrics([row]))
     text = tmp_path / "tale.txt"
     text.write_text("A heron.\n" * (LARGE // 9), encoding="utf-8")
     (folder / "tale").mkdir()
