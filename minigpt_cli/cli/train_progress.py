@@ -129,7 +129,7 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
-    if overfitting := read_run(folder.path).overfitting:
+    if result.best_step and (overfitting := read_run(folder.path).overfitting):
         table.add_row("", f"{overfitting}: it began to learn the text by heart")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
     table.add_row(

@@ -75,7 +75,7 @@ def image_format(path: Path) -> Format:
 
 
 def image_bytes(figure: Figure, file_format: Format) -> bytes:
-    """The figure as a file; the same figure gives the same bytes."""
+    """The figure as a file, with neither a date nor a random name in it."""
     for text in figure.findobj(Text):
         text.set_fontfamily(families())
     buffer = io.BytesIO()

@@ -200,13 +200,9 @@ def test_gradients_are_bars_of_the_ratio_with_what_is_wrong_beside_them() -> Non
 # --- Files and fonts ------------------------------------------------------------------------
 
 
-def test_picture_is_a_valid_image_of_its_size_and_the_same_every_time(
-    trained: Checkpoint, tmp_path: Path
-) -> None:
+def test_picture_is_a_valid_image_of_its_size(trained: Checkpoint, tmp_path: Path) -> None:
     facts = embed(trained)
-    first, second = (image_bytes(draw_embeddings(facts, NAME), "png") for _ in range(2))
-    assert first == second
-    (tmp_path / "e.png").write_bytes(first)
+    (tmp_path / "e.png").write_bytes(image_bytes(draw_embeddings(facts, NAME), "png"))
     with Image.open(tmp_path / "e.png") as image:
         image.verify()
         assert image.size == (9 * canvas.DPI, 8 * canvas.DPI)
