@@ -36,7 +36,7 @@ SHORT: dict[str, list[str]] = {
 PICTURES = {"attention_pattern.png", "embeddings.png", "loss_curve.png"}
 """Those that the guide this one grew from asks its readers for."""
 
-OWN = ("It copies", "Marry, sir")
+OWN = ("It writes", "It copies", "Marry, sir")
 """Beginnings of lines that need the guide's own text, and its long training."""
 
 
