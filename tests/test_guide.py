@@ -1,0 +1,274 @@
+"""The guide, followed from top to bottom as a reader would, with small models and our own texts."""
+
+import contextlib
+import hashlib
+import io
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from typer.testing import CliRunner
+
+from minigpt_cli.cli.app import app
+from minigpt_cli.trainer import Trainer
+
+ROOT = Path(__file__).parents[1]
+ENGLISH, CHINESE = ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh.md"
+PAGES = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
+
+SHORT: dict[str, list[str]] = {
+    "train": shlex.split(
+        "--max-iters 4 --batch-size 2 --precision fp32 --set train.eval_interval=2 "
+        "--set train.eval_tokens=256 --set train.log_interval=1 --set train.sample_tokens=8 "
+        "--set model.n_embd=48 --set model.block_size=32 --device cpu"
+    ),
+    "generate": ["--max-new-tokens", "8"],
+}
+"""What makes a command of the guide quick; the last of two alike options counts."""
+
+PICTURES = {"attention_pattern.png", "embeddings.png", "loss_curve.png"}
+"""Those that the guide this one grew from asks its readers for."""
+
+OWN = ("It writes", "It copies", "Marry, sir")
+"""Beginnings of lines that need the guide's own text, and its long training."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that the reader types, and what the page shows that it prints."""
+
+    kind: Literal["shell", "python"]
+    text: str
+    shown: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        if "^C" in self.shown:
+            return 130
+        return int(any(line.startswith("error: ") for line in self.shown))
+
+
+def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Fenced blocks by their language, and every line outside them as a block called `text`."""
+    language, block = None, []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if language is None and not line.startswith("```"):
+            yield "text", [line]
+        elif language is None:
+            language, block = line.removeprefix("```"), []
+        elif line == "```":
+            yield language, block
+            language = None
+        else:
+            block.append(line)
+    assert language is None, f"{page.name}: a block is not closed"
+
+
+def steps(page: Path) -> list[Step]:
+    """All that the page asks the reader to type, in order."""
+    found: list[Step] = []
+    command = ""
+    for language, block in blocks(page):
+        if language == "python":
+            found.append(Step("python", "\n".join(block)))
+        elif language == "text" and block[0].startswith("    minigpt "):
+            command = block[0].strip()
+            found.append(Step("shell", command))
+        elif language == "text":
+            # A table whose rows begin with options varies the command before it.
+            if options := re.match(r"\| `(--[^`]+)` \|", block[0]):
+                found.append(Step("shell", f"{command} {options[1]}"))
+        else:
+            for part in re.split(r"^\$ ", "\n".join(block), flags=re.MULTILINE)[1:]:
+                command, *shown = part.rstrip("\n").split("\n")
+                found.append(Step("shell", command, tuple(shown)))
+    return found
+
+
+def landmarks(step: Step) -> list[str]:
+    """Patterns of those shown lines that do not depend on text and chance.
+
+    Heads of tables, of which columns may be cut, and what lines that begin at the margin say
+    first, up to a number or a name; every number stands for any. Samples are indented more.
+    """
+    if step.text.startswith("minigpt generate") and not step.exit_code and "--top" not in step.text:
+        return []
+    found = []
+    for line in step.shown:
+        columns = re.split(r"\s{2,}", line.strip())
+        beginning = re.match(r"[A-Za-z][A-Za-z :/-]*", columns[0])
+        if len(columns) > 2 and re.fullmatch(r"( ?[a-z/]+( [\d.]+)?)+", " ".join(columns)):
+            found.append(".*".join(map(any_number, columns)))
+        elif line.startswith("   ") or line.startswith(OWN):
+            continue
+        elif beginning and re.search("[a-z]{3}", beginning[0]):
+            found.append(r"\b" + any_number(beginning[0].strip()))
+    return found
+
+
+def any_number(text: str) -> str:
+    """A pattern of the text with any numbers in it, wrapped at any space."""
+    return r"[\d.,]+".join(map(re.escape, re.split(r"\d[\d.,]*", text))).replace(r"\ ", r"\s+")
+
+
+def missing(step: Step, printed: str) -> list[str]:
+    """What the page shows and the step did not print."""
+    found = [mark for mark in landmarks(step) if not re.search(mark, printed, re.MULTILINE)]
+    said = as_commented(step.text)
+    return found + [said] * (step.kind == "python" and printed != said)
+
+
+def call(step: Step) -> tuple[int, str]:
+    """Runs one step; commands in this process, and shortened unless they are meant to fail."""
+    if step.kind == "python":
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(step.text, "guide", "exec"), {})
+        return 0, printed.getvalue()
+    if not step.text.startswith("minigpt "):
+        done = subprocess.run(step.text, shell=True, capture_output=True, encoding="utf-8")
+        return done.returncode, done.stdout + done.stderr
+    arguments = shlex.split(step.text)[1:]
+    if step.exit_code != 1 and "--resume" not in arguments:
+        arguments += SHORT.get(arguments[0], [])
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def as_commented(snippet: str) -> str:
+    """What a snippet says in its comments that it prints."""
+    lines = re.findall(r"^(?:print\(.*\)  )?# (.*)$", snippet, flags=re.MULTILINE)
+    return "".join(f"{line}\n" for line in lines)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) -> Path:
+    """An empty folder, where a play of our own is known as `shakespeare` and is there already."""
+    names = ("ROMEO", "JULIET", "NURSE", "First Watchman", "QUEEN MAB")
+    lines = ("To be, or not to be", "My lord, the quick fox jumps", "But soft", "Hark; away we go")
+    ends = ("and so good night!", "is it thy will?", "for the lazy, vexed dog.", "upon the hour.")
+    scene = "".join(
+        f"{name}:\n{line}, {end}\n\n" for name, line, end in product(names, lines, ends)
+    )
+    play = (8 * scene).encode()
+    sha256 = hashlib.sha256(play).hexdigest()
+    (tmp_path / "cards" / "data").mkdir(parents=True)
+    card = (ROOT / "data" / "shakespeare.toml").read_text(encoding="utf-8")
+    card = re.sub(r"^sha256 = .*", f'sha256 = "{sha256}"', card, count=1, flags=re.MULTILINE)
+    (tmp_path / "cards" / "data" / "shakespeare.toml").write_text(card, encoding="utf-8")
+    monkeypatch.setattr("minigpt_cli.corpus.shipped_folder", lambda name: tmp_path / "cards" / name)
+    desk = tmp_path / "desk"
+    (desk / "data" / "shakespeare").mkdir(parents=True)
+    (desk / "data" / "shakespeare" / "input.txt").write_bytes(play)
+    who, does = ("宝玉", "船夫", "老人", "孩子"), ("看见", "数着", "忘了", "画出")
+    what = ("三只纸船", "河上的灯", "远处的桥", "慢慢的潮水")
+    novel = "".join(f"{a}{b}{c}。\n" for a, b, c in product(who, does, what))
+    (desk / "hongloumeng.txt").write_text(20 * novel, encoding="utf-8")
+    monkeypatch.chdir(desk)
+    monkeypatch.setenv("COLUMNS", "90")  # as wide as the page shows it
+    return desk
+
+
+@pytest.fixture
+def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Presses Ctrl-C after so many more training steps, once, when it holds a number."""
+    waiting: list[int] = []
+    train_step = Trainer.train_step
+
+    def step(self: Trainer) -> Any:
+        if waiting:
+            waiting[0] -= 1
+            if waiting[0] == 0:
+                waiting.clear()
+                signal.raise_signal(signal.SIGINT)
+        return train_step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    return waiting
+
+
+def test_reader_who_types_all_that_the_guide_says_sees_what_it_shows(
+    desk: Path, interrupts: list[int]
+) -> None:
+    problems = []
+    for step in steps(ENGLISH):
+        interrupts[:] = [2] if step.exit_code == 130 else []
+        exit_code, printed = call(step)
+        if exit_code != step.exit_code or missing(step, printed):
+            problems.append(
+                f"{step.text}\nexit code {exit_code}, misses {missing(step, printed)}\n{printed}"
+            )
+    assert not problems, "\n\n".join(problems)
+    assert {path.name for path in desk.iterdir()} >= PICTURES
+
+
+def test_both_languages_type_and_show_the_same() -> None:
+    assert steps(CHINESE) == steps(ENGLISH)
+    assert len(steps(ENGLISH)) > 40
+
+
+@PAGES
+def test_no_command_hides_in_the_running_text(page: Path) -> None:
+    """Where it would not be run; a command's name alone is no command."""
+    for language, block in blocks(page):
+        if language == "text":
+            for code in re.findall(r"`([^`]+)`", block[0]):
+                assert not re.match(r"minigpt \w+ -?\w", code), code
+
+
+@PAGES
+def test_every_picture_and_page_that_the_guide_names_is_made_by_a_command(page: Path) -> None:
+    typed = "\n".join(step.text for step in steps(page))
+    named = re.findall(r"`([\w.-]+\.(?:png|svg|html))`", page.read_text(encoding="utf-8"))
+    assert set(named) >= PICTURES
+    for name in {*named} - {"report.html"}:  # that one is named by the program
+        assert name in typed
+
+
+LINKED = [ENGLISH, CHINESE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [*dict.fromkeys(LINKED)], ids=lambda page: page.name)
+def test_every_link_between_the_pages_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that a forge gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@PAGES
+def test_first_lines_lead_to_the_other_language(page: Path) -> None:
+    other = {ENGLISH: CHINESE, CHINESE: ENGLISH}[page]
+    beginning = page.read_text(encoding="utf-8").splitlines()[:4]
+    assert any(f"]({other.name})" in line for line in beginning)
+
+
+FILES = (".txt", ".png", ".html", ".toml", ".jsonl", ".safetensors")
+
+
+@PAGES
+def test_every_file_and_name_of_the_source_that_the_guide_mentions_is_there(page: Path) -> None:
+    package = ROOT / "minigpt_cli"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    for code in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        if re.fullmatch(r"[\w/]+\.py", code):
+            assert (package / code).is_file(), code
+        elif re.fullmatch(r"[A-Z][a-z]+[A-Z]\w+|\w+\.\w+|[a-z]+_[a-z_]+", code):
+            # A class, a method of one, a function; settings too, which are `section.key`.
+            for name in code.split("."):
+                assert code.endswith(FILES) or re.search(rf"\b{name}\b", source), code
