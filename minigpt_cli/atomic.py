@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SUFFIX = ".part"
@@ -26,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # as open to others as its folder
+        with suppress(PermissionError):  # not every file system has modes
+            temporary.chmod(_mode(path))
         temporary.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -38,17 +39,27 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a folder is one in which `replacing` writes first."""
-    return name.startswith(".") and name.endswith(_SUFFIX)
+def is_temporary(path: Path, *names: str) -> bool:
+    """Whether this is a folder in which `replacing` first writes a file of one of the names."""
+    left = any(path.match(f".{name}.????????{_SUFFIX}") for name in names)
+    return left and path.is_dir() and not path.is_symlink()
 
 
-def sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written; nobody else may be writing there.
+def sweep(folder: Path, *names: str) -> None:
+    """Removes what killed processes left of files of these names, which nobody may be writing.
 
     Raises:
         OSError: the disk refuses.
     """
-    for path in folder.iterdir():
-        if is_temporary(path.name):
+    for path in list(folder.iterdir()):
+        if is_temporary(path, *names):
             shutil.rmtree(path)
+
+
+def _mode(path: Path) -> int:
+    """That of the file so far, or that of any new file."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

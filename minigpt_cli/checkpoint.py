@@ -56,7 +56,9 @@ class TensorFile:
 
     def copied(self) -> "TensorFile":
         """The same with tensors of its own, which training does not change."""
-        tensors = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()
+        }
         return TensorFile(self.path, tensors, self.metadata)
 
     def write(self) -> None:

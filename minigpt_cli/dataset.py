@@ -1,4 +1,4 @@
-"""Token ids on disk, memory-mapped, and batches as a pure function of (seed, step).
+"""Token ids on disk, memory-mapped.
 
 A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so a
 changed file or another vocabulary is never served stale.
@@ -14,15 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from torch import Tensor
 
 from minigpt_cli.choices import Split
 from minigpt_cli.config import DataConfig
@@ -59,6 +56,8 @@ class DatasetFacts:
     characters: int
     train_tokens: int
     val_tokens: int
+    sha256: str
+    """Of the ids of both splits, as they lie on disk."""
     seconds: float
     """What preparing it took; of a dataset that was found again, at that time."""
 
@@ -167,6 +166,8 @@ def _open_whole(folder: Path) -> Dataset | None:
         return None
     if sizes != [facts.train_tokens * width, facts.val_tokens * width]:
         return None
+    if _digest(folder) != facts.sha256:
+        return None
     return Dataset(folder, facts, tokenizer)
 
 
@@ -259,6 +260,7 @@ def _prepare(
             characters=scan.characters,
             train_tokens=counts[0],
             val_tokens=counts[1],
+            sha256=_digest(temporary),
             seconds=time.perf_counter() - started,
         )
         _write_text(temporary / "tokenizer.json", tokenizer.to_json())
@@ -266,6 +268,14 @@ def _prepare(
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("train", "val"):
+        with (folder / f"{name}.bin").open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def _training_characters(characters: int, val_fraction: float) -> int:
@@ -325,66 +335,3 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-class BatchSampler:
-    """Training windows as a pure function of the seed and a running number.
-
-    Nothing is remembered between batches, so a resumed run needs no position to go on from.
-
-    Args:
-        tokens: the training split's ids.
-        batch_size: B, windows in a batch.
-        block_size: T, tokens in a window.
-        seed: of the windows' choice.
-        sampling: `random` draws every window anew; `epochs` lays windows side by side from an
-            offset that changes each epoch, shuffles them, and uses each once.
-
-    Raises:
-        CorpusError: the split is too short for one window and its target.
-    """
-
-    def __init__(
-        self,
-        tokens: Tokens,
-        batch_size: int,
-        block_size: int,
-        seed: int,
-        sampling: Literal["random", "epochs"],
-    ) -> None:
-        smaller = (len(tokens) - 1) // 4
-        if len(tokens) < block_size + 1:
-            raise CorpusError(
-                f"the training text has {len(tokens)} tokens and block_size = {block_size} needs "
-                f"at least {block_size + 1}; give a longer text"
-                + (f", or --set model.block_size={smaller}" if smaller >= 8 else "")
-            )
-        self._tokens, self._batch_size, self._block_size = tokens, batch_size, block_size
-        self._seed, self._sampling = seed, sampling
-        # One window less than would fit leaves room for the epoch's offset.
-        self._per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
-        self._epoch = lru_cache(maxsize=2)(self._shuffled)
-
-    def batch(self, number: int) -> tuple[Tensor, Tensor]:
-        """The `number`-th batch: inputs and the tokens that follow them, (B, T) int64 each."""
-        starts = self.starts(number)
-        windows = self._tokens[starts[:, None] + np.arange(self._block_size + 1)]
-        both = torch.from_numpy(windows.astype(np.int64))
-        return both[:, :-1].contiguous(), both[:, 1:].contiguous()
-
-    def starts(self, number: int) -> NDArray[np.int64]:
-        """Where the windows of a batch begin in the split, (B,)."""
-        if self._sampling == "random":
-            rng = np.random.default_rng([self._seed, number])
-            return rng.integers(0, len(self._tokens) - self._block_size, self._batch_size)
-        samples = number * self._batch_size + np.arange(self._batch_size)
-        epochs, places = np.divmod(samples, self._per_epoch)
-        return np.array(
-            [self._epoch(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)]
-        )
-
-    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng([self._seed, epoch])
-        room = len(self._tokens) - 1 - self._per_epoch * self._block_size
-        offset = rng.integers(0, room + 1)
-        return offset + self._block_size * rng.permutation(self._per_epoch)

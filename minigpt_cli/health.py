@@ -2,7 +2,13 @@
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_REWINDS = 3
 """How often a run goes back and leaves out a batch before it gives up."""
@@ -12,7 +18,7 @@ _ENOUGH_LOSSES = 20
 
 
 class NotFinite(Exception):
-    """A loss or a gradient is no number; the trainer answers it, and nobody else sees it."""
+    """A loss or a gradient is no number; whoever takes steps answers it, and no user sees it."""
 
     def __init__(self, what: str, step: int, value: float) -> None:
         super().__init__(f"the {what} is {value} at step {step}")
@@ -32,6 +38,53 @@ def refuse_non_finite(step: int, **values: float) -> None:
     for what, value in values.items():
         if not math.isfinite(value):
             raise NotFinite(what.replace("_", " "), step, value)
+
+
+@dataclass(frozen=True)
+class Spike:
+    """A loss far above those before it."""
+
+    step: int
+    loss: float
+    z_score: float
+    """How many of their standard deviations it lies above their mean."""
+
+
+class StepWatch:
+    """Losses and gradient norms of steps, which may still lie on the device."""
+
+    def __init__(self) -> None:
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        self.recent_norms: deque[float] = deque(maxlen=5)
+        """Gradient norms of the last steps that were read."""
+
+    def add(self, step: int, loss: "Tensor", grad_norm: "Tensor") -> None:
+        self._unread.append((step, loss, grad_norm))
+
+    def read(self, recent: deque[float]) -> list[Spike]:
+        """Fetches what was added since the last time, and says which losses are spikes.
+
+        Args:
+            recent: the losses before; those of these steps are appended.
+
+        Raises:
+            NotFinite: a loss or a norm is infinite or no number.
+        """
+        spikes = []
+        for step, loss_on_device, norm_on_device in self._unread:
+            loss, grad_norm = loss_on_device.item(), norm_on_device.item()
+            refuse_non_finite(step, loss=loss, gradient_norm=grad_norm)
+            z_score = spike(loss, recent)
+            if z_score is not None:
+                spikes.append(Spike(step, loss, z_score))
+            recent.append(loss)
+            self.recent_norms.append(grad_norm)
+        self.forget()
+        return spikes
+
+    def forget(self) -> None:
+        """Drops what was not read."""
+        self._unread.clear()
 
 
 def explanation(

@@ -228,6 +228,8 @@ class Optimizer:
                     f"{path}: {name} is {tensor.dtype} {list(tensor.shape)} and should be "
                     f"{parameter.dtype} {list(shape)}; use another copy"
                 )
+            if not tensor.isfinite().all():
+                raise CheckpointError(f"{path}: {name} holds what are no numbers; use another copy")
             part.state[parameter][key] = tensor.to(parameter.device)
 
 

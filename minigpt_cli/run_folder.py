@@ -19,6 +19,8 @@ CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
 LOCK = "run.lock"
 METRICS = "metrics.jsonl"
+_locks: dict[Path, FileLock] = {}
+"""Those that this process holds, by the folder of their run."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder is there."""
-        return self.path.is_dir()
+        """Whether the folder is there with its configuration.
+
+        Raises:
+            CheckpointError: the folder cannot be looked into.
+        """
+        with _explained(self.config, "read"):
+            return self.config.exists()
 
     @property
     def has_state(self) -> bool:
@@ -80,12 +87,25 @@ class RunFolder:
         Raises:
             CheckpointError: another process does, or the folder cannot be written to.
         """
-        with _explained(self.path, "read"):
-            is_run = new or self.config.exists()
-        if not is_run:  # nothing to protect, and no place for a file
+        if not new and not self.exists:  # nothing to protect, and no place for a file
             yield
             return
         lock = FileLock(self.path / LOCK)
+        self._acquire(lock)
+        _locks[self.path] = lock
+        try:
+            if new:
+                self.refuse_another_run()
+            with _explained(self.path, "written"):
+                sweep(self.path, CHECKPOINT, STATE, METRICS, self.config.name)
+                if new:
+                    self.metrics.unlink(missing_ok=True)  # of a start that was killed
+            yield
+        finally:
+            del _locks[self.path]
+            lock.release()
+
+    def _acquire(self, lock: FileLock) -> None:
         with _explained(self.path, "written"):
             try:
                 lock.acquire(blocking=False)
@@ -94,16 +114,6 @@ class RunFolder:
                     f"{self.path}: another process is training this run; wait until it ends, or "
                     "choose another --out"
                 ) from None
-        try:
-            if new:
-                self.refuse_another_run()
-            with _explained(self.path, "written"):
-                sweep(self.path)
-                if new:
-                    self.metrics.unlink(missing_ok=True)  # of a start that was killed
-            yield
-        finally:
-            lock.release()
 
     def refuse_another_run(self) -> None:
         """Lets a new run begin here.
@@ -134,13 +144,16 @@ class RunFolder:
         _replace(self.report, html)
 
     def make_again(self, toml: str) -> None:
-        """Makes a folder that somebody has deleted since, with its configuration.
+        """Makes a folder that somebody has deleted since, locked as it was, with its configuration.
 
         Raises:
-            CheckpointError: the disk refuses.
+            CheckpointError: the disk refuses, or another process has begun a run there.
         """
         with _explained(self.path, "written"):
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+        if self.path in _locks:  # a lock goes with its file
+            _locks[self.path].release()
+            self._acquire(_locks[self.path])
         self.write_config(toml)
 
     def append_metrics(self, rows: list[dict[str, Any]]) -> None:
@@ -180,10 +193,10 @@ class RunFolder:
             raw = self.metrics.read_bytes() if self.metrics.exists() else b""
         for line in raw.splitlines(keepends=True):
             try:
-                if json.loads(line)["step"] <= step:
+                if json.loads(line)["step"] <= step and line.endswith(b"\n"):
                     kept.append(line.decode())
-            except (ValueError, TypeError, KeyError):
-                break
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue
         _replace(self.metrics, "".join(kept))
 
 
@@ -236,10 +249,14 @@ def new_run(name: str, out: Path | None) -> RunFolder:
 
 def _holds_no_run(path: Path) -> bool:
     """Whether a folder is empty, or has only what is left of a run killed before its first save."""
-    run, names = RunFolder(path), {entry.name for entry in path.iterdir()}
-    left = {run.config.name, run.metrics.name, LOCK}
-    begun = LOCK in names and all(name in left or is_temporary(name) for name in names)
-    return begun or not names
+    run, entries = RunFolder(path), list(path.iterdir())
+    ours = (CHECKPOINT, STATE, METRICS, run.config.name)
+    left = all(
+        entry in (run.config, run.metrics, path / LOCK) or is_temporary(entry, *ours)
+        for entry in entries
+    )
+    trained = run.metrics.exists() and b'"type": "step"' in run.metrics.read_bytes()
+    return not entries or (left and path / LOCK in entries and not trained)
 
 
 def is_folder(path: Path) -> bool:

@@ -28,6 +28,8 @@ class RunWriter:
         self._trouble: CheckpointError | None = None
         self.saved_step: int | None = None
         """The last step whose state is on the disk, as far as this process knows."""
+        self.lost_checkpoint = False
+        """Whether the best model was lost with its folder, and none has been saved since."""
 
     def row(self, row: dict[str, Any]) -> None:
         """Adds a line to the metrics, at once or as soon as the disk takes it."""
@@ -89,10 +91,11 @@ class RunWriter:
     def _write(self, folder: RunFolder, state: TensorFile) -> None:
         if not folder.exists:
             folder.make_again(self._config)
+            self.lost_checkpoint = True
             self._note(f"{folder.path} was gone and is made again; its earlier metrics are lost")
         self._write_rows(folder)
         folder.sync_metrics()
         if self._checkpoint is not None:
             self._checkpoint.write()
-            self._checkpoint = None
+            self._checkpoint, self.lost_checkpoint = None, False
         state.write()

@@ -1,37 +1,46 @@
 """What a run has to remember to go on as if nothing had happened, and its file."""
 
 import json
-import math
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
 from minigpt_cli.checkpoint import TensorFile, load_model_tensors, model_tensors, read_tensors
 from minigpt_cli.checkpoint_header import read_header
 from minigpt_cli.config import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.health import MOST_REWINDS
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer
+from minigpt_cli.strict_json import read_json
 
 RECENT_STEPS = 50
 """The training loss that is reported is the mean of at most so many last steps."""
 _FORMAT = "minigpt-state"
 
 
+Step = Annotated[int, Field(ge=0, lt=2**31)]
+Loss = Annotated[float, Field(ge=0, lt=1e39)]  # of fp32
+Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+
+
 @dataclass
 class TrainState:
     """What the loop itself has to remember beside weights and optimizer."""
 
-    step: int = 0
-    best_val_loss: float = math.inf
-    best_step: int = 0
-    elapsed: float = 0.0
-    step_seconds: float = 0.0
-    recent_losses: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
-    skipped: list[int] = field(default_factory=list)
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    step: Step = 0
+    best_val_loss: Loss | None = None
+    best_step: Step = 0
+    elapsed: Seconds = 0.0
+    step_seconds: Seconds = 0.0
+    recent_losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    skipped: Annotated[list[Step], Field(max_length=MOST_REWINDS)] = field(default_factory=list)
     """Steps whose batch is left out, since its loss or gradient was not finite."""
 
     @property
@@ -94,8 +103,12 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
             "bring the text back as it was, or train anew"
         )
-    load_model_tensors(model, _part(tensors, "model."), path)
-    optimizer.load_state_tensors(_part(tensors, "optimizer."), path)
+    weights, memory = _part(tensors, "model."), _part(tensors, "optimizer.")
+    learned = state.step > sum(step <= state.step for step in state.skipped)
+    if len(weights) + len(memory) != len(tensors) or bool(memory) != learned:
+        raise CheckpointError(f"{path}: its tensors are not those of a run; use another copy")
+    load_model_tensors(model, weights, path)
+    optimizer.load_state_tensors(memory, path)
     return state
 
 
@@ -118,8 +131,9 @@ def _loop_memory(metadata: dict[str, str], path: Path) -> TrainState:
     if metadata.get("format") != _FORMAT:
         raise _no_state(path)
     try:
-        state = TypeAdapter(TrainState).validate_python(json.loads(metadata["state"]))
-    except (KeyError, ValueError, RecursionError):
+        read_json(metadata["state"])  # which is stricter than what comes next
+        state = TypeAdapter(TrainState).validate_json(metadata["state"])
+    except (KeyError, ValueError):
         raise _no_state(path) from None
     state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
     return state

@@ -6,7 +6,6 @@ run that is interrupted and resumed is the run that was never interrupted.
 
 import math
 import time
-from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli import __version__
+from minigpt_cli.batches import BatchSampler
 from minigpt_cli.checkpoint import checkpoint_file
 from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.compilation import compile_blocks, eagerly
 from minigpt_cli.config import RunConfig
-from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.dataset import Dataset
 from minigpt_cli.device import (
     keep_freed_memory,
     machine_facts,
@@ -26,11 +26,11 @@ from minigpt_cli.device import (
     out_of_memory_explained,
     pick_dtype,
 )
-from minigpt_cli.errors import TrainingError
+from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import generate
-from minigpt_cli.health import MOST_REWINDS, NotFinite, explanation, refuse_non_finite, spike
+from minigpt_cli.health import MOST_REWINDS, NotFinite, StepWatch, explanation, refuse_non_finite
 from minigpt_cli.model import GPT
 from minigpt_cli.optim import Optimizer, lr_scale
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
@@ -85,8 +85,7 @@ class Trainer:
         self._peak_flops = math.inf
         # Reading a loss makes the processor wait for an accelerator: there, only now and then.
         self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
-        self._unchecked: list[tuple[Tensor, Tensor]] = []
-        self._recent_norms: deque[float] = deque(maxlen=5)
+        self._watch = StepWatch()
 
     @property
     def tokens_per_step(self) -> int:
@@ -123,9 +122,9 @@ class Trainer:
                 break
             except NotFinite as trouble:
                 self._rewind(trouble, reporter)
-        never_evaluated = self.folder is not None and not self.folder.checkpoint.exists()
-        if never_evaluated or self._writer.saved_step != self.state.step:
-            self._save(self._facts(None) if never_evaluated else None)
+        lacks_model = not self.state.best_step or self._writer.lost_checkpoint
+        if lacks_model or self._writer.saved_step != self.state.step:
+            self._save(self._facts(None) if lacks_model else None)
         self._writer.finish()
         return self._result()
 
@@ -218,8 +217,9 @@ class Trainer:
         """A step, and with `checks` the wait until the device has really done it."""
         self.model.train()
         started = time.perf_counter()
-        self._unchecked.append(self.train_step())
+        loss, grad_norm = self.train_step()
         self.state.step += 1
+        self._watch.add(self.state.step, loss, grad_norm)
         if checks:
             self._check_steps()
         seconds = time.perf_counter() - started
@@ -228,21 +228,13 @@ class Trainer:
         self._session_steps += 1
 
     def _check_steps(self) -> None:
-        """Fetches the numbers of steps that are still on the device.
+        """Looks at the numbers of the steps since the last time.
 
         Raises:
             NotFinite: one is not.
         """
-        first, recent = self.state.step - len(self._unchecked) + 1, self.state.recent_losses
-        for step, (loss, norm) in enumerate(self._unchecked, first):
-            value, grad_norm = loss.item(), norm.item()
-            refuse_non_finite(step, loss=value, gradient_norm=grad_norm)
-            if z_score := spike(value, recent):
-                row = {"type": "spike", "step": step, "loss": value, "z_score": z_score}
-                self._writer.row(row)
-            recent.append(value)
-            self._recent_norms.append(grad_norm)
-        self._unchecked.clear()
+        for found in self._watch.read(self.state.recent_losses):
+            self._writer.row({"type": "spike", **asdict(found)})
 
     def _check_everything(self) -> None:
         """Lets a state pass that may be saved.
@@ -260,20 +252,23 @@ class Trainer:
         Raises:
             TrainingError: that was done often enough, or is not wanted, or there is no way back.
         """
-        again = self.config.train.on_nonfinite == "rewind"
-        skipped = self.state.skipped
-        if self.folder is None or not again or len(skipped) >= MOST_REWINDS:
+        skipped, step = self.state.skipped, trouble.step
+        wanted = self.config.train.on_nonfinite == "rewind" and self.folder is not None
+        if not wanted or len(skipped) >= MOST_REWINDS or step in skipped:
             raise self._explained(trouble) from None
         step_seconds = self.state.step_seconds
-        self.resume()
+        try:
+            self.resume()
+        except CheckpointError as error:
+            raise TrainingError(f"{self._explained(trouble)}; no way back: {error}") from None
         self._writer.forget_after(self.state.step)
         self.optimizer.zero_grad()
-        self._unchecked.clear()
+        self._watch.forget()
         self.state.step_seconds = step_seconds
-        self.state.skipped = sorted({*skipped, trouble.step})
-        facts = {"step": self.state.step, "skipped": trouble.step, "reason": str(trouble)}
-        self._writer.row({"type": "rewind", **facts})
+        self.state.skipped = sorted({*skipped, step})
         self._save(None)  # a crash from here on must not meet the same batch again
+        facts = {"step": self.state.step, "skipped": step, "reason": str(trouble)}
+        self._writer.row({"type": "rewind", **facts})
         reporter.noted(
             f"{str(trouble).capitalize()}: back to step {self.state.step:,}, to go on without "
             f"that batch ({len(self.state.skipped)} of {MOST_REWINDS} such rewinds)"
@@ -281,7 +276,7 @@ class Trainer:
 
     def _explained(self, trouble: NotFinite) -> TrainingError:
         rate, rewinds = self._learning_rate(trouble.step), len(self.state.skipped)
-        seen = explanation(trouble, rate, self._recent_norms, rewinds)
+        seen = explanation(trouble, rate, self._watch.recent_norms, rewinds)
         if self.folder is None:
             return TrainingError(seen)
         look = f"{self.folder.command('inspect')} --batch {trouble.step}"
@@ -297,18 +292,19 @@ class Trainer:
             step=self.state.step,
             loss=self.state.recent_losses[-1],
             learning_rate=self._learning_rate(self.state.step),
-            grad_norm=self._recent_norms[-1],
+            grad_norm=self._watch.recent_norms[-1],
             tokens_per_second=self.tokens_per_second,
         )
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
+        self._check_everything()
         with self._eagerly():
             result = evaluate(
                 self.model, self.dataset.tokenizer, self._validation, self.config.train.eval_tokens
             )
         refuse_non_finite(self.state.step, validation_loss=result.loss)
-        is_best = result.loss < self.state.best_val_loss
-        if is_best:
+        best = self.state.best_val_loss
+        if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
         report = EvaluationReport(
             step=self.state.step,
@@ -321,11 +317,11 @@ class Trainer:
             elapsed=self.state.elapsed,
         )
         self._writer.row({"type": "evaluation", **asdict(report)})
-        reporter.evaluated(report)
         text = self._sample() if self.config.train.sample_tokens else None
         if text is not None:
             self._writer.row({"type": "sample", "step": self.state.step, "text": text})
         self._save(self._facts(result) if is_best else None)
+        reporter.evaluated(report)  # now that nothing can be lost by telling
         if text is not None:
             reporter.sampled(text)
 
@@ -385,7 +381,7 @@ class Trainer:
         return TrainResult(
             step=state.step,
             finished=state.step >= self.config.train.max_iters,
-            best_val_loss=state.best_val_loss if state.best_step else None,
+            best_val_loss=state.best_val_loss,
             best_step=state.best_step,
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,

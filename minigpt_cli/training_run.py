@@ -17,8 +17,9 @@ from minigpt_cli.corpus import open_corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.dataset import Progress as PrepareProgress
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
-from minigpt_cli.errors import CheckpointError, CorpusError
+from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
 from minigpt_cli.evaluation import evaluate
+from minigpt_cli.health import NotFinite
 from minigpt_cli.run_folder import RunFolder, new_run
 from minigpt_cli.train_state import saved_run
 from minigpt_cli.trainer import Trainer
@@ -205,7 +206,10 @@ def _run_name(preset: Path) -> str:
 
 def _seconds_of_step(trainer: Trainer) -> float:
     started = time.perf_counter()
-    loss, _ = trainer.train_step()
+    try:
+        loss, _ = trainer.train_step()
+    except NotFinite as trouble:
+        raise TrainingError(f"{trouble}; try a smaller --learning-rate") from None
     loss.item()  # reading it waits for the device
     return time.perf_counter() - started
 

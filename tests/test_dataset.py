@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from minigpt_cli import corpus as corpus_module
 from minigpt_cli import dataset as module
+from minigpt_cli.batches import BatchSampler
 from minigpt_cli.config import DataConfig
 from minigpt_cli.corpus import Corpus, open_corpus
-from minigpt_cli.dataset import BatchSampler, Dataset, encode_corpus, prepare_dataset
+from minigpt_cli.dataset import Dataset, encode_corpus, prepare_dataset
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer import CharTokenizer, Tokenizer
 

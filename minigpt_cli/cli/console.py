@@ -8,8 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+
+class _Aside(Console):
+    """What is said beside the data. When nobody can hear it, the work goes on in silence."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:  # a full disk under a log, say
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+err = _Aside(stderr=True, highlight=False)
 
 # Everything a terminal may take for a command, but for tab and line feed; and halves of characters,
 # which no stream can write.

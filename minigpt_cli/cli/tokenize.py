@@ -154,7 +154,7 @@ def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
 
     if "error" in cut:
         return Text(f"{tokenizer.kind}: {cut['error']}", style="yellow")
-    shown = Text(f"{tokenizer.kind}: {len(cut['ids'])} tokens\n")
+    shown = Text(f"{tokenizer.kind}: {len(cut['ids'])} token{'s' * (len(cut['ids']) != 1)}\n")
     for i, token in enumerate(cut["ids"]):
         # A piece of a character has no text of its own; its bytes are shown.
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")

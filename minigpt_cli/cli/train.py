@@ -243,11 +243,14 @@ def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
     """
     received: list[int] = []
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What a shell has its background jobs ignore stays ignored.
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
         trainer.stop_requested = True
-        signal.signal(number, before[number])
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
     for number in before:
         signal.signal(number, stop)

@@ -78,7 +78,8 @@ class TrainProgress:
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
             self._has_header = True
         mark = "*" if report.is_best else " "
-        row = Text(f"{report.step:>7,} {report.train_loss:>11.4f} ")
+        train_loss = "-" if report.train_loss is None else f"{report.train_loss:.4f}"
+        row = Text(f"{report.step:>7,} {train_loss:>11} ")
         row.append(f"{report.val_loss:>9.4f} {mark}", style="bold green" if report.is_best else "")
         row.append(f" {report.bits_per_byte:>9.3f} {report.tokens_per_second:>9,.0f}")
         row.append(f" {duration(report.elapsed):>8}")

@@ -4,7 +4,6 @@ import time
 from types import TracebackType
 from typing import Self
 
-from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.runs import read_run
 from minigpt_cli.report import Inside, look_inside, report_page
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport
@@ -79,8 +78,8 @@ class Watching:
                 now = time.perf_counter()
                 self._next_look = now + LEAST_PAUSE * (now - started)
             self._folder.write_report(report_page(run, self._inside, refresh_seconds))
-        except MinigptError as error:
-            self._note_once(f"No report: {error}")
+        except Exception as error:  # not even a bug in here may end the run
+            self._note_once(f"No report: {error or type(error).__name__}")
         else:
             self._note_once(f"A browser can follow this run: {self._folder.report}")
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.batches import BatchSampler
+from minigpt_cli.dataset import Dataset
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.optim import lr_scale
 from minigpt_cli.train_state import SavedRun

@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from minigpt_cli.batches import BatchSampler
 from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.config import TrainConfig
 from minigpt_cli.config_file import read_toml, resolve
-from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.dataset import Dataset
 from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model import GPT

@@ -283,3 +283,17 @@ def test_overfitting_is_named_at_the_end(minigpt: Minigpt, home: Path, story: st
     (facts,) = json.loads(minigpt("inspect", "out", "--json").stdout)["runs"]
     assert facts["overfitting"] is not None
     assert f"overfitting since step {facts['overfitting']['since']}:" in " ".join(told.split())
+
+
+def test_run_remembers_its_threads(minigpt: Minigpt, home: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert minigpt(*SHORT, "--out", "out").exit_code == 0
+        torch.set_num_threads(1)  # as on another machine
+        assert minigpt("train", "--resume", "out", "--max-iters", 5).exit_code == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    config = tomli.loads(Path("out/config.toml").read_text(encoding="utf-8"))
+    assert config["train"]["threads"] == 2

@@ -6,10 +6,11 @@ import pytest
 import torch
 from dense_gpt import random_gpt
 
+from minigpt_cli.batches import BatchSampler
 from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.config import ClassicConfig, ModernConfig, TrainConfig
 from minigpt_cli.config_file import load_run_config
-from minigpt_cli.dataset import BatchSampler, Dataset
+from minigpt_cli.dataset import Dataset
 from minigpt_cli.inspection.gradients import measure, own_gradients
 from minigpt_cli.model import GPT
 from minigpt_cli.own_text import own_dataset

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from seeds import seed
+from reliability.seeds import seed
 from tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 from typer.testing import CliRunner
 

@@ -102,9 +102,13 @@ def _dies_inside(name: str) -> Callable[[RunConfig, Dataset, RunFolder, random.R
         fatal, real = chance.choice((1, 2, 3)), getattr(trainer_module, name)
 
         def dies(*arguments: Any) -> Any:
-            if next(calls) == fatal:
+            number = next(calls)
+            if number == fatal and fatal % 2:
+                raise Crash  # at its beginning, or else at its end
+            result = real(*arguments)
+            if number == fatal:
                 raise Crash
-            return real(*arguments)
+            return result
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer_module, name, dies)
@@ -181,15 +185,8 @@ STOP = 2 * EVAL_INTERVAL + 1
 """After the best evaluation of a run whose learning rates are so large, and before its end."""
 
 
-def forget_weights(name: str) -> Callable[[Trainer, Trainer], None]:
-    def forget(again: Trainer, fresh: Trainer) -> None:
-        again.model.load_state_dict({name: fresh.model.state_dict()[name]}, strict=False)
-
-    return forget
-
-
-def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer, Trainer], None]:
-    def forget(again: Trainer, fresh: Trainer) -> None:
+def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer], None]:
+    def forget(again: Trainer) -> None:
         (part,) = [p for p in again.optimizer._parts if isinstance(p, kind)]
         for state in part.state.values():
             state[key].zero_()
@@ -197,16 +194,11 @@ def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer
     return forget
 
 
-def forget_field(name: str) -> Callable[[Trainer, Trainer], None]:
-    def forget(again: Trainer, fresh: Trainer) -> None:
+def forget_field(name: str) -> Callable[[Trainer], None]:
+    def forget(again: Trainer) -> None:
         setattr(again.state, name, getattr(TrainState(), name))
 
     return forget
-
-
-def keep_late_metrics(again: Trainer, fresh: Trainer) -> None:
-    assert again.folder is not None
-    again.folder.append_metrics([{"type": "step", "step": STOP + 1, "loss": 0.0}])
 
 
 MUTATIONS = {
@@ -219,7 +211,6 @@ MUTATIONS = {
         f"state {name}": forget_field(name)
         for name in ("step", "best_val_loss", "best_step", "recent_losses", "skipped")
     },
-    "metrics": keep_late_metrics,
 }
 
 
@@ -260,9 +251,21 @@ def test_each_restored_item_is_needed(
 ) -> None:
     whole, resume = halfway
     again = resume("parts")
-    MUTATIONS[what](again, again)
+    MUTATIONS[what](again)
     again.fit(Watcher())
     assert differences(again, whole) != []
+
+
+def test_cutting_the_metrics_is_needed(
+    dataset: Dataset, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
+    train_until(EVAL_INTERVAL + 3, "crash", small_config(), dataset, run)
+    monkeypatch.setattr(RunFolder, "cut_metrics", lambda *_: None)
+    again = resumed(small_config(), dataset, run)
+    again.fit(Watcher())
+    assert differences(again, whole) == ["metrics"]
 
 
 def test_each_restored_weight_is_needed(
@@ -272,7 +275,7 @@ def test_each_restored_weight_is_needed(
     fresh = Trainer(small_config("train.seed=8"), dataset, None)
     for number, name in enumerate(fresh.model.state_dict()):
         again = resume(str(number))
-        forget_weights(name)(again, fresh)
+        again.model.load_state_dict({name: fresh.model.state_dict()[name]}, strict=False)
         again.fit(Watcher())
         assert differences(again, whole) != [], name
 
@@ -300,14 +303,19 @@ def test_evaluating_and_sampling_leave_the_training_generator_alone(dataset: Dat
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_resumed_run_computes_with_as_many_threads_as_before(
-    dataset: Dataset, run: RunFolder
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumed_run_with_two_threads_equals_uninterrupted_run(
+    dataset: Dataset, run: RunFolder, tmp_path: Path, precision: str
 ) -> None:
     before = torch.get_num_threads()
+    config = small_config("train.threads=2", f"train.precision={precision}", "model.n_embd=64")
+    (tmp_path / "whole").mkdir()
     try:
-        train_until(3, "asked", small_config("train.threads=2"), dataset, run)
+        whole = train(config, dataset, RunFolder(tmp_path / "whole"))
+        train_until(7, "asked", config, dataset, run)
         torch.set_num_threads(1)
-        config = resumed(small_config("train.threads=2"), dataset, run).config
-        assert (torch.get_num_threads(), config.train.threads) == (2, 2)
+        again = resumed(config, dataset, run)
+        again.fit(Watcher())
+        assert differences(again, whole) == []
     finally:
         torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from seeds import seed
+from reliability.seeds import seed
 from tiny_checkpoint import (
     CLASSIC,
     MODERN,

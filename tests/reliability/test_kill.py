@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from programs import Program
-from seeds import seed
+from reliability.seeds import seed
 
 from minigpt_cli.checkpoint import read_tensors
 from minigpt_cli.run_folder import RunFolder

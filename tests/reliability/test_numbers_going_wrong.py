@@ -1,18 +1,22 @@
 """A loss or gradient that is no number changes nothing: the run goes on without the batch."""
 
+import contextlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from training import EVAL_INTERVAL, MAX_ITERS, Crash, Watcher, differences, resumed, rows
 from training import small_config as plain_config
 
+from minigpt_cli import training_run
 from minigpt_cli.config import RunConfig
 from minigpt_cli.dataset import Dataset
-from minigpt_cli.errors import TrainingError
+from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.health import MOST_REWINDS, NotFinite, spike
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.trainer import Trainer
@@ -29,14 +33,13 @@ def poisoned(
     trainer: Trainer, steps: set[int], poison: Callable[[torch.Tensor], torch.Tensor]
 ) -> Trainer:
     """A trainer whose loss on the batches of some steps is what `poison` makes of it."""
-    forward, accumulation = trainer.model.forward, trainer.config.train.grad_accum_steps
+    forward = trainer.model.forward
 
     def bad(idx: torch.Tensor, targets: torch.Tensor | None = None, *rest: object) -> torch.Tensor:
         loss = forward(idx, targets, *rest)  # type: ignore[arg-type]
         training = targets is not None
         return poison(loss) if training and trainer.state.step + 1 in steps else loss
 
-    assert accumulation > 0
     trainer.model.forward = bad  # type: ignore[method-assign]
     return trainer
 
@@ -90,14 +93,16 @@ def test_update_of_a_bad_step_is_not_applied(dataset: Dataset) -> None:
     assert trainer.optimizer.state_tensors() == {}
 
 
+@pytest.mark.parametrize("bad", [[BAD], [3, 2], [EVAL_INTERVAL, 9], [9, 8, 7]])
 def test_late_look_on_an_accelerator_comes_to_the_same(
-    dataset: Dataset, run: RunFolder, tmp_path: Path
+    dataset: Dataset, run: RunFolder, tmp_path: Path, bad: list[int]
 ) -> None:
-    trainer = poisoned(Trainer(small_config("train.log_interval=4"), dataset, run), {BAD}, to_nan)
+    config = small_config("train.log_interval=4")
+    trainer = poisoned(Trainer(config, dataset, run), {*bad}, to_nan)
     trainer._check_interval = 4  # as where reading a loss would make the processor wait
     assert trainer.fit(Watcher()).finished
-    config = small_config("train.log_interval=4")
-    expected = without([BAD], config, dataset, RunFolder(tmp_path / "expected"))
+    assert trainer.state.skipped == sorted(bad)
+    expected = without(sorted(bad), config, dataset, RunFolder(tmp_path / "expected"))
     assert differences(trainer, expected) == ["metrics"]
 
 
@@ -116,17 +121,33 @@ def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFo
     assert f"back to step {EVAL_INTERVAL}," in watcher.notes[0]
 
 
-def test_spoiled_weights_are_never_saved(dataset: Dataset, run: RunFolder) -> None:
+@pytest.mark.parametrize(
+    ("at", "how", "saved"),
+    [
+        (EVAL_INTERVAL + 1, "stop", EVAL_INTERVAL),
+        (EVAL_INTERVAL + 1, "time", EVAL_INTERVAL),
+        (2 * EVAL_INTERVAL, "evaluation", EVAL_INTERVAL),
+    ],
+)
+def test_spoiled_weights_are_never_saved(
+    dataset: Dataset, run: RunFolder, at: int, how: str, saved: int
+) -> None:
     trainer = Trainer(small_config(), dataset, run)
 
     def spoil(step: int) -> None:
-        if step == EVAL_INTERVAL + 1:
-            with torch.no_grad():
-                trainer.model.norm.weight.fill_(math.inf)
-            trainer.stop_requested = True
+        if step == at:
+            with torch.no_grad():  # the rarest characters: no loss need notice
+                trainer.model.token_embedding.weight[-3:] = math.inf
+            trainer.stop_requested = how == "stop"
+            if how == "time":
+                trainer._saved_at = -math.inf
+        elif trainer.state.skipped:
+            raise Crash  # what is saved now is what matters
 
-    trainer.fit(Watcher(spoil))
-    assert resumed(small_config(), dataset, run).state.step == EVAL_INTERVAL
+    with contextlib.suppress(Crash):
+        trainer.fit(Watcher(spoil))
+    assert trainer.state.skipped == [at]
+    assert resumed(small_config(), dataset, run).state.step == saved
     weights = resumed(small_config(), dataset, run).model.state_dict().values()
     assert all(weight.isfinite().all() for weight in weights)
 
@@ -185,6 +206,73 @@ def test_run_that_may_not_or_cannot_go_back_stops_at_once(
     with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} "):
         trainer.fit(watcher)
     assert watcher.notes == []
+
+
+def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
+    dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minigpt_cli import trainer as module
+
+    real = module.evaluate
+
+    def bad_from_ten(model: Any, *rest: Any) -> Any:
+        result = real(model, *rest)
+        if trainer.state.step >= 2 * EVAL_INTERVAL:
+            object.__setattr__(result, "loss", math.nan)
+        return result
+
+    monkeypatch.setattr(module, "evaluate", bad_from_ten)
+    trainer = Trainer(small_config(), dataset, run)
+    watcher = Watcher()
+    with pytest.raises(TrainingError, match=r"validation loss is nan at step 10 .*after 1 rewind;"):
+        trainer.fit(watcher)
+    assert len(watcher.notes) == 1
+
+
+def test_first_step_may_be_skipped_and_evaluated(dataset: Dataset, run: RunFolder) -> None:
+    trainer = poisoned(Trainer(small_config("train.eval_interval=1"), dataset, run), {1}, to_nan)
+    watcher = Watcher()
+    assert trainer.fit(watcher).finished
+    assert watcher.evaluations[0].train_loss is None
+
+
+def test_no_way_back_is_told_beside_what_was_seen(dataset: Dataset, run: RunFolder) -> None:
+    trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
+
+    def delete(step: int) -> None:
+        if step == BAD - 1:
+            shutil.rmtree(run.path)
+
+    with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} .*; no way back: .*"):
+        trainer.fit(Watcher(delete))
+
+
+def test_dry_run_meets_bad_numbers_with_one_line(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = poisoned(Trainer(small_config(), dataset, None), {1}, to_nan)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1; try a smaller"):
+        training_run._seconds_of_step(trainer)
+
+
+def test_rows_that_wait_for_the_disk_do_not_outlive_a_rewind(
+    dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = poisoned(Trainer(small_config("train.log_interval=1"), dataset, run), {BAD}, to_nan)
+    real, full = RunFolder.append_metrics, [False]
+
+    def append(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+        if full[0]:
+            raise CheckpointError("no room")
+        real(folder, rows)
+
+    def fill(step: int) -> None:
+        full[0] = step == EVAL_INTERVAL + 1  # until the next row, which is of a step undone
+
+    monkeypatch.setattr(RunFolder, "append_metrics", append)
+    assert trainer.fit(Watcher(fill)).finished
+    steps = [row["step"] for row in rows(run) if row["type"] == "step"]
+    assert steps == [step for step in range(1, MAX_ITERS + 1) if step != BAD]
 
 
 def test_crash_after_a_rewind_does_not_meet_the_batch_again(

@@ -132,6 +132,87 @@ def test_folder_that_is_deleted_under_a_run_is_made_again(
     assert resumed(small_config(), dataset, run).state.step == 12
 
 
+def test_folder_made_again_is_whole_even_if_its_disk_was_full(
+    dataset: Dataset, run: RunFolder, disk: Disk
+) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+
+    def delete(step: int) -> None:
+        if step == EVAL_INTERVAL - 1:
+            shutil.rmtree(run.path)
+        disk.full = step == EVAL_INTERVAL  # the folder can be made, its files not yet
+
+    assert trainer.fit(Watcher(delete)).finished
+    assert run.config.read_text() == trainer.config.to_toml()
+    assert resumed(small_config(), dataset, run).state.step == 12
+
+
+def test_folder_made_again_is_locked_again(dataset: Dataset, run: RunFolder) -> None:
+    trainer = Trainer(small_config(), dataset, run)
+
+    def delete(step: int) -> None:
+        if step == 2:
+            shutil.rmtree(run.path)
+        if step == EVAL_INTERVAL + 1:
+            with pytest.raises(CheckpointError, match="another process"), run.locked():
+                pass
+
+    with run.locked(new=True):
+        assert trainer.fit(Watcher(delete)).finished
+    with run.locked():
+        pass
+
+
+def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: RunFolder) -> None:
+    wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
+    config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
+    trainer = Trainer(config, dataset, run)
+
+    def delete(step: int) -> None:
+        if step == 2 * EVAL_INTERVAL + 1:
+            shutil.rmtree(run.path)
+
+    trainer.fit(Watcher(delete))
+    assert trainer.state.best_step < 12, "or the best were saved anew"
+    assert load_checkpoint(run.checkpoint).facts.step == 12
+
+
+def test_folder_that_cannot_be_looked_into_does_not_end_the_run(
+    dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, real, lost = Trainer(small_config(), dataset, run), Path.exists, [False]
+
+    def exists(path: Path) -> bool:
+        if lost[0] and path.is_relative_to(run.path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(path)
+
+    def lose(step: int) -> None:
+        lost[0] = EVAL_INTERVAL <= step < 2 * EVAL_INTERVAL
+
+    monkeypatch.setattr(Path, "exists", exists)
+    watcher = Watcher(lose)
+    assert trainer.fit(watcher).finished
+    assert os.strerror(errno.ESTALE) in watcher.notes[0]
+
+
+def test_metrics_are_on_the_disk_before_the_state_that_counts_on_them(
+    dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    train(small_config(), dataset, run)
+    saves = [i for i, name in enumerate(synced) if name == "state.safetensors"]
+    assert len(saves) == 4
+    for before, save in zip([0, *saves], saves, strict=False):
+        assert "metrics.jsonl" in synced[before:save]
+
+
 def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run.append_metrics([{"step": 1}])
     before = run.metrics.read_bytes()
