@@ -186,3 +186,37 @@ def test_locking_what_is_no_run_leaves_nothing_there(tmp_path: Path) -> None:
         with RunFolder(tmp_path / name).locked():
             pass
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_only_what_a_killed_run_left_is_swept(run: RunFolder) -> None:
+    run.write_config("")
+    left = run.path / f".{run.state.name}.abcd1234.part"
+    left.mkdir()
+    (left / "half").write_bytes(b"...")
+    theirs = [run.path / name for name in (".x.part", ".notes.part", f".{run.state.name}.a.part")]
+    theirs[0].mkdir()
+    theirs[1].write_text("mine")
+    theirs[2].mkdir()
+    with run.locked():
+        assert not left.exists()
+        assert all(path.exists() for path in theirs)
+
+
+@pytest.mark.parametrize("rows", ["", '{"type": "machine", "step": 0}\n'])
+def test_folder_of_a_run_that_never_began_may_be_taken(tmp_path: Path, rows: str) -> None:
+    old = new_run("tiny", tmp_path / "run")
+    with old.locked(new=True):
+        old.write_config("old")
+        old.metrics.write_text(rows)
+    again = new_run("tiny", tmp_path / "run")
+    with again.locked(new=True):
+        assert not again.metrics.exists()
+
+
+def test_curves_of_a_run_whose_model_was_deleted_are_not_overwritten(tmp_path: Path) -> None:
+    old = new_run("tiny", tmp_path / "run")
+    with old.locked(new=True):
+        old.write_config("old")
+        old.append_metrics([{"type": "step", "step": 1}])
+    with pytest.raises(CheckpointError, match="exists already and is not overwritten"):
+        new_run("tiny", tmp_path / "run")

@@ -1,7 +1,6 @@
 """The `minigpt` program: its five commands, and the one place where errors become messages."""
 
 import errno
-import os
 import sys
 from typing import Annotated, Any
 
@@ -32,21 +31,18 @@ class ErrorBoundary(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # whoever read the output has had enough, as in `| head -1`
-            _silence_stdout()
+            from minigpt_cli.cli.console import silence
+
+            silence(sys.stdout)
             raise typer.Exit(0) from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            from minigpt_cli.cli.console import print_error
+            from minigpt_cli.cli.console import print_error, silence
 
-            _silence_stdout()
+            silence(sys.stdout)
             print_error("the output cannot be written (no space left); free some space")
             raise typer.Exit(1) from None
-
-
-def _silence_stdout() -> None:
-    """What is left to write goes nowhere: at exit Python would try again, and complain again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

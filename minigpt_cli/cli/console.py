@@ -1,12 +1,18 @@
 """The terminal's two sides: data on stdout, everything else on stderr."""
 
 import json
+import os
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
+
+
+def silence(stream: TextIO) -> None:
+    """What is left to write goes nowhere: at exit Python would try again, and complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Aside(Console):
@@ -16,10 +22,11 @@ class _Aside(Console):
         try:
             super().print(*objects, **options)
         except OSError:  # a full disk under a log, say
-            self.quiet = True
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+        silence(sys.stderr)
 
 
 out = Console(highlight=False)

@@ -1,5 +1,7 @@
 """How training looks while it runs, and what is said at its end."""
 
+import os
+import shlex
 from types import TracebackType
 from typing import Self
 
@@ -9,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import count, duration, facts_table, raw, size
 from minigpt_cli.config import RunConfig
 from minigpt_cli.inspection.runs import read_run
@@ -147,15 +150,19 @@ def next_commands(trainer: Trainer, result: TrainResult) -> None:
     """What to type next."""
     folder, corpus = trainer.folder, trainer.dataset.facts.corpus
     assert folder is not None
+    data_dir = trainer.dataset.folder.parent.parent
+    usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
+    elsewhere = "" if usual else f" --data-dir {shlex.quote(str(data_dir))}"
     if not result.finished:
         print_note(f"Stopped at step {result.step:,} and saved. To go on:")
-        err.print(raw(f"  {folder.command('train --resume')}"), soft_wrap=True)
+        err.print(raw(f"  {folder.command('train --resume')}{elsewhere}"), soft_wrap=True)
         return
     print_note("Next:")
     # A text of one's own may lack the characters of any prompt that could be offered.
     prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
-        err.print(raw(f"  {folder.command(command)}"), soft_wrap=True)
+        data = elsewhere if command == "eval" else ""
+        err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)
 
 
 def estimate_table(config: RunConfig, estimate: Estimate) -> Table:

@@ -392,3 +392,44 @@ def test_click_is_not_imported_by_name() -> None:
     package = Path(__file__).parents[2] / "minigpt_cli"
     for path in package.rglob("*.py"):
         assert not re.search(r"^\s*(import|from) click\b", path.read_text("utf-8"), re.MULTILINE)
+
+
+@posix
+@pytest.mark.parametrize("where", ["/dev/full", "closed pipe"])
+def test_training_goes_on_when_nobody_can_hear_how_it_goes(home: Path, where: str) -> None:
+    command = [sys.executable, "-m", "minigpt_cli", *TINY, "--out", "out", "--max-iters", "20"]
+    options = ["--set", "train.eval_interval=5"]
+    if where == "closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(where, os.O_WRONLY)
+    done = subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=writing)
+    os.close(writing)
+    assert done.returncode == 0
+    assert load_checkpoint(Path("out/checkpoint.safetensors")).facts.step == 20
+
+
+def test_command_to_go_on_names_a_data_folder_elsewhere(minigpt: Minigpt, home: Path) -> None:
+    options = ["--data-dir", "my texts", "--out", "out", "--max-iters", 2]
+    said = minigpt(*TINY, *options).stderr
+    assert "minigpt eval out --data-dir 'my texts'" in said
+
+
+@posix
+def test_signal_that_a_shell_has_its_jobs_ignore_stays_ignored(home: Path) -> None:
+    program = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    program += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    options = ["--out", "out", "--max-iters", "1000000", "--set", "train.eval_interval=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "-m", "minigpt_cli", *TINY, *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    while not Path("out/state.safetensors").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 143
