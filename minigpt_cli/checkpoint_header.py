@@ -89,6 +89,11 @@ class Header:
         """Whether this is a model that minigpt wrote."""
         return self.metadata.get("format") == "minigpt-checkpoint"
 
+    @property
+    def is_state(self) -> bool:
+        """Whether this is what a run of minigpt needs to go on."""
+        return self.metadata.get("format") == "minigpt-state"
+
     def facts(self) -> CheckpointFacts:
         """The model's description.
 

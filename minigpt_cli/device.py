@@ -11,6 +11,9 @@ import torch
 
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
 
+LESS_MEMORY = "the model's window (block_size) or the model is too large for this machine"
+"""What to say of memory that ran out where a model is used."""
+
 
 def pick_device(setting: str) -> torch.device:
     """The device to compute on; `auto` takes an accelerator when there is one.

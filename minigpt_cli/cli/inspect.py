@@ -65,8 +65,11 @@ def inspect(
     elsewhere gets the list of its tensors.
     """
     asked = Asked(
-        files, attention, embeddings, shapes, gradients, next_text, surprisal, memorized, batch,
-        report, layer, head, top_k, top_p, samples, seed, encoding, device, tensors, data_dir,
+        files=files, attention=attention, embeddings=embeddings, shapes=shapes,
+        gradients=gradients, next=next_text, surprisal=surprisal, memorized=memorized,
+        batch=batch, report=report, layer=layer, head=head, top_k=top_k, top_p=top_p,
+        samples=samples, seed=seed, encoding=encoding, device=device, tensors=tensors,
+        data_dir=data_dir,
     )  # fmt: skip
     view = asked.view
     from minigpt_cli.cli.views.output import Output
@@ -165,11 +168,14 @@ def _one(files: list[Path] | None) -> Path:
 def _run(files: list[Path] | None) -> Path:
     """The folder of the run that a view is of; the newest, when none is named."""
     from minigpt_cli.cli.console import print_note
-    from minigpt_cli.run_folder import METRICS, newest
+    from minigpt_cli.errors import CheckpointError
+    from minigpt_cli.run_folder import METRICS, is_folder, newest
 
     if files and len(files) > 1:
         raise typer.BadParameter("this view is of one run; name one")
     if files:
+        if not is_folder(files[0]):
+            raise CheckpointError(f"{files[0]}: no run's folder; name one, as in runs/small")
         return files[0]
     folder = newest(METRICS).path
     print_note(f"Using {folder}")

@@ -8,8 +8,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out, print_json
 from minigpt_cli.cli.render import count, grid, raw
-from minigpt_cli.cli.writing import LESS_MEMORY, Writer
-from minigpt_cli.device import out_of_memory_explained
+from minigpt_cli.cli.writing import Writer
 from minigpt_cli.inspection.next_token import Choice, NextToken, next_token
 
 BAR = 12
@@ -18,11 +17,10 @@ BAR = 12
 def show_likeliest(writer: Writer, prompts: Sequence[str], top: int, as_json: bool) -> None:
     """Prints the likeliest next tokens of each prompt, at three temperatures side by side."""
     writer.note_long_prompts(prompts)
-    with out_of_memory_explained(LESS_MEMORY):
-        found = [
-            next_token(writer.loaded, prompt, ids, writer.sampling, top)
-            for prompt, ids in zip(prompts, writer.ids(prompts), strict=True)
-        ]
+    found = [
+        next_token(writer.loaded, prompt, ids, writer.sampling, top)
+        for prompt, ids in zip(prompts, writer.ids(prompts), strict=True)
+    ]
     if as_json:
         print_json([asdict(facts) for facts in found])
         return

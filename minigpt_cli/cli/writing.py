@@ -10,14 +10,13 @@ from rich.text import Text
 from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.choices import Precision, Quantization
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
-from minigpt_cli.device import out_of_memory_explained, pick_device, pick_dtype
+from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained, pick_device, pick_dtype
 from minigpt_cli.generation import Piece, generate_texts, prompt_ids
 from minigpt_cli.quantization import quantize_int8
 from minigpt_cli.run_folder import find_checkpoint
 from minigpt_cli.sampling import Sampling
 
 TEXTS_TOGETHER = 64
-LESS_MEMORY = "the model's window (block_size) or the model is too large for this machine"
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose share the token reaches.
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minigpt_cli.checkpoint import Checkpoint
+from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.walk import WEIGHTS, Step, walk
 from minigpt_cli.inspection.window import Window, window
@@ -42,6 +43,7 @@ class Attention:
     """Layer by layer."""
 
 
+@out_of_memory_explained(LESS_MEMORY)
 def attend(
     checkpoint: Checkpoint, text: str, layer: int | None = None, head: int | None = None
 ) -> Attention:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt_cli.checkpoint_header import CheckpointFacts, TensorFacts, read_header
+from minigpt_cli.checkpoint_header import CheckpointFacts, Header, TensorFacts, read_header
 from minigpt_cli.flops import forward_flops_per_token
 
 _COMPONENTS = {
@@ -62,13 +62,18 @@ def inspect_file(path: Path) -> Inspection:
     return Inspection(
         path=path,
         file_bytes=header.file_bytes,
-        parameters=sum(tensor.elements for tensor in header.tensors),
+        parameters=sum(tensor.elements for tensor in header.tensors if _is_weight(header, tensor)),
         tensors=header.tensors,
         metadata=header.metadata,
         facts=facts,
         components=_components(header.tensors) if facts else None,
         flops_per_token=forward_flops_per_token(facts.model, facts.vocab_size) if facts else None,
     )
+
+
+def _is_weight(header: Header, tensor: TensorFacts) -> bool:
+    """In a run's state the optimizer's memory lies beside the weights."""
+    return not (header.is_state and tensor.name.startswith("optimizer."))
 
 
 def _components(tensors: tuple[TensorFacts, ...]) -> tuple[Component, ...]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.checkpoint import Checkpoint
+from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
 from minigpt_cli.generation import generate_tokens
 from minigpt_cli.inspection.window import token_text
 from minigpt_cli.sampling import Sampling, next_token_probabilities
@@ -45,6 +46,7 @@ class NextToken:
     choices: tuple[Choice, ...]
 
 
+@out_of_memory_explained(LESS_MEMORY)
 def next_token(
     checkpoint: Checkpoint,
     prompt: str,

@@ -45,7 +45,7 @@ class Evaluation:
     train_loss: Number | None = None
     """Mean of the last steps' batches."""
     bits_per_byte: Number | None = None
-    elapsed: Number | None = None
+    elapsed: Annotated[float, Field(ge=0, lt=1e9)] | None = None
     """Seconds since the run began, interruptions left out."""
 
 

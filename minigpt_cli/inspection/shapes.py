@@ -6,6 +6,7 @@ import torch
 
 from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.config import ModernConfig
+from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
 from minigpt_cli.inspection.walk import Step, Value, walk
 from minigpt_cli.inspection.window import window
 
@@ -55,6 +56,7 @@ class Way:
     steps: tuple[StepShape, ...]
 
 
+@out_of_memory_explained(LESS_MEMORY)
 def follow(checkpoint: Checkpoint, text: str | None) -> Way:
     """Reads a text and notes the shapes on its way.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_cli.corpus import Progress
+from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.lines import line_of
 from minigpt_cli.model import GPT
@@ -106,6 +107,10 @@ def surprisal(
     """
     context = max(1, model.config.block_size // 2) if context is None else context
     ids = tokenizer.encode_array(text)
+    if len(ids) < 2:
+        raise CorpusError(
+            f"the text has {len(ids)} tokens and needs at least 2; give a longer text"
+        )
     ends = tokenizer.text_lengths(text).cumsum()  # bytes of the text
     bits = np.zeros(len(ids), dtype=np.float32)
     done = 1

@@ -13,7 +13,7 @@ from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.render import grid, raw
 from minigpt_cli.cli.views.loaded import Loaded
 from minigpt_cli.cli.views.output import Output
-from minigpt_cli.cli.views.tokens import name_token, note_left_out
+from minigpt_cli.cli.views.tokens import name_token, note_left_out, note_unknown
 from minigpt_cli.inspection.attention import Attention, attend
 
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)
@@ -38,6 +38,7 @@ def show_attention(
         output: where to.
     """
     facts = attend(loaded.checkpoint, text, layer, head)
+    note_unknown(loaded, text)
     note_left_out(facts.window.left_out, len(facts.window.ids))
 
     def tables() -> Iterator[Table | Text]:

@@ -43,7 +43,7 @@ def _summary(inspection: Inspection) -> Table:
         ours = inspection.metadata.get("format") == "minigpt-state"
         table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
         for key, value in inspection.metadata.items():
-            table.add_row(raw(key), raw(value if len(value) <= 200 else value[:200] + "..."))
+            table.add_row(raw(_shortened(key, 30)), raw(_shortened(value, 200)))
     else:
         for key, text in _described(inspection.facts):
             table.add_row(key, raw(text))
@@ -53,6 +53,11 @@ def _summary(inspection: Inspection) -> Table:
         )
     table.add_row("parameters", count(inspection.parameters))
     return table
+
+
+def _shortened(text: str, length: int) -> str:
+    """The beginning of a text, with a sign that it goes on."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _described(facts: CheckpointFacts) -> list[tuple[str, str]]:
@@ -125,6 +130,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
         "parameters": inspection.parameters,
         "flops_per_token": inspection.flops_per_token,
         "checkpoint": described,
+        "metadata": inspection.metadata if facts is None else None,
         "components": [
             {"name": c.name, "parameters": c.parameters} for c in inspection.components or ()
         ],

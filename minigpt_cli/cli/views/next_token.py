@@ -9,7 +9,7 @@ from rich.table import Table
 from minigpt_cli.cli.likeliest import distribution
 from minigpt_cli.cli.views.loaded import Loaded
 from minigpt_cli.cli.views.output import Output
-from minigpt_cli.cli.views.tokens import note_left_out
+from minigpt_cli.cli.views.tokens import note_left_out, note_unknown
 from minigpt_cli.inspection.next_token import next_token
 from minigpt_cli.inspection.window import window
 from minigpt_cli.sampling import Sampling
@@ -40,6 +40,7 @@ def show_next(
     cuts = (Sampling(top_k=TOP_K if top_k is None else top_k),
             Sampling(top_p=TOP_P if top_p is None else top_p))  # fmt: skip
     read = window(loaded.checkpoint, text)
+    note_unknown(loaded, text)
     note_left_out(read.left_out, len(read.ids))
     facts = next_token(loaded.checkpoint, text, read.ids, Sampling(temperature=1.0), TOP, cuts)
 

@@ -12,7 +12,7 @@ VIEW, DETAIL = "What to look at", "Details"
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(help="A safetensors file, or runs' folders. Default: the newest run."),
+    typer.Argument(help="A safetensors file, or runs' folders. Default: the newest checkpoint."),
 ]
 Attention = Annotated[
     str | None,
@@ -170,18 +170,28 @@ class Asked:
         Raises:
             typer.BadParameter: there are two, or a detail that its view does not have.
         """
-        views = [name for name in _VIEWS if getattr(self, name) not in (None, False)]
+        views = [name for name in _VIEWS if _given(getattr(self, name))]
         if len(views) > 1:
             two = " and ".join(f"--{name}" for name in views)
             raise typer.BadParameter(f"{two}: one view at a time; leave one out")
         view = views[0] if views else None
         for detail, owners in _DETAILS.items():
-            if getattr(self, detail) is not None and view not in owners:
+            if _given(getattr(self, detail)) and view not in owners:
                 option, homes = detail.replace("_", "-"), " or ".join(f"--{o}" for o in owners)
                 raise typer.BadParameter(
                     f"--{option} belongs to {homes}; add that, or leave it out"
                 )
+        if self.tensors and view:
+            raise typer.BadParameter(f"--tensors lists a file's tensors; leave it or --{view} out")
+        if view == "shapes" and not self.files and self.shapes and Path(self.shapes).exists():
+            raise typer.BadParameter(
+                f"--shapes takes a text; to look at {self.shapes}, name it before --shapes"
+            )
         return view
+
+
+def _given(value: object) -> bool:
+    return value is not None and value is not False
 
 
 _VIEWS = (

@@ -11,7 +11,7 @@ from minigpt_cli.cli.console import out
 from minigpt_cli.cli.render import count, grid, size
 from minigpt_cli.cli.views.loaded import Loaded
 from minigpt_cli.cli.views.output import Output
-from minigpt_cli.cli.views.tokens import note_left_out
+from minigpt_cli.cli.views.tokens import note_left_out, note_unknown
 from minigpt_cli.inspection.shapes import Shape, StepShape, Way, follow
 
 SPACIOUS = 100
@@ -26,6 +26,7 @@ def show_shapes(loaded: Loaded, text: str | None, output: Output) -> None:
         output: where to.
     """
     way = follow(loaded.checkpoint, text)
+    note_unknown(loaded, text or "")
     note_left_out(way.left_out, way.tokens)
 
     def tables() -> Iterator[Table | Text]:

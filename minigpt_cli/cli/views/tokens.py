@@ -1,6 +1,7 @@
 """How the views of a text show its tokens on the terminal."""
 
 from minigpt_cli.cli.console import in_unicode, print_note
+from minigpt_cli.cli.views.loaded import Loaded
 from minigpt_cli.inspection.window import visible
 
 
@@ -9,6 +10,14 @@ def name_token(token: str) -> str:
     if in_unicode():
         return visible(token)
     return ascii(token)[1:-1].replace("_", r"\x5f").replace(" ", "_")
+
+
+def note_unknown(loaded: Loaded, text: str) -> None:
+    """Says that a text holds words that the model has no token for."""
+    tokenizer = loaded.checkpoint.tokenizer
+    unknown = tokenizer.encode(text).count(tokenizer.unknown_id or 0)
+    if unknown and tokenizer.unknown_id is not None:
+        print_note(f"{unknown:,} of its words are <unk> to the model, which never saw them.")
 
 
 def note_left_out(left_out: int, read: int) -> None:
