@@ -175,7 +175,7 @@ def _run(files: list[Path] | None) -> Path:
         raise typer.BadParameter("this view is of one run; name one")
     if files:
         if not is_folder(files[0]):
-            raise CheckpointError(f"{files[0]}: no run's folder; name one, as in runs/small")
+            raise CheckpointError(f"{files[0]}: no run's folder; name one that minigpt train made")
         return files[0]
     folder = newest(METRICS).path
     print_note(f"Using {folder}")

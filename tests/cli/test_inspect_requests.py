@@ -67,9 +67,7 @@ def test_long_metadata_leave_room_for_the_facts(minigpt: Minigpt, home: Path) ->
 
 
 @pytest.mark.parametrize("view", ["--attention", "--next", "--shapes"])
-def test_words_that_the_model_never_saw_are_counted(
-    minigpt: Minigpt, home: Path, view: str
-) -> None:
+def test_unknown_words_are_counted(minigpt: Minigpt, home: Path, view: str) -> None:
     words = ["--data", "story.txt", "--tokenizer", "word", "--out", "words", "--device", "cpu"]
     assert minigpt("train", "--preset", "tiny", *words, "--max-iters", 2).exit_code == 0
     result = minigpt("inspect", "words", view, "zebra and xylophone")
@@ -80,4 +78,6 @@ def test_words_that_the_model_never_saw_are_counted(
 @pytest.mark.parametrize("text", ["", "T"])
 def test_text_too_short_to_predict_is_refused(refused: Refused, home: Path, text: str) -> None:
     Path("short.txt").write_text(text, encoding="utf-8")
-    assert "give a longer one" in refused("inspect", FILE, "--surprisal", "short.txt")
+    assert "needs at least 2; give a longer text" in refused(
+        "inspect", FILE, "--surprisal", "short.txt"
+    )
