@@ -46,7 +46,7 @@ def assert_old_or_new(
         seen.append(read(path) if path.exists() else None)
         write()  # the next one succeeds
         assert read(path) == new
-        sweep(path.parent)
+        sweep(path.parent, path.name)
         assert list(path.parent.iterdir()) == [path]
 
     prepare()
