@@ -37,7 +37,7 @@ def test_losses_drawn_are_the_losses_logged_and_the_best_is_marked() -> None:
     loss, rate, speed, norm = draw_runs([run]).axes
     lines = {line.get_label(): line for line in loss.get_lines()}
     logged = np.array([(row.step, row.loss) for row in run.steps])
-    assert np.array_equal(lines["training, each step"].get_xydata(), logged)
+    assert np.array_equal(lines["training, as logged"].get_xydata(), logged)
     assert list(lines["validation"].get_xdata()) == [20, 40, 60, 80, 100]
     assert list(lines["validation"].get_ydata()) == RISING
     best = lines["best: 2.5000 at step 40"]
@@ -79,8 +79,10 @@ def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() ->
 
 def test_several_runs_are_told_apart_by_colour_and_name() -> None:
     runs = [run_named("runs/$x$_1", RISING), run_named("runs/b", [3.0, 2.0])]
-    loss = draw_runs(runs).axes[0]
-    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    figure = draw_runs(runs)
+    loss = figure.axes[0]
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [r"A  runs/\$x\$_1, best 2.5000", "B  runs/b, best 2.0000"]
     named = [line for line in loss.get_lines() if line.get_label() in texts]
     assert [list(line.get_ydata()) for line in named] == [RISING, [3.0, 2.0]]
