@@ -43,7 +43,7 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     )[:, 0]
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
-        what = f": loss over {runs[0].last_step:,} steps"
+        what = f": loss over {runs[0].last_step:,} step{'s' if runs[0].last_step != 1 else ''}"
         title = name_in(figure, str(runs[0].path), _TITLE, len(what)) + what
     else:
         _compare_losses(figure, loss, runs)
@@ -59,7 +59,8 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
             known = _known(run, field)
             axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
         axes.set_ylabel(name)
-        _clip(axes, [_known(run, field)[1] for run in runs])
+        if field == "grad_norm":  # the others are as high as they were set, or ran
+            _clip(axes, [_known(run, field)[1] for run in runs])
     for axes in (loss, *others):
         axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -68,7 +69,7 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     last = (loss, *others)[-1]
     last.set_xlabel("step")
-    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     last.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     figure.align_ylabels()
     return figure
@@ -143,10 +144,10 @@ def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
         return
     values = [value for curve in curves for value in curve]
     low = min(values)
-    room = 0.05 * (top - low)
+    room = 0.05 * (top - low) or 0.05 * top
     axes.set_ylim(low - room, top + room)
     said = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
-    axes.set_title(said, loc="right", fontsize="small", color=BAD)
+    axes.set_title(said, loc="right", fontsize="small")
 
 
 def _color(i: int) -> str:

@@ -101,11 +101,14 @@ def _labelled(height: int) -> list[int]:
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Limits that differ: a constant runs through the middle of its field."""
+    """Limits that differ: a constant runs through the middle of its field.
+
+    A hair below it, for of an even number of rows none is in the middle.
+    """
     if low < high:
         return low, high
     room = abs(low) / 2 or 0.5
-    return low - room, high + room
+    return low - room, high + 1.02 * room
 
 
 def _beyond(low: float, high: float, dots: int) -> float:
