@@ -10,13 +10,13 @@ def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
     """Where to clip the curves; None where all of them can be shown.
 
     A curve's height is its first value, a loss before anything is learned, or what nine in ten of
-    its values stay below, if that is more.
+    its values do not exceed, if that is more: only a few of them can be called too high.
 
     Args:
         curves: the values of each, in order.
     """
     curves = [curve for curve in curves if curve]
-    heights = [max(curve[0], sorted(curve)[9 * (len(curve) - 1) // 10]) for curve in curves]
+    heights = [max(curve[0], sorted(curve)[-1 - len(curve) // 10]) for curve in curves]
     too_high = _TOO_HIGH * min(heights, default=0.0)
     values = [value for curve in curves for value in curve]
     if too_high <= 0 or max(values) <= too_high:

@@ -211,6 +211,15 @@ def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
     assert message.startswith("runs/tiny/report.html: cannot be written")
 
 
+def test_table_of_heads_says_how_to_see_one(minigpt: Minigpt) -> None:
+    look = ("inspect", RUN / "checkpoint.safetensors", "--attention", "old")
+    last = minigpt(*look).stdout.splitlines()[-1]
+    assert last == "--layer L --head H draws that head's map."
+    one = minigpt(*look, "--layer", 0, "--head", 1).stdout
+    assert last not in one
+    assert "A row looks at its columns" in one
+
+
 def drawn(points: list[tuple[float, float]], **more: Any) -> list[str]:
     options: dict[str, Any] = {"steps": (0, 10), "width": 30, "height": 5, "unicode": True}
     return chart([Series(points, **more)], **options).plain.splitlines()

@@ -134,7 +134,9 @@ def test_what_lies_near_enough_is_not_clipped() -> None:
     assert ceiling([falling, [4.2, *[0.02] * 50]]) is None  # learned by heart
     assert ceiling([falling, [10.8, 20.0, 40.0] + [1e5] * 30]) == 20.0
     assert ceiling([[0.5] * 99 + [30.0]]) == 0.5
-    assert ceiling([[0.0, 3.0], []]) is None
+    assert ceiling([[4.2, 1.6e5]]) is None  # alone it is shown as it went
+    assert ceiling([[4.2, 1.6e5], falling]) == 10.8
+    assert ceiling([[0.0, 0.0], [3.0], []]) is None
     assert ceiling([]) is None
 
 
