@@ -4,10 +4,10 @@ It is computed from the files in the run's folder alone.
 """
 
 import base64
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from minigpt_cli import __version__
@@ -15,7 +15,7 @@ from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.runs import Run
 from minigpt_cli.pages import render
-from minigpt_cli.plots.canvas import image_bytes
+from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
 from minigpt_cli.run_folder import RunFolder
 
@@ -30,6 +30,8 @@ MOST_SAMPLES = 8
 _READ_TOKENS = 20
 _NARROW = 6
 """Inches: shrunk to a telephone's width, letters can still be read."""
+_SMALLEST = 9
+"""CSS pixels of a map's smallest letters, however narrow the page."""
 _R = TypeVar("_R")
 
 
@@ -40,6 +42,10 @@ class Picture:
     title: str
     uri: str | None = None
     problem: str | None = None
+    caption: str = ""
+    """What only its facts can tell."""
+    legible: int = 0
+    """CSS pixels: at this width its smallest letters can still be read."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def report_page(run: Run, inside: Inside | None, refresh_seconds: int | None = N
         inside=inside,
         toml=run.config.to_toml() if run.config else None,
         command=f"minigpt train --preset {shlex.quote(str(RunFolder(run.path).config))}",
-        elapsed=str(timedelta(seconds=round(last.elapsed))) if last and last.elapsed else None,
+        elapsed=_clock(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
         version=__version__,
     )
@@ -80,8 +86,6 @@ def look_inside(folder: RunFolder) -> Inside | None:
     What cannot be shown says why in its place.
     """
     from minigpt_cli.checkpoint import load_checkpoint
-    from minigpt_cli.inspection.embeddings import embed
-    from minigpt_cli.plots.embeddings import draw_embeddings
 
     path, inspection = folder.checkpoint, None
     if not path.exists():
@@ -96,7 +100,7 @@ def look_inside(folder: RunFolder) -> Inside | None:
     return Inside(
         inspection,
         attention=_picture("Attention", lambda: _attention(checkpoint, name)),
-        embeddings=_picture("Embeddings", lambda: draw_embeddings(embed(checkpoint), name)),
+        embeddings=_embeddings(checkpoint, name),
     )
 
 
@@ -105,6 +109,28 @@ def evenly(rows: Sequence[_R], most: int) -> list[_R]:
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+
+
+def _clock(seconds: float) -> str:
+    """Such as 0:01:15; past a day the hours go on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}:{minutes:02}:{rest:02}"
+
+
+def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
+    from minigpt_cli.inspection.embeddings import embed
+    from minigpt_cli.plots.embeddings import draw_embeddings
+
+    try:
+        facts = embed(checkpoint)
+    except MinigptError as error:
+        return Picture("Embeddings", problem=str(error))
+    caption = (
+        f"It shows two of {checkpoint.facts.model.n_embd} directions, with "
+        f"{sum(facts.explained):.0%} of the differences"
+    )
+    return _picture("Embeddings", lambda: draw_embeddings(facts, name), caption)
 
 
 def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
@@ -120,9 +146,12 @@ def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
     return draw_attention(attend(checkpoint, text, layer), name)
 
 
-def _picture(title: str, draw: Callable[[], "Figure"]) -> Picture:
+def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:
     try:
-        data = image_bytes(draw(), "png")
+        figure = draw()
+        data = image_bytes(figure, "png")
     except MinigptError as error:
         return Picture(title, problem=str(error))
-    return Picture(title, f"data:image/png;base64,{base64.b64encode(data).decode()}")
+    uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    width = math.ceil(figure.get_figwidth() * 72 * _SMALLEST / smallest_letters(figure))
+    return Picture(title, uri, caption=caption, legible=width)

@@ -106,6 +106,48 @@ def test_pictures_are_whole_images_and_no_two_are_the_same(
     assert len({picture.shape for picture in pictures}) == 3
 
 
+def test_map_says_how_little_of_the_embeddings_it_shows(
+    whole: tuple[RunFolder, Inside, str],
+) -> None:
+    folder, _, page = whole
+    weight = load_checkpoint(folder.checkpoint).model.token_embedding.weight.detach().numpy()
+    spread = np.linalg.svd(weight - weight.mean(0), compute_uv=False) ** 2
+    share = spread[:2].sum() / spread.sum()
+    assert f"two of {weight.shape[1]} directions, with {share:.0%} of the differences" in page
+    assert "only a hint" in text_of(page)
+
+
+def test_no_text_brings_control_characters_into_the_page(folder: RunFolder) -> None:
+    rows = [
+        {"type": "sample", "step": 20, "text": "red\x1b[31m\x00\x9b\ud800 & tab\tend\n"},
+        {"type": "machine", "step": 20, "platform": "\x1b]0;x\x07"},
+        {"type": "rewind", "step": 10, "reason": "loss\nis \x1b[2J"},
+    ]
+    with folder.metrics.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    page = page_without(folder)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", page)
+    assert r"red\x1b[31m\x00\x9b\ud800 &amp; tab" + "\tend\n" in page
+    assert r"\x1b]0;x\x07" in page
+    assert r"loss is \x1b[2J" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "shown"),
+    [(75.4, "0:01:15"), (100_000, "27:46:40"), (1e9, "277,777:46:40")],
+)
+def test_time_is_shown_however_long(folder: RunFolder, elapsed: float, shown: str) -> None:
+    with folder.metrics.open("a") as file:
+        row = {"type": "evaluation", "step": 30, "val_loss": 3.0, "elapsed": elapsed}
+        file.write(json.dumps(row) + "\n")
+    assert f"time {shown} " in text_of(page_without(folder))
+
+
+def test_time_cannot_overflow() -> None:
+    hours, minutes, seconds = (int(x.replace(",", "")) for x in report._clock(1e29).split(":"))
+    assert (hours * 60 + minutes) * 60 + seconds == int(1e29)
+
+
 def without_pictures(page: str) -> str:
     return re.sub(r"base64,[^\"]+", "", page)
 

@@ -9,6 +9,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from minigpt_cli.printable import printable as printable  # the rooms beside ask for it here
+
 
 def silence(stream: TextIO) -> None:
     """What is left to write goes nowhere: at exit Python would try again, and complain again."""
@@ -32,10 +34,7 @@ class _Aside(Console):
 out = Console(highlight=False)
 err = _Aside(stderr=True, highlight=False)
 
-# Everything a terminal may take for a command, but for tab and line feed; and halves of characters,
-# which no stream can write.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-# Those among them that JSON leaves as they are, though it could escape them.
+# Those control characters that JSON leaves as they are, though it could escape them.
 _CONTROL_IN_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
@@ -69,8 +68,3 @@ def print_json_lines(values: list[Any]) -> None:
 def _json(value: Any, indent: int | None = None) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _CONTROL_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-
-
-def printable(text: str) -> str:
-    """The text with control characters shown as escapes, so that it cannot drive the terminal."""
-    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)

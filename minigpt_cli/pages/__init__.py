@@ -4,16 +4,22 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from minigpt_cli.printable import printable
+
 
 def render(template: str, **facts: object) -> str:
-    """Fills a page of this folder; every fact is escaped, whatever it holds.
+    """Fills a page of this folder; every fact is escaped, control characters too.
 
     Args:
         template: its file name, such as `surprisal.html.jinja`; it extends `base.html.jinja`.
         facts: what the template names.
     """
-    page = _environment().get_template(template).render(facts)
-    return page.encode("utf-8", "replace").decode()  # a lone surrogate is no character
+    return _environment().get_template(template).render(facts)
+
+
+def _harmless(fact: object) -> object:
+    """What a page prints of a fact; of what a macro made, the facts went through here before."""
+    return fact if hasattr(fact, "__html__") else printable(str(fact))
 
 
 @cache
@@ -21,6 +27,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("minigpt_cli", "pages"),
         autoescape=True,
+        finalize=_harmless,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

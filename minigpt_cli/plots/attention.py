@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 
 from minigpt_cli.inspection.attention import Attention, Head
 from minigpt_cli.inspection.window import visible
-from minigpt_cli.plots.canvas import label, new_figure
+from minigpt_cli.plots.canvas import label, name_in, new_figure
 
 _INCHES_PER_TOKEN = 0.13
 _WIDEST = 13.0
@@ -48,7 +48,7 @@ def draw_attention(facts: Attention, model: str) -> Figure:
     bar.set_label("attention weight")
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
     which = f"layer {facts.heads[0].layer}, head {facts.heads[0].head}" if alone else "each head"
-    figure.suptitle(f"Where {which} looks\n{label(model)}", fontsize=10)
+    figure.suptitle(f"Where {which} looks\n{name_in(figure, model)}", fontsize=10)
     figure.supxlabel(f"looks at{some}", fontsize=9)
     figure.supylabel("token", fontsize=9)
     return figure

@@ -1,6 +1,7 @@
 """What all pictures share: how a figure is made, how texts look in it, and how it is written."""
 
 import io
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +21,8 @@ OKABE_ITO = {
 }  # fmt: skip
 """Colours that colour-blind people tell apart (Okabe & Ito 2008)."""
 
+_EM = 0.62
+"""Width of a usual letter over its size."""
 _LATIN = "DejaVu Sans"  # matplotlib brings it along
 _CJK = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB",
@@ -43,9 +46,37 @@ def label(text: str) -> str:
 
     A dollar sign begins no formula, and a character that no font here has is named: U+4F60.
     """
-    known = _glyphs()
-    shown = (char if ord(char) in known else f"U+{ord(char):04X}" for char in text)
-    return "".join(shown).replace("$", r"\$")
+    return "".join(map(_shown, text))
+
+
+def name_in(figure: Figure, name: str, size: float = 10, beside: int = 0) -> str:
+    """A label for a file, a folder or a model that fits in a line: of a long one, the end.
+
+    Args:
+        figure: its width is the room.
+        name: its end tells it from others.
+        size: of the letters, points.
+        beside: how many letters else stand in the line.
+    """
+    room = figure.get_figwidth() * 72 / (_EM * size) - beside
+    if sum(map(_widths, name)) <= room:
+        return label(name)
+    start = len(name)
+    while start and (room := room - _widths(name[start - 1])) >= 1:  # 1 is the sign's
+        start -= 1
+    folder = name.find("/", start)
+    return "…" + label(name[start if folder < 0 else folder :])
+
+
+def _shown(char: str) -> str:
+    if ord(char) not in _glyphs():
+        return f"U+{ord(char):04X}"
+    return r"\$" if char == "$" else char
+
+
+def _widths(char: str) -> int:
+    """How many letters' room a character takes."""
+    return 2 if unicodedata.east_asian_width(char) in "WF" else len(_shown(char))
 
 
 @cache
@@ -60,6 +91,13 @@ def _glyphs() -> frozenset[int]:
     """Every character that these families can draw."""
     files = [fontManager.findfont(family) for family in families()]
     return frozenset().union(*(get_font(file).get_charmap() for file in files))
+
+
+def smallest_letters(figure: Figure) -> float:
+    """The size of the smallest text in a figure, points."""
+    return min(
+        float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text().strip()
+    )
 
 
 def image_format(path: Path) -> Format:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
 from minigpt_cli.inspection.window import visible
-from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, new_figure
+from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, name_in, new_figure
 
 _COLOURS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
@@ -43,7 +43,8 @@ def draw_embeddings(facts: Embeddings, model: str) -> Figure:
     ):
         axis.set_label_text(f"{name} component, {share:.1%} of the variance")
     figure.legend(loc="outside lower center", ncols=len(get_args(Kind)), fontsize=8)
-    title = figure.suptitle(f"Token embeddings in two dimensions\n{label(model)}", fontsize=10)
+    name = name_in(figure, model, beside=len(", 999,999 of 999,999 tokens named"))
+    title = figure.suptitle(f"Token embeddings in two dimensions\n{name}", fontsize=10)
     figure.draw_without_rendering()  # from here on everything has its place
     named = _name(axes, facts.named)
     if named < len(facts.points):

@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
-from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 
 _COLOURS: dict[State, str] = {
     "fine": OKABE_ITO["blue"], "dead": OKABE_ITO["black"], "exploding": OKABE_ITO["vermilion"],
@@ -47,7 +47,8 @@ def draw_gradients(facts: Gradients, model: str) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.suptitle(
-        f"Gradients of batch {facts.batch:,}, loss {facts.loss:.4f}\n{label(model)}", fontsize=10
+        f"Gradients of batch {facts.batch:,}, loss {facts.loss:.4f}\n{name_in(figure, model)}",
+        fontsize=10,
     )
     return figure
 

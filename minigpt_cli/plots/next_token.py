@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from minigpt_cli.inspection.next_token import NextToken
 from minigpt_cli.inspection.window import visible
-from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, label, name_in, new_figure
 
 _CUTS = (("vermilion", "--"), ("blue", ":"))
 _LONGEST = 40
@@ -33,7 +33,7 @@ def draw_next(facts: NextToken, model: str) -> Figure:
             beyond = " (beyond these)" if cut.kept > count else ""
             panel.axhline(
                 cut.kept - 0.5, color=OKABE_ITO[colour], linestyle=style,
-                label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.0%}{beyond}",
+                label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.1%}{beyond}",
             )  # fmt: skip
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)
     panels[0].set_yticks(
@@ -43,5 +43,5 @@ def draw_next(facts: NextToken, model: str) -> Figure:
     panels[0].set_ylabel("next token")
     end = facts.prompt[-_LONGEST:]
     more = "…" if len(facts.prompt) > _LONGEST else ""
-    figure.suptitle(f"After “{more}{label(visible(end))}”\n{label(model)}", fontsize=10)
+    figure.suptitle(f"After “{more}{label(visible(end))}”\n{name_in(figure, model)}", fontsize=10)
     return figure

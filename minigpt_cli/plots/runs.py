@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike
-from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
+from minigpt_cli.plots.limits import ceiling
 
 TRAIN, VALIDATION, BEST, BAD = (
     OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")
 )
 _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
+_TITLE = 12
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -41,16 +43,24 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     )[:, 0]
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
-        title = f"{label(str(runs[0].path))}: loss over {runs[0].last_step:,} steps"
+        what = f": loss over {runs[0].last_step:,} step{'s' if runs[0].last_step != 1 else ''}"
+        title = name_in(figure, str(runs[0].path), _TITLE, len(what)) + what
     else:
-        _compare_losses(loss, runs)
+        _compare_losses(figure, loss, runs)
         title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
-    figure.suptitle(title)
+        figure.set_figheight(figure.get_figheight() + 0.2 * len(runs))
+        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
+    figure.suptitle(title, fontsize=_TITLE)
     loss.set_ylabel("loss (nats per token)")
+    losses = [[*_known(run, "loss")[1], *(row.val_loss for row in run.evaluations)] for run in runs]
+    _clip(loss, losses)
     for axes, (field, name) in zip(others, below, strict=True):
         for i, run in enumerate(runs):
-            axes.plot(*_known(run, field), color=_color(i), linewidth=1.2)
+            known = _known(run, field)
+            axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
         axes.set_ylabel(name)
+        if field == "grad_norm":  # the others are as high as they were set, or ran
+            _clip(axes, [_known(run, field)[1] for run in runs])
     for axes in (loss, *others):
         axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -59,6 +69,7 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     last = (loss, *others)[-1]
     last.set_xlabel("step")
+    last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     last.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     figure.align_ylabels()
     return figure
@@ -67,8 +78,12 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
 def _draw_loss(axes: Axes, run: Run) -> None:
     steps, losses = _known(run, "loss")
     if len(steps):
-        axes.plot(steps, losses, color=TRAIN, alpha=0.3, linewidth=0.8, label="training, each step")
-        axes.plot(steps, smoothed(losses), color=TRAIN, linewidth=1.6, label="training, smoothed")
+        mark = _mark((steps, losses))
+        axes.plot(steps, losses, color=TRAIN, alpha=0.3, linewidth=0.8, label="training, as logged")
+        axes.plot(
+            steps, smoothed(losses), color=TRAIN, linewidth=1.6, marker=mark,
+            label="training, smoothed",
+        )  # fmt: skip
     if run.evaluations:
         axes.plot(
             [row.step for row in run.evaluations],
@@ -94,10 +109,12 @@ def _draw_loss(axes: Axes, run: Run) -> None:
     axes.legend(frameon=False, fontsize="small")
 
 
-def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
+def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
     for i, run in enumerate(runs):
         steps, losses = _known(run, "loss")
-        axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1)
+        mark = _mark((steps, losses))
+        axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
+        letter = chr(ord("A") + i % 26)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
         axes.plot(
             [row.step for row in run.evaluations],
@@ -105,15 +122,32 @@ def _compare_losses(axes: Axes, runs: Sequence[Run]) -> None:
             color=_color(i),
             marker="o",
             markersize=4,
-            label=f"{chr(ord('A') + i % 26)}  {label(str(run.path))}{best}",
+            label=f"{letter}  {name_in(figure, str(run.path), beside=30)}{best}",
         )
         if run.best:
             _star(axes, run.best, _color(i), "")
-    axes.legend(frameon=False, fontsize="small")
 
 
 def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:
     axes.plot(best.step, best.val_loss, "*", color=color, markersize=13, label=name)
+
+
+def _mark(known: tuple[list[int], list[float]]) -> str:
+    """A line needs two points; one alone is a dot."""
+    return "o" if len(known[0]) == 1 else ""
+
+
+def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
+    """Leaves out what would press all else flat, and says so; `curves` are what is drawn."""
+    top = ceiling(curves)
+    if top is None:
+        return
+    values = [value for curve in curves for value in curve]
+    low = min(values)
+    room = 0.05 * (top - low) or 0.05 * top
+    axes.set_ylim(low - room, top + room)
+    said = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
+    axes.set_title(said, loc="right", fontsize="small")
 
 
 def _color(i: int) -> str:

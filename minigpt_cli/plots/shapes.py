@@ -4,11 +4,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from minigpt_cli.inspection.shapes import Way
-from minigpt_cli.plots.canvas import OKABE_ITO, label, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 
 
 def draw_shapes(way: Way, model: str) -> Figure:
-    """Three rows of bars, a step a line; of the blocks, which are alike, the first.
+    """Three columns of bars, a step a line; of the blocks, which are alike, the first.
 
     Args:
         way: the steps.
@@ -37,5 +37,7 @@ def draw_shapes(way: Way, model: str) -> Figure:
     panels[0].set_ylim(len(steps) - 0.4, -0.6)
     blocks = 1 + max(step.layer or 0 for step in way.steps)
     more = f", the first of {blocks} blocks" if blocks > 1 else ""
-    figure.suptitle(f"The way of {way.tokens:,} tokens{more}\n{label(model)}", fontsize=10)
+    figure.suptitle(
+        f"The way of {way.tokens:,} tokens{more}\n{name_in(figure, model)}", fontsize=10
+    )
     return figure

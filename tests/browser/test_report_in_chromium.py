@@ -5,10 +5,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from matplotlib.text import Text
 
+from minigpt_cli import report
+from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.inspection.embeddings import embed
 from minigpt_cli.inspection.runs import read_run
+from minigpt_cli.plots.canvas import DPI
+from minigpt_cli.plots.embeddings import draw_embeddings
 from minigpt_cli.report import look_inside, report_page
 from minigpt_cli.run_folder import RunFolder
 
@@ -60,11 +67,11 @@ def page(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         {"type": "spike", "step": 12, "loss": 9.0, "z_score": 7.0},
         {"type": "evaluation", "step": 30, "train_loss": 0.1, "val_loss": 9.0, "elapsed": 75.0},
     ]
-    with (path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    report = path / "report.html"
-    report.write_text(report_page(read_run(path), look_inside(RunFolder(path))), encoding="utf-8")
-    return report.as_uri()
+    with (path / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+        metrics.writelines(json.dumps(row) + "\n" for row in rows)
+    file = path / "report.html"
+    file.write_text(report_page(read_run(path), look_inside(RunFolder(path))), encoding="utf-8")
+    return file.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +126,26 @@ def test_report_is_whole_and_readable(shown: Any) -> None:
         ".map(e => parseFloat(getComputedStyle(e).fontSize))"
     )
     assert min(sizes) >= 12
+
+
+def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
+    found = shown.execute_script(
+        "return [...document.querySelectorAll('.map img')]"
+        ".map(i => [i.alt, i.getBoundingClientRect().width / i.naturalWidth])"
+    )
+    path = Path(unquote(urlsplit(page).path)).parent
+    checkpoint = load_checkpoint(path / "checkpoint.safetensors")
+    figures = {
+        "Attention": report._attention(checkpoint, "x"),
+        "Embeddings": draw_embeddings(embed(checkpoint), "x"),
+    }
+    assert {alt for alt, _ in found} == set(figures)
+    for alt, scale in found:
+        texts = [text for text in figures[alt].findobj(Text) if text.get_text().strip()]
+        points = min(text.get_fontsize() for text in texts)
+        assert points * DPI / 72 * scale >= 8.99, alt
+    caption = shown.execute_script("return document.querySelector('.map figcaption').innerText")
+    assert "scrolls sideways" in caption
 
 
 def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:

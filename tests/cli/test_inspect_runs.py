@@ -211,6 +211,15 @@ def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
     assert message.startswith("runs/tiny/report.html: cannot be written")
 
 
+def test_table_of_heads_says_how_to_see_one(minigpt: Minigpt) -> None:
+    look = ("inspect", RUN / "checkpoint.safetensors", "--attention", "old")
+    last = minigpt(*look).stdout.splitlines()[-1]
+    assert last == "--layer L --head H draws that head's map."
+    one = minigpt(*look, "--layer", 0, "--head", 1).stdout
+    assert last not in one
+    assert "A row looks at its columns" in one
+
+
 def drawn(points: list[tuple[float, float]], **more: Any) -> list[str]:
     options: dict[str, Any] = {"steps": (0, 10), "width": 30, "height": 5, "unicode": True}
     return chart([Series(points, **more)], **options).plain.splitlines()
@@ -231,3 +240,25 @@ def test_constant_runs_through_the_middle_and_one_point_is_seen() -> None:
         False, False, True, False, False,
     ]  # fmt: skip
     assert any(line.partition("│")[2].strip() for line in drawn([(5, 0.0)])[:5])
+
+
+@pytest.mark.parametrize("value", [0.001, 0.0007, 0.0, 3.3, 1e-5, -2.0])
+@pytest.mark.parametrize("height", [3, *range(10, 21)])
+def test_constant_is_named_on_its_row(height: int, value: float) -> None:
+    constant = Series([(0, value), (10, value)])
+    field = chart([constant], steps=(0, 10), width=30, height=height, unicode=True, axis=False)
+    lines = field.plain.splitlines()
+    named = [line.partition("│")[0].strip() for line in lines]
+    seen = [bool(line.partition("│")[2].strip()) for line in lines]
+    assert named == [f"{value:.3g}" if there else "" for there in seen]
+    assert sum(seen) == 1
+
+
+def test_value_far_off_is_clipped_and_the_chart_says_so() -> None:
+    series = [Series([(0, 4.0), (10, 2.0)]), Series([(0, 4.0), (5, 3.0), (10, 160_000.0)])]
+    text = chart(series, steps=(0, 10), width=60, height=5, unicode=True).plain
+    lines = text.splitlines()
+    assert lines[0].strip() == "clipped at 4; the highest is 1.6e+05"
+    assert [line.partition("│")[0].strip() for line in lines[1:6]] == ["4", "", "3", "", "2"]
+    assert lines[1].rstrip()[-1] != "│"  # it runs along the top
+    assert "clipped" not in chart(series[:1], steps=(0, 10), width=60, height=5, unicode=True).plain

@@ -169,6 +169,8 @@ def test_next_tokens_are_bars_with_a_line_at_each_cut(trained: Checkpoint) -> No
         assert [t.get_text().partition(" keeps")[0] for t in axes.get_legend().get_texts()] == [
             "top-k 3", "top-p 0.9",
         ]  # fmt: skip
+        kept = sum(choice.probabilities[:3])
+        assert f" keeps 3, {kept:.1%}" in axes.get_legend().get_texts()[0].get_text()
     assert title(figure).startswith("After “The␣old␣heron↵mends”")
 
 
@@ -195,6 +197,20 @@ def test_gradients_are_bars_of_the_ratio_with_what_is_wrong_beside_them() -> Non
         "f": "exploding",
     }  # fmt: skip
     assert image_bytes(figure, "png")
+
+
+def test_long_model_names_lose_their_beginning(trained: Checkpoint) -> None:
+    name = "a_long_folder/" * 10 + "runs/x, step 20"
+    for figure in (
+        draw_attention(attend(trained, "old man", 0, 0), name),
+        draw_embeddings(embed(trained), name),
+        draw_shapes(follow(trained, TEXT), name),
+    ):
+        image_bytes(figure, "png")
+        assert "\n…/a_long_folder/" in title(figure)
+        assert title(figure).endswith("/runs/x, step 20")
+        box = figure.texts[0].get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
 
 
 # --- Files and fonts ------------------------------------------------------------------------

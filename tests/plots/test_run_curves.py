@@ -1,6 +1,7 @@
 """The picture of a run: the numbers drawn are the numbers logged."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.image import imread
 
 from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike, Step
 from minigpt_cli.plots.canvas import DPI, image_bytes
+from minigpt_cli.plots.limits import ceiling
 from minigpt_cli.plots.runs import draw_runs, smoothed
 
 
@@ -37,7 +39,7 @@ def test_losses_drawn_are_the_losses_logged_and_the_best_is_marked() -> None:
     loss, rate, speed, norm = draw_runs([run]).axes
     lines = {line.get_label(): line for line in loss.get_lines()}
     logged = np.array([(row.step, row.loss) for row in run.steps])
-    assert np.array_equal(lines["training, each step"].get_xydata(), logged)
+    assert np.array_equal(lines["training, as logged"].get_xydata(), logged)
     assert list(lines["validation"].get_xdata()) == [20, 40, 60, 80, 100]
     assert list(lines["validation"].get_ydata()) == RISING
     best = lines["best: 2.5000 at step 40"]
@@ -79,12 +81,79 @@ def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() ->
 
 def test_several_runs_are_told_apart_by_colour_and_name() -> None:
     runs = [run_named("runs/$x$_1", RISING), run_named("runs/b", [3.0, 2.0])]
-    loss = draw_runs(runs).axes[0]
-    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    figure = draw_runs(runs)
+    loss = figure.axes[0]
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [r"A  runs/\$x\$_1, best 2.5000", "B  runs/b, best 2.0000"]
     named = [line for line in loss.get_lines() if line.get_label() in texts]
     assert [list(line.get_ydata()) for line in named] == [RISING, [3.0, 2.0]]
     assert len({line.get_color() for line in named}) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_short_run_has_whole_steps_and_one_point_is_seen(count: int) -> None:
+    run = run_named("runs/a", [])
+    run = replace(run, steps=run.steps[:count])
+    for runs in ([run], [run, run]):
+        figure = draw_runs(runs)
+        figure.draw_without_rendering()
+        below = figure.axes[-1]
+        first, last = below.get_xlim()
+        ticks = [tick for tick in below.get_xticks() if first <= tick <= last]
+        assert ticks == list(range(1, count + 1))
+        marked = [axes.get_lines()[-1].get_marker() == "o" for axes in figure.axes[1:]]
+        assert marked == 3 * [count == 1]
+        losses = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
+        assert any(line.get_marker() == "o" for line in losses) == (count == 1)
+
+
+def diverged() -> Run:
+    """Like the others up to step 50, then off."""
+    run = run_named("runs/wild", [3.0, 2.5, 9e4, 9e4, 9e4])
+    steps = [replace(row, loss=1.6e5, grad_norm=4e3) if row.step > 50 else row for row in run.steps]
+    return replace(run, steps=tuple(steps))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_run_that_diverged_does_not_press_the_others_flat(order: int) -> None:
+    figure = draw_runs([run_named("runs/a", RISING), diverged()][::order])
+    loss, rate, _, norm = figure.axes
+    low, high = loss.get_ylim()
+    assert low < 2.0 < 3.98 < high < 5  # the first run's losses
+    assert loss.get_title("right") == "clipped at 3.98; the highest is 1.6e+05"
+    assert norm.get_ylim()[1] < 1
+    assert norm.get_title("right") == "clipped at 0.5; the highest is 4e+03"
+    assert not rate.get_title("right")
+    assert image_bytes(figure, "png")
+
+
+def test_what_lies_near_enough_is_not_clipped() -> None:
+    falling = [10.8, 5.0, *[1.5] * 50]
+    assert ceiling([falling]) is None
+    assert ceiling([falling, [4.2, *[0.02] * 50]]) is None  # learned by heart
+    assert ceiling([falling, [10.8, 20.0, 40.0] + [1e5] * 30]) == 20.0
+    assert ceiling([[0.5] * 99 + [30.0]]) == 0.5
+    assert ceiling([[4.2, 1.6e5]]) is None  # alone it is shown as it went
+    assert ceiling([[4.2, 1.6e5], falling]) == 10.8
+    assert ceiling([[0.0, 0.0], [3.0], []]) is None
+    assert ceiling([]) is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("part", ["long_name", "长名字", "$W$"])
+def test_long_paths_lose_their_beginning_and_cover_nothing(count: int, part: str) -> None:
+    runs = [run_named(f"{part}/" * (120 // len(part)) + f"run{i}", RISING) for i in range(count)]
+    figure = draw_runs(runs, 9 if count > 1 else 6)
+    image_bytes(figure, "png")  # in the fonts of the file
+    texts = [figure.texts[0], *(text for one in figure.legends for text in one.get_texts())]
+    assert all(f"/run{i}" in text.get_text() for i, text in enumerate(texts[-count:]))
+    assert all("…/" in text.get_text() for text in texts[-count:])
+    for text in texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    for legend in figure.legends:
+        assert not any(legend.get_window_extent().overlaps(a.get_tightbbox()) for a in figure.axes)
 
 
 @pytest.mark.parametrize("runs", [1, 2])

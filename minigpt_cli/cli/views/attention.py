@@ -1,6 +1,6 @@
 """`minigpt inspect --attention`: where each head looks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -45,6 +45,8 @@ def show_attention(
         yield _overview(facts)
         if len(facts.heads) == 1:
             yield from _map(facts)
+        else:
+            yield Text("--layer L --head H draws that head's map.", "dim")
 
     def draw() -> Any:
         from minigpt_cli.plots.attention import draw_attention
@@ -75,25 +77,42 @@ def _overview(facts: Attention) -> Table:
 
 
 def _map(facts: Attention) -> Iterator[Text]:
-    """A line a token, a cell for each token that it looks at."""
+    """A line a token, a cell for each token that it looks at.
+
+    Where a name is wider than a cell, numbers stand above the columns, read downwards.
+    """
     head, names = facts.heads[0], [name_token(token) for token in facts.window.tokens]
-    margin = min(LONGEST, max(map(cell_len, names)))
+    count, margin = len(names), min(LONGEST, max(map(cell_len, names)))
+    above: list[Sequence[str]] = [names]
+    if numbered := margin > _cell(count, out.width - margin - 1):
+        numbers = [f"{i:>{len(str(count - 1))}}" for i in range(count)]
+        above = list(zip(*numbers, strict=True))  # a digit a line
+        names = [
+            f"{number} {set_cell_size(name, margin)}"
+            for number, name in zip(numbers, names, strict=True)
+        ]
+        margin = cell_len(names[0])
     room = out.width - margin - 1
-    width = 2 if 2 * len(names) <= room else 1
-    first = max(0, len(names) - room // width)
+    width = _cell(count, room)
+    first = max(0, count - room // width)
     if first:
-        yield Text(
-            f"The last {len(names) - first} of {len(names)} tokens; --plot draws all.", "dim"
-        )
+        yield Text(f"The last {count - first} of {count} tokens; --plot draws all.", "dim")
     shades = "█▓▒░ " if in_unicode() else "@*:. "
-    yield raw(f"{'':{margin}} " + "".join(set_cell_size(name, width) for name in names[first:]))
-    for i in range(first, len(names)):
+    for line in above:
+        yield raw(f"{'':{margin}} " + "".join(set_cell_size(text, width) for text in line[first:]))
+    for i in range(first, count):
         row = "".join(width * shades[_shade(weight)] for weight in head.weights[i, first : i + 1])
         yield raw(f"{set_cell_size(names[i], margin)} {row}")
     legend = ", ".join(
         f"{shade} {least:.0%}" for shade, least in zip(shades, LEAST, strict=True) if least
     )
-    yield Text(f"A row looks at its columns: {legend} or more.", "dim")
+    down = " Numbers are read downwards." if numbered else ""
+    yield Text(f"A row looks at its columns: {legend} or more.{down}", "dim")
+
+
+def _cell(count: int, room: int) -> int:
+    """Columns of a cell: a square takes two."""
+    return 2 if 2 * count <= room else 1
 
 
 def _shade(weight: np.float32) -> int:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plotille import Canvas
 from rich.text import Text
+
+from minigpt_cli.plots.limits import ceiling
 
 _AXIS = {True: ("│", "└", "─"), False: ("|", "+", "-")}
 _MARGIN = 8
@@ -35,6 +37,8 @@ def chart(
 ) -> Text:
     """Draws all series into one field, later ones over earlier ones.
 
+    A few values too high to be shown with the others run along its top, and a line says so.
+
     Args:
         series: at least one, and one point in all.
         steps: first and last x of the field.
@@ -45,8 +49,13 @@ def chart(
         axis: whether to add the x axis, two more rows.
     """
     heights = [y for one in series for _, y in one.points]
-    low, high = _apart(min(heights), max(heights))
+    curves = [one for one in series if one.line] or series
+    top = ceiling([[y for _, y in one.points] for one in curves])
+    least, most = min(heights), max(heights) if top is None else top
+    low, high = _apart(least, most)
     rows = {row: label(high - (high - low) * row / (height - 1)) for row in _labelled(height)}
+    if least == most:  # it runs through the middle
+        rows = {height // 2: label(least)}
     margin = max(_MARGIN, *map(len, rows.values()))
     first, last = _apart(*steps)
     canvas = Canvas(
@@ -58,12 +67,15 @@ def chart(
         ymax=_beyond(low, high, 4 * height),
     )
     for one in series:
-        _draw(canvas, one)
+        _draw(canvas, replace(one, points=[(x, min(y, most)) for x, y in one.points]))
     bar, corner, dash = _AXIS[unicode]
     lines = [
         f"{rows.get(row, ''):>{margin}} {bar}{line}"
         for row, line in enumerate(_dots(canvas.plot(), unicode).splitlines())
     ]
+    if top is not None:
+        said = f"clipped at {label(top)}; the highest is {label(max(heights))}"
+        lines.insert(0, f"{'':{margin}}  {said}"[:width])
     if axis:
         begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
         lines += [
@@ -89,11 +101,14 @@ def _labelled(height: int) -> list[int]:
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Limits that differ: a constant runs through the middle of its field."""
+    """Limits that differ: a constant runs through the middle of its field.
+
+    A hair below it, for of an even number of rows none is in the middle.
+    """
     if low < high:
         return low, high
     room = abs(low) / 2 or 0.5
-    return low - room, high + room
+    return low - room, high + 1.02 * room
 
 
 def _beyond(low: float, high: float, dots: int) -> float:
