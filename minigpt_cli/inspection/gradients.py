@@ -57,8 +57,8 @@ class ParameterGradient:
 class Gradients:
     """One batch, forward and backward."""
 
-    batch: int
-    """Its number in the run, from 0: the one that the run took after this checkpoint."""
+    step: int
+    """Whose batch it is (the first, where a step has several): the step after the checkpoint's."""
     as_in_run: bool
     """Whether batch size and seed are the run's, or only the usual ones."""
     windows: int
@@ -87,22 +87,19 @@ def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradi
         dataset.tokens("train"), train.batch_size, facts.model.block_size, train.seed,
         facts.data.sampling,
     )  # fmt: skip
-    number = facts.step * train.grad_accum_steps
-    x, y = batches.batch(number)
+    x, y = batches.batch(facts.step * train.grad_accum_steps)
     with out_of_memory_explained("look at a checkpoint of a smaller model"):
-        return measure(checkpoint.model, x, y, number, as_in_run=run is not None)
+        return measure(checkpoint.model, x, y, facts.step + 1, as_in_run=run is not None)
 
 
-def measure(
-    model: GPT, x: Tensor, y: Tensor, number: int = 0, as_in_run: bool = False
-) -> Gradients:
+def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = False) -> Gradients:
     """Runs one batch forward and backward, without dropout; the model stays as it is.
 
     Args:
         model: whose parameters are looked at; those that are frozen have no gradient.
         x: token ids, (B, T).
         y: the tokens that came next, (B, T).
-        number: of the batch.
+        step: whose batch it is.
         as_in_run: whether a run took this batch.
     """
     device = model.head.weight.device
@@ -116,7 +113,7 @@ def measure(
         for name, gradient in zip(trained, found, strict=True)
     }
     return Gradients(
-        batch=number,
+        step=step,
         as_in_run=as_in_run,
         windows=x.size(0),
         tokens=x.numel(),

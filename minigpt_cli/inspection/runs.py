@@ -45,7 +45,7 @@ class Evaluation:
     train_loss: Number | None = None
     """Mean of the last steps' batches."""
     bits_per_byte: Number | None = None
-    elapsed: Annotated[float, Field(ge=0, lt=1e9)] | None = None
+    elapsed: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """Seconds since the run began, interruptions left out."""
 
 
@@ -82,7 +82,7 @@ class Rewind:
 
     def __str__(self) -> str:
         without = "" if self.skipped is None else f", without the batch of step {self.skipped:,}"
-        why = f": {self.reason}" if self.reason else ""
+        why = f": {' '.join(self.reason.split())}" if self.reason else ""
         return f"back to step {self.step:,}{without}{why}"
 
 

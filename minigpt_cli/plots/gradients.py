@@ -47,7 +47,7 @@ def draw_gradients(facts: Gradients, model: str) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.suptitle(
-        f"Gradients of batch {facts.batch:,}, loss {facts.loss:.4f}\n{name_in(figure, model)}",
+        f"Gradients of step {facts.step:,}, loss {facts.loss:.4f}\n{name_in(figure, model)}",
         fontsize=10,
     )
     return figure

@@ -199,7 +199,7 @@ def test_shapes_table_adds_up(minigpt: Minigpt) -> None:
 def test_gradients_say_what_was_found(minigpt: Minigpt) -> None:
     found = facts_of(minigpt, "--gradients")
     text = minigpt("inspect", FILE, "--gradients").stdout
-    assert found["batch"] == 20
+    assert found["step"] == 21
     for one in found["parameters"]:
         row = re.search(rf" {re.escape(one['name'].removesuffix('.weight'))} .*", text)
         assert row

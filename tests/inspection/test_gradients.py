@@ -56,9 +56,9 @@ def test_the_batch_is_the_one_that_the_run_took_next(dataset: Dataset) -> None:
     found = own_gradients(trained, FILE, dataset)
     run = load_run_config("runs/tiny/config.toml")
     sampler = BatchSampler(dataset.tokens("train"), 8, 32, run.train.seed, run.data.sampling)
-    expected = measure(trained.model, *sampler.batch(20), 20, as_in_run=True)
+    expected = measure(trained.model, *sampler.batch(20), 21, as_in_run=True)
     assert found == expected
-    assert (found.batch, found.windows, found.tokens) == (20, 8, 256)
+    assert (found.step, found.windows, found.tokens) == (21, 8, 256)
 
 
 def test_without_the_runs_settings_the_usual_ones_are_taken(

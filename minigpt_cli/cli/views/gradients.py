@@ -79,7 +79,7 @@ def _table(facts: Gradients) -> Table:
     table = grid(
         "parameter", "shape", "gradient", "weights", "ratio", "", text_columns=2,
         title=Text(
-            f"Batch {count(facts.batch)} of its own text: {facts.windows} windows, "
+            f"The batch of step {count(facts.step)}: {facts.windows} windows, "
             f"{count(facts.tokens)} tokens, loss {facts.loss:.4f}"
         ),
     )  # fmt: skip
