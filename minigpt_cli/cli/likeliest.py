@@ -16,7 +16,7 @@ BAR = 12
 
 def show_likeliest(writer: Writer, prompts: Sequence[str], top: int, as_json: bool) -> None:
     """Prints the likeliest next tokens of each prompt, at three temperatures side by side."""
-    writer.note_long_prompts(prompts)
+    writer.note_prompts(prompts)
     found = [
         next_token(writer.loaded, prompt, ids, writer.sampling, top)
         for prompt, ids in zip(prompts, writer.ids(prompts), strict=True)

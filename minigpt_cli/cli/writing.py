@@ -77,13 +77,15 @@ class Writer:
             self.probabilities,
         )
 
-    def note_long_prompts(self, prompts: Sequence[str]) -> None:
-        """Says which prompts are longer than what the model can see at once."""
-        window = self.loaded.facts.model.block_size
+    def note_prompts(self, prompts: Sequence[str]) -> None:
+        """Says which prompts the model cannot read whole: too long, or of words it never saw."""
+        window, unknown = self.loaded.facts.model.block_size, self.loaded.tokenizer.unknown_id
         for number, ids in enumerate(self.ids(prompts), start=1):
+            which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
             if len(ids) > window:
-                which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
                 print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
+            if unknown is not None and unknown in ids:
+                print_note(f"{which} has {ids.count(unknown):,} words that the model never saw.")
 
     def stream(self, prompt: str, shown: str | None = None) -> Generator[str]:
         """Shows a text as it is made, and yields it piece by piece.
@@ -99,7 +101,7 @@ class Writer:
 
     def show(self, prompts: Sequence[str]) -> None:
         """Shows one text as it is made, or several when all are done."""
-        self.note_long_prompts(prompts)
+        self.note_prompts(prompts)
         if len(prompts) * self.num_samples == 1:
             for _ in self.stream(prompts[0]):
                 pass
@@ -112,7 +114,7 @@ class Writer:
 
     def print_json(self, prompts: Sequence[str], one_a_line: bool) -> None:
         """Prints every text with its prompt, as one list or as JSON lines."""
-        self.note_long_prompts(prompts)
+        self.note_prompts(prompts)
         facts = []
         for i, pieces in enumerate(self._texts(prompts)):
             fact: dict[str, object] = {
@@ -131,7 +133,7 @@ class Writer:
     def _texts(self, prompts: Sequence[str]) -> Iterator[tuple[Piece, ...]]:
         """The pieces of each text; many prompts are written a part at a time.
 
-        Call `note_long_prompts` first: it reads every prompt, so that one which cannot be read is
+        Call `note_prompts` first: it reads every prompt, so that one which cannot be read is
         refused before any is written.
 
         Raises:

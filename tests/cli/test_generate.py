@@ -291,3 +291,14 @@ def test_interactive_ctrl_c_stops_the_answer_and_not_the_program(home: Path) -> 
         rest = writing.stdout.read()
     assert writing.returncode == 0
     assert (home / "text.txt").read_bytes() + b"\n" == begun + rest
+
+
+def test_words_that_a_model_never_saw_are_counted(minigpt: Minigpt, home: Path) -> None:
+    words = ["--data", "story.txt", "--tokenizer", "word", "--out", "words", "--device", "cpu"]
+    assert minigpt("train", "--preset", "tiny", *words, "--max-iters", 2).exit_code == 0
+    options = ["-n", 5, "--checkpoint", "words"]
+    assert (
+        "2 words that the model never saw"
+        in minigpt("generate", "--prompt", "zz qq", *options).stderr
+    )
+    assert "never saw" not in minigpt("generate", "--prompt", "The", *options).stderr

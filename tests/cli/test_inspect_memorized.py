@@ -2,9 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from callers import Minigpt, Refused
+
+from minigpt_cli.cli.views.memorized import _why
+from minigpt_cli.inspection.memorized import Measure
 
 RUN = "runs/tiny"
 
@@ -60,3 +64,22 @@ def test_what_this_view_cannot_make_is_a_usage_error(minigpt: Minigpt, option: s
     assert result.exit_code == 2
     assert option in result.stderr
     assert not Path("x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "written", "unseen", "said"),
+    [
+        ("writes", 0.05, 0.03, "hardly more"),
+        ("writes", 0.00, 0.03, "no more"),
+        ("copies in places", 0.08, 0.03, "more"),
+        ("copies in places", 0.81, 0.97, "no more"),
+        ("copies", 0.60, 0.03, "far more"),
+    ],
+)
+def test_reason_does_not_contradict_its_numbers(
+    verdict: str, written: float, unseen: float, said: str
+) -> None:
+    found = SimpleNamespace(
+        verdict=verdict, written=Measure(5000, 30, written), unseen=Measure(500, 25, unseen)
+    )
+    assert _why(found).startswith(f"{said} of it is copied")  # type: ignore[arg-type]

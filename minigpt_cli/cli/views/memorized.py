@@ -13,7 +13,7 @@ from minigpt_cli.cli.views.output import Output
 from minigpt_cli.cli.writing import load_model
 from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.inspection.memorized import COPIED, Measure, Memorized, memorized
+from minigpt_cli.inspection.memorized import COPIED, Measure, Memorized, Verdict, memorized
 from minigpt_cli.own_text import own_dataset
 from minigpt_cli.sampling import Sampling
 
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 240
 TEMPERATURE = 0.8
-VERDICTS = {
-    "writes": ("It writes", "green", "hardly more of it is copied than of text that it never saw"),
-    "copies in places": (
-        "It copies in places",
-        "dark_orange",
-        "more or longer passages than by chance",
-    ),
-    "copies": ("It copies", "red", "far more of it is copied than of text that it never saw"),
-}
+STYLES: dict[Verdict, str] = {"writes": "green", "copies in places": "dark_orange", "copies": "red"}
 
 
 def show_memorized(
@@ -89,13 +81,24 @@ def _measures(found: Memorized, corpus: str) -> "RenderableType":
 
 
 def _verdict(found: Memorized) -> Text:
-    words, style, why = VERDICTS[found.verdict]
     against = f"against {found.unseen.share:.1%}" if found.unseen else "nothing to compare with"
     return Text.assemble(
-        (words, f"bold {style}"),
-        f": {why} ({found.written.share:.1%}, {against}). Its longest copy has ",
+        (f"It {found.verdict}", f"bold {STYLES[found.verdict]}"),
+        f": {_why(found)} ({found.written.share:.1%}, {against}). Its longest copy has ",
         f"{count(found.written.longest)} characters.",
     )
+
+
+def _why(found: Memorized) -> str:
+    than = "is copied than of text that it never saw"
+    more = found.written.share > (found.unseen.share if found.unseen else 0.0)
+    if found.verdict == "copies":
+        return f"far more of it {than}"
+    if found.verdict == "writes":
+        return f"{'hardly' if more else 'no'} more of it {than}"
+    if more:
+        return f"more of it {than}, or in longer passages"
+    return f"no more of it {than}, but in much longer passages"
 
 
 def _passages(found: Memorized) -> "RenderableType":
