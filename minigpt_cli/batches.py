@@ -8,8 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minigpt_cli.config import DataConfig, ModelConfig, TrainConfig
 from minigpt_cli.dataset import Tokens
 from minigpt_cli.errors import CorpusError
+
+
+def training_batches(
+    tokens: Tokens, model: ModelConfig, data: DataConfig, train: TrainConfig
+) -> "BatchSampler":
+    """The batches that a run with these settings learns from.
+
+    Raises:
+        CorpusError: the split is too short for one window and its target.
+    """
+    return BatchSampler(tokens, train.batch_size, model.block_size, train.seed, data.sampling)
 
 
 class BatchSampler:

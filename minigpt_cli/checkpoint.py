@@ -62,7 +62,11 @@ class TensorFile:
         return TensorFile(self.path, tensors, self.metadata)
 
     def write(self) -> None:
-        """Does `write_tensors`."""
+        """Writes it atomically, with a digest.
+
+        Raises:
+            CheckpointError: the disk refuses; there is what was before, or the new file.
+        """
         write_tensors(self.path, self.tensors, self.metadata)
 
 
@@ -76,15 +80,6 @@ def checkpoint_file(path: Path, model: GPT, facts: CheckpointFacts) -> TensorFil
     }
     metadata = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
     return TensorFile(path, model_tensors(model), metadata)
-
-
-def save_checkpoint(path: Path, model: GPT, facts: CheckpointFacts) -> None:
-    """Writes a model with everything needed to use it.
-
-    Raises:
-        CheckpointError: the disk refuses; what lay at `path` before is unharmed.
-    """
-    checkpoint_file(path, model, facts).write()
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:

@@ -1,10 +1,10 @@
 """Numbers going wrong: what is no number, and what is a spike."""
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def spike(loss: float, recent: Sequence[float]) -> float | None:
     """The z-score of a loss that lies far above those before it, while there are enough of them."""
     if len(recent) < _ENOUGH_LOSSES:
         return None
-    deviation = statistics.pstdev(recent)
-    z_score = (loss - statistics.fmean(recent)) / deviation if deviation else 0.0
+    mean = fmean(recent)
+    deviation = math.sqrt(fmean((other - mean) ** 2 for other in recent))  # pstdev: 15 times slower
+    z_score = (loss - mean) / deviation if deviation else 0.0
     return z_score if z_score > SPIKE_Z_SCORE else None

@@ -33,6 +33,17 @@ def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
     return min(warm, floor + (1 - floor) * fallen)
 
 
+def learning_rate(config: OptimizerConfig, step: int, max_iters: int) -> float:
+    """The rate that a step was made with, of the optimizer that `config` names.
+
+    Args:
+        config: the schedule and its peak.
+        step: 1 for the first update, as steps are counted for people.
+        max_iters: the length of the whole run.
+    """
+    return config.learning_rate * lr_scale(config, step - 1, max_iters)
+
+
 class _Updater:
     """Parameters in groups, and what is remembered of each.
 

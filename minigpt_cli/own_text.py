@@ -1,4 +1,4 @@
-"""The text that a model was trained on, found again."""
+"""The text that a model is or was trained on, cut into tokens."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +9,22 @@ from minigpt_cli.corpus import open_corpus
 from minigpt_cli.dataset import Dataset, prepare_dataset
 from minigpt_cli.dataset import Progress as PrepareProgress
 from minigpt_cli.errors import CorpusError
+
+
+def prepared_text(
+    data: DataConfig,
+    data_dir: Path,
+    downloading: DownloadProgress,
+    preparing: PrepareProgress,
+) -> Dataset:
+    """Fetches a corpus and tokenizes it, or finds that done.
+
+    Raises:
+        CorpusError: the text cannot be had or read, or the disk cannot take the result.
+        TokenizerError: the tokenizer's settings are impossible.
+    """
+    corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
+    return prepare_dataset(corpus, data, data_dir, preparing)
 
 
 class HasText(Protocol):
@@ -31,12 +47,10 @@ def own_dataset(
     Raises:
         CorpusError: the text is not there any more, or has changed since.
     """
-    data = trained.data
-    corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
-    dataset = prepare_dataset(corpus, data, data_dir, preparing)
+    dataset = prepared_text(trained.data, data_dir, downloading, preparing)
     if dataset.facts.fingerprint != trained.fingerprint:
         raise CorpusError(
-            f"{corpus.name}: the text has changed since the model was trained on it; "
+            f"{dataset.facts.corpus}: the text has changed since the model was trained on it; "
             "bring it back as it was, or name a text with --data"
         )
     return dataset

@@ -39,25 +39,14 @@ class RunFolder:
         """What `--resume` needs: the latest weights, the optimizer's state, the step."""
         return self.path / STATE
 
-    @property
-    def exists(self) -> bool:
-        """Whether the folder is there with its configuration.
+    def has(self, file: Path) -> bool:
+        """Whether one of the run's files is there.
 
         Raises:
             CheckpointError: the folder cannot be looked into.
         """
-        with _explained(self.config, "read"):
-            return self.config.exists()
-
-    @property
-    def has_state(self) -> bool:
-        """Whether there is anything to resume.
-
-        Raises:
-            CheckpointError: the folder cannot be looked into.
-        """
-        with _explained(self.state, "read"):
-            return self.state.exists()
+        with _explained(file, "read"):
+            return file.exists()
 
     @property
     def config(self) -> Path:
@@ -87,7 +76,7 @@ class RunFolder:
         Raises:
             CheckpointError: another process does, or the folder cannot be written to.
         """
-        if not new and not self.exists:  # nothing to protect, and no place for a file
+        if not new and not self.has(self.config):  # nothing to protect, and no place for a file
             yield
             return
         lock = FileLock(self.path / LOCK)
@@ -121,7 +110,7 @@ class RunFolder:
         Raises:
             CheckpointError: there is one already.
         """
-        if self.has_state:
+        if self.has(self.state):
             raise CheckpointError(
                 f"--out {self.path}: exists already and is not overwritten; choose another, or go "
                 f"on with it: {self.command('train --resume')}"
@@ -144,7 +133,7 @@ class RunFolder:
         _replace(self.report, html)
 
     def make_again(self, toml: str) -> None:
-        """Makes a folder that somebody has deleted since, locked as it was, with its configuration.
+        """Brings back a folder or a configuration that was deleted since, locked as it was.
 
         Raises:
             CheckpointError: the disk refuses, or another process has begun a run there.

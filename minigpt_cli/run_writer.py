@@ -89,10 +89,12 @@ class RunWriter:
         self._rows.clear()
 
     def _write(self, folder: RunFolder, state: TensorFile) -> None:
-        if not folder.exists:
+        if not folder.has(folder.config):
+            lost_all = not folder.has(folder.metrics)
             folder.make_again(self._config)
-            self.lost_checkpoint = True
-            self._note(f"{folder.path} was gone and is made again; its earlier metrics are lost")
+            self.lost_checkpoint = not folder.has(folder.checkpoint)
+            gone = f"{folder.path} was gone and is made again; its earlier metrics are lost"
+            self._note(gone if lost_all else f"{folder.config} was gone and is written again")
         self._write_rows(folder)
         folder.sync_metrics()
         if self._checkpoint is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli import __version__
-from minigpt_cli.batches import BatchSampler
+from minigpt_cli.batches import training_batches
 from minigpt_cli.checkpoint import checkpoint_file
 from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.compilation import compile_blocks, eagerly
@@ -32,7 +32,7 @@ from minigpt_cli.flops import forward_flops_per_token
 from minigpt_cli.generation import generate
 from minigpt_cli.health import MOST_REWINDS, NotFinite, StepWatch, explanation, refuse_non_finite
 from minigpt_cli.model import GPT
-from minigpt_cli.optim import Optimizer, lr_scale
+from minigpt_cli.optim import Optimizer, learning_rate, lr_scale
 from minigpt_cli.reports import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.run_folder import RunFolder
 from minigpt_cli.run_writer import RunWriter
@@ -65,13 +65,7 @@ class Trainer:
         keep_freed_memory()
         if train.threads:  # sums in another order have other last digits
             torch.set_num_threads(train.threads)
-        self.batches = BatchSampler(
-            dataset.tokens("train"),
-            train.batch_size,
-            config.model.block_size,
-            train.seed,
-            config.data.sampling,
-        )
+        self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
         self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
         with out_of_memory_explained(_SMALLER):
@@ -284,8 +278,7 @@ class Trainer:
 
     def _learning_rate(self, step: int) -> float:
         """That a step was made with; the first is 1."""
-        config = self.config.optimizer
-        return config.learning_rate * lr_scale(config, step - 1, self.config.train.max_iters)
+        return learning_rate(self.config.optimizer, step, self.config.train.max_iters)
 
     def _step_report(self) -> StepReport:
         return StepReport(

@@ -13,13 +13,13 @@ from minigpt_cli.compilation import pays
 from minigpt_cli.config import RunConfig, differences
 from minigpt_cli.config_file import load_run_config, read_toml, resolve
 from minigpt_cli.corpus import Progress as DownloadProgress
-from minigpt_cli.corpus import open_corpus
-from minigpt_cli.dataset import Dataset, prepare_dataset
+from minigpt_cli.dataset import Dataset
 from minigpt_cli.dataset import Progress as PrepareProgress
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.health import NotFinite
+from minigpt_cli.own_text import prepared_text
 from minigpt_cli.run_folder import RunFolder, new_run
 from minigpt_cli.train_state import saved_run
 from minigpt_cli.trainer import Trainer
@@ -92,7 +92,7 @@ def resume_run(
         CheckpointError: there is nothing to resume, or an override would make it another run.
         MinigptError: in the overrides or the data.
     """
-    if not folder.has_state:
+    if not folder.has(folder.state):
         raise CheckpointError(
             f"{folder.path}: nothing to resume, it has no {folder.state.name}; "
             "minigpt train starts a new run"
@@ -110,7 +110,8 @@ def resume_run(
             f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); "
             "leave them out, or start a new run"
         )
-    trainer = Trainer(after, _prepare(after, data_dir, downloading, preparing), folder)
+    dataset = prepared_text(after.data, data_dir, downloading, preparing)
+    trainer = Trainer(after, dataset, folder)
     trainer.resume()
     if trainer.state.step >= after.train.max_iters:
         raise CheckpointError(
@@ -188,15 +189,7 @@ def _config_and_data(
     preparing: PrepareProgress,
 ) -> tuple[RunConfig, Dataset]:
     config = resolve_machine(load_run_config(preset, overrides))
-    return config, _prepare(config, data_dir, downloading, preparing)
-
-
-def _prepare(
-    config: RunConfig, data_dir: Path, downloading: DownloadProgress, preparing: PrepareProgress
-) -> Dataset:
-    data = config.data
-    corpus = open_corpus(data.corpus, data_dir, data.encoding, downloading)
-    return prepare_dataset(corpus, data, data_dir, preparing)
+    return config, prepared_text(config.data, data_dir, downloading, preparing)
 
 
 def _run_name(preset: Path) -> str:

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minigpt_cli.checkpoint import (
+    checkpoint_file,
     load_checkpoint,
     model_tensors,
     read_tensors,
-    save_checkpoint,
     write_tensors,
 )
 from minigpt_cli.checkpoint_header import FORMAT_VERSION, CheckpointFacts
@@ -67,7 +67,7 @@ def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointFacts]:
     model = random_model(MODELS[2], tokenizer.vocab_size)
     facts = described(model, tokenizer)
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, facts)
+    checkpoint_file(path, model, facts).write()
     return path, model, facts
 
 
@@ -91,7 +91,7 @@ def test_one_file_brings_back_model_tokenizer_and_facts(
     tokenizer = train_tokenizer(kind, [story], 300 if kind == "bpe" else None)
     model = random_model(config, tokenizer.vocab_size)
     facts = described(model, tokenizer)
-    save_checkpoint(tmp_path / "checkpoint.safetensors", model, facts)
+    checkpoint_file(tmp_path / "checkpoint.safetensors", model, facts).write()
     (tmp_path / "checkpoint.safetensors").rename(tmp_path / "moved")
 
     found = load_checkpoint(tmp_path / "moved")
@@ -108,14 +108,14 @@ def test_facts_that_are_not_known_yet_stay_unknown(tmp_path: Path, story: str) -
     tokenizer = train_tokenizer("char", [story])
     model = random_model(MODELS[0], tokenizer.vocab_size)
     facts = described(model, tokenizer, train_loss=None, val_loss=None, bits_per_byte=None)
-    save_checkpoint(tmp_path / "c", model, facts)
+    checkpoint_file(tmp_path / "c", model, facts).write()
     assert load_checkpoint(tmp_path / "c").facts == facts
 
 
 def test_tied_head_is_stored_once_and_tied_again(tmp_path: Path, story: str) -> None:
     tokenizer = train_tokenizer("char", [story])
     model = random_model(MODELS[3], tokenizer.vocab_size)
-    save_checkpoint(tmp_path / "c", model, described(model, tokenizer))
+    checkpoint_file(tmp_path / "c", model, described(model, tokenizer)).write()
     assert "head.weight" not in load_file(tmp_path / "c")
     found = load_checkpoint(tmp_path / "c").model
     assert found.head.weight is found.token_embedding.weight
@@ -240,10 +240,10 @@ def test_full_disk_leaves_the_last_checkpoint_and_no_litter(
         small_disk(len(before) // 2),
         pytest.raises(CheckpointError, match=r"cannot be written .*free some space"),
     ):
-        save_checkpoint(path, other, facts)
+        checkpoint_file(path, other, facts).write()
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-    save_checkpoint(path, other, facts)
+    checkpoint_file(path, other, facts).write()
     assert torch.equal(load_checkpoint(path).model.head.weight, other.head.weight)
 
 
@@ -259,7 +259,7 @@ def test_failure_before_the_rename_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(*(os, "fsync") if step == "fsync" else (Path, "replace"), refuse)
     with pytest.raises(CheckpointError, match="No space left"):
-        save_checkpoint(path, model, facts)
+        checkpoint_file(path, model, facts).write()
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -270,7 +270,7 @@ def test_folder_that_cannot_be_made_is_explained(
     path, model, facts = saved
     inside = path / "checkpoint.safetensors"  # a file is in the folder's place
     with pytest.raises(CheckpointError, match="cannot be written"):
-        save_checkpoint(inside, model, facts)
+        checkpoint_file(inside, model, facts).write()
 
 
 def test_every_kind_of_tensor_survives(tmp_path: Path) -> None:

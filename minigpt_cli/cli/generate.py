@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minigpt_cli.choices import Precision
 from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize
 from minigpt_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from minigpt_cli.cli.writing import Writer
 
 EXAMPLE = (
     'Examples:  minigpt generate --prompt "ROMEO:"    minigpt generate --interactive    '
@@ -185,6 +188,18 @@ def generate(
         exact_window,
         show_probabilities,
     )
+    _write(writer, prompts, interactive, top, as_json, one_a_line=prompt_file is not None)
+
+
+def _write(
+    writer: "Writer",
+    prompts: list[str],
+    interactive: bool,
+    top: int | None,
+    as_json: bool,
+    one_a_line: bool,
+) -> None:
+    """In one of the ways to use the writer."""
     if interactive:
         from minigpt_cli.cli.interactive import write_together
 
@@ -194,7 +209,7 @@ def generate(
 
         show_likeliest(writer, prompts, top, as_json)
     elif as_json:
-        writer.print_json(prompts, one_a_line=prompt_file is not None)
+        writer.print_json(prompts, one_a_line)
     else:
         writer.show(prompts)
 

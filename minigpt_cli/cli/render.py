@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import (
@@ -15,7 +16,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, out, printable
+from minigpt_cli.cli.console import err, in_unicode, printable
+
+if TYPE_CHECKING:
+    from minigpt_cli.config import ModelConfig
 
 
 def facts_table(title: str | None = None) -> Table:
@@ -71,7 +75,23 @@ def raw(text: str, style: str = "") -> Text:
 
 def one_line(text: str) -> str:
     """Text with signs in the place of its line ends."""
-    return text.replace("\r", "").replace("\n", "↵" if out.encoding.startswith("utf") else "\\n")
+    return text.replace("\r", "").replace("\n", "↵" if in_unicode() else "\\n")
+
+
+def shortened(text: str, length: int) -> str:
+    """The beginning of a text, with a sign that it goes on."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def model_size(model: "ModelConfig") -> str:
+    """A model's layers, heads and width."""
+    return f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} wide"
+
+
+def losses(train: float | None, validation: float | None) -> str:
+    """Those that are known, by name."""
+    named = {"train": train, "validation": validation}
+    return ", ".join(f"{name} {loss:.4f}" for name, loss in named.items() if loss is not None)
 
 
 class FileProgress:

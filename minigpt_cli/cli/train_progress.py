@@ -12,7 +12,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import count, duration, facts_table, raw, size
+from minigpt_cli.cli.render import count, duration, facts_table, model_size, raw, size
 from minigpt_cli.config import RunConfig
 from minigpt_cli.inspection.runs import read_run
 from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
@@ -112,10 +112,7 @@ def run_lines(trainer: Trainer) -> list[str]:
         count(read) if read == facts.val_tokens else f"{count(read)} of {count(facts.val_tokens)}"
     )
     epochs = trainer.tokens_per_step * config.train.max_iters / facts.train_tokens
-    model = (
-        f"Model: {sizes.family}, {count(parameters)} parameters "
-        f"({sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} wide)"
-    )
+    model = f"Model: {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})"
     text = (
         f"Text:  {facts.corpus} ({facts.kind}, vocabulary {count(facts.vocab_size)}), "
         f"{count(facts.train_tokens)} tokens; {validation} to validate"

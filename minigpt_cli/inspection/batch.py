@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from minigpt_cli.batches import BatchSampler
+from minigpt_cli.batches import training_batches
 from minigpt_cli.dataset import Dataset
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.optim import lr_scale
+from minigpt_cli.optim import learning_rate
 from minigpt_cli.train_state import SavedRun
 
 
@@ -44,12 +44,11 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
     if not 1 <= step <= train.max_iters:
         raise ConfigError(f"--batch {step}: the run has steps 1 to {train.max_iters}")
     tokens = dataset.tokens("train")
-    sampler = BatchSampler(tokens, train.batch_size, T, train.seed, run.config.data.sampling)
+    sampler = training_batches(tokens, run.config.model, run.data, train)
     numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)
     return StepBatch(
         step=step,
-        learning_rate=run.config.optimizer.learning_rate
-        * lr_scale(run.config.optimizer, step - 1, train.max_iters),
+        learning_rate=learning_rate(run.config.optimizer, step, train.max_iters),
         skipped=step in run.skipped,
         windows=tuple(
             BatchWindow(int(start), dataset.tokenizer.decode(tokens[start : start + T + 1]))

@@ -122,7 +122,7 @@ def _kind(text: str, single: bool) -> Kind:
     if text.isspace():
         return "white space"
     core = text.strip()
-    if core.isnumeric():
+    if core.isdecimal():  # 三 is a word
         return "digit"
     if not any(char.isalnum() for char in core):
         return "punctuation" if core.isprintable() else "other"

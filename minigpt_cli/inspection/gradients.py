@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minigpt_cli.batches import BatchSampler
+from minigpt_cli.batches import training_batches
 from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.config import TrainConfig
@@ -72,7 +72,7 @@ class Gradients:
 
 
 def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradients:
-    """Measures the batch that the run took from these weights on, without dropout.
+    """Measures the batch that the run takes next from these weights, without dropout.
 
     Where the run's `config.toml` does not lie beside the checkpoint, its batch size and seed are
     taken to be the usual ones.
@@ -83,10 +83,7 @@ def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradi
     """
     facts, run = checkpoint.facts, _training(checkpoint.facts, path)
     train = run or TrainConfig()
-    batches = BatchSampler(
-        dataset.tokens("train"), train.batch_size, facts.model.block_size, train.seed,
-        facts.data.sampling,
-    )  # fmt: skip
+    batches = training_batches(dataset.tokens("train"), facts.model, facts.data, train)
     x, y = batches.batch(facts.step * train.grad_accum_steps)
     with out_of_memory_explained("look at a checkpoint of a smaller model"):
         return measure(checkpoint.model, x, y, facts.step + 1, as_in_run=run is not None)

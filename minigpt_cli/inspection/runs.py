@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -11,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from minigpt_cli.config import RunConfig
 from minigpt_cli.config_file import load_run_config
 from minigpt_cli.errors import CheckpointError, ConfigError
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.run_folder import RunFolder, is_folder
 
 NOTICEABLE_RISE = 0.01
 """By this share of the best validation loss must a later one lie above it to be called overfitting:
@@ -153,6 +154,11 @@ class Run:
         return Overfitting(best.step, last.step, rise, fall)
 
 
+def letter(number: int) -> str:
+    """What a run is called beside others: A for number 0."""
+    return ascii_uppercase[number % len(ascii_uppercase)]
+
+
 def read_run(path: Path) -> Run:
     """Reads what a run has logged so far; it may still be going.
 
@@ -214,9 +220,9 @@ def _latest(rows: list[_Row], kind: type[_R]) -> tuple[_R, ...]:
 
 def _nothing_logged(folder: RunFolder) -> str:
     path = folder.path
-    if not path.is_dir():
+    if not is_folder(path):
         return f"{path}: no run's folder; name one that minigpt train made"
-    if not folder.config.exists() and not folder.metrics.exists():
+    if not folder.has(folder.config) and not folder.has(folder.metrics):
         return (
             f"{path}: holds no run (neither {folder.config.name} nor {folder.metrics.name}); name "
             "a folder that minigpt train made"
@@ -224,5 +230,5 @@ def _nothing_logged(folder: RunFolder) -> str:
     checkpoint = f", or see minigpt inspect {folder.checkpoint}"
     return (
         f"{path}: a run without metrics, no step is logged in {folder.metrics.name}; train on"
-        + (checkpoint if folder.checkpoint.exists() else "")
+        + (checkpoint if folder.has(folder.checkpoint) else "")
     )

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike
+from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike, letter
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 from minigpt_cli.plots.limits import ceiling
 
@@ -114,7 +114,6 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
         steps, losses = _known(run, "loss")
         mark = _mark((steps, losses))
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
-        letter = chr(ord("A") + i % 26)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
         axes.plot(
             [row.step for row in run.evaluations],
@@ -122,7 +121,7 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
             color=_color(i),
             marker="o",
             markersize=4,
-            label=f"{letter}  {name_in(figure, str(run.path), beside=30)}{best}",
+            label=f"{letter(i)}  {name_in(figure, str(run.path), beside=30)}{best}",
         )
         if run.best:
             _star(axes, run.best, _color(i), "")

@@ -69,7 +69,7 @@ def test_characters_have_their_kinds() -> None:
     assert found == {
         "a": "vowel", "é": "vowel", "x": "consonant", "ß": "consonant", "A": "capital",
         "7": "digit", " ": "white space", "\n": "white space", ".": "punctuation",
-        ",": "punctuation", "'": "punctuation", "你": "other",
+        ",": "punctuation", "'": "punctuation", "你": "other", "三": "other",
     }  # fmt: skip
 
 

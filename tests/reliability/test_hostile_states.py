@@ -111,14 +111,14 @@ def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset) -> None:
         stopped.state.write_bytes(
             whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :]
         )
-        refusal(stopped, dataset)
+        assert refusal(stopped, dataset)
 
 
 def test_truncated_state_is_refused(stopped: RunFolder, dataset: Dataset) -> None:
     whole = stopped.state.read_bytes()
     for length in range(0, len(whole), 101):
         stopped.state.write_bytes(whole[:length])
-        refusal(stopped, dataset)
+        assert refusal(stopped, dataset)
 
 
 def test_config_that_cannot_be_is_refused(stopped: RunFolder) -> None:

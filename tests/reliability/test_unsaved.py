@@ -177,6 +177,25 @@ def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: 
     assert load_checkpoint(run.checkpoint).facts.step == 12
 
 
+def test_deleted_configuration_is_written_again_and_costs_no_model(
+    dataset: Dataset, run: RunFolder
+) -> None:
+    wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
+    config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
+    trainer = Trainer(config, dataset, run)
+
+    def delete(step: int) -> None:
+        if step == 2 * EVAL_INTERVAL + 1:
+            run.config.unlink()
+
+    watcher = Watcher(delete)
+    trainer.fit(watcher)
+    assert trainer.state.best_step < 12, "or the best were saved anew"
+    assert load_checkpoint(run.checkpoint).facts.step == trainer.state.best_step
+    assert watcher.notes == [f"{run.config} was gone and is written again"]
+    assert run.config.read_text() == config.to_toml()
+
+
 def test_folder_that_cannot_be_looked_into_does_not_end_the_run(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from minigpt_cli.checkpoint import save_checkpoint
+from minigpt_cli.checkpoint import checkpoint_file
 from minigpt_cli.checkpoint_header import CheckpointFacts
 from minigpt_cli.config import ClassicConfig, DataConfig, ModelConfig, ModernConfig
 from minigpt_cli.model import GPT
@@ -41,7 +41,7 @@ def tiny_checkpoint(
         val_loss=1.75,
         bits_per_byte=2.5,
     )
-    save_checkpoint(path, model, facts)
+    checkpoint_file(path, model, facts).write()
     return path.read_bytes()
 
 

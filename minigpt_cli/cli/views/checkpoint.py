@@ -9,7 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.checkpoint_header import CheckpointFacts
-from minigpt_cli.cli.render import count, facts_table, grid, raw, size
+from minigpt_cli.cli.render import (
+    count,
+    facts_table,
+    grid,
+    losses,
+    model_size,
+    raw,
+    shortened,
+    size,
+)
 from minigpt_cli.cli.views.output import Output
 from minigpt_cli.inspection.files import Inspection, inspect_file
 
@@ -43,7 +52,7 @@ def _summary(inspection: Inspection) -> Table:
         ours = inspection.metadata.get("format") == "minigpt-state"
         table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
         for key, value in inspection.metadata.items():
-            table.add_row(raw(_shortened(key, 30)), raw(_shortened(value, 200)))
+            table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
         for key, text in _described(inspection.facts):
             table.add_row(key, raw(text))
@@ -55,28 +64,17 @@ def _summary(inspection: Inspection) -> Table:
     return table
 
 
-def _shortened(text: str, length: int) -> str:
-    """The beginning of a text, with a sign that it goes on."""
-    return text if len(text) <= length else f"{text[:length]}..."
-
-
 def _described(facts: CheckpointFacts) -> list[tuple[str, str]]:
     """What a checkpoint of ours says of its model, as names and texts."""
     model = facts.model
-    losses = [("train", facts.train_loss), ("validation", facts.val_loss)]
-    shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses if loss is not None)
     bits = f", {facts.bits_per_byte:.3f} bits per byte" if facts.bits_per_byte is not None else ""
-    sizes = (
-        f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} wide, "
-        f"block {count(model.block_size)}"
-    )
     rows = [
         ("family", model.family),
-        ("size", sizes),
+        ("size", f"{model_size(model)}, block {count(model.block_size)}"),
         ("tokenizer", f"{facts.data.tokenizer}, vocabulary {count(facts.vocab_size)}"),
         ("corpus", f"{facts.corpus} (fingerprint {facts.fingerprint})"),
         ("step", count(facts.step)),
-        ("loss", shown + bits),
+        ("loss", losses(facts.train_loss, facts.val_loss) + bits),
         ("written by", f"minigpt {facts.version}"),
     ]
     return [(key, text) for key, text in rows if text]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from minigpt_cli.cli.console import err
-from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw
+from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 from minigpt_cli.cli.views.output import Output
 from minigpt_cli.cli.writing import load_model
 from minigpt_cli.device import out_of_memory_explained
@@ -104,9 +104,8 @@ def _why(found: Memorized) -> str:
 def _passages(found: Memorized) -> "RenderableType":
     table = grid("the longest passages", "characters", "line", "times", "sample")
     for passage in found.passages[:PASSAGES_SHOWN]:
-        text = one_line(passage.text)
         table.add_row(
-            raw(text if len(text) <= CHARACTERS_SHOWN else f"{text[:CHARACTERS_SHOWN]}..."),
+            raw(shortened(one_line(passage.text), CHARACTERS_SHOWN)),
             *map(count, (len(passage.text), passage.line, passage.times, passage.sample)),
         )
     return table

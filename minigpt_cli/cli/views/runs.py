@@ -3,18 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out, print_note
-from minigpt_cli.cli.render import count, duration, facts_table, grid, raw
+from minigpt_cli.cli.render import (
+    count,
+    duration,
+    facts_table,
+    grid,
+    losses,
+    model_size,
+    raw,
+)
 from minigpt_cli.cli.views.chart import Series, chart
 from minigpt_cli.cli.views.output import Output
 from minigpt_cli.config import differences, toml_value
-from minigpt_cli.inspection.runs import Run, read_run
+from minigpt_cli.inspection.runs import Run, letter, read_run
 from minigpt_cli.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -83,8 +90,8 @@ def _summary(run: Run) -> Table:
         table.add_row("configuration", raw(run.config_problem or "", "red"))
     else:
         model, data = run.config.model, run.config.data
-        sizes = f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} wide"
-        table.add_row("model", f"{model.family}, {sizes}, block {count(model.block_size)}")
+        sizes = f"{model_size(model)}, block {count(model.block_size)}"
+        table.add_row("model", f"{model.family}, {sizes}")
         table.add_row("text", raw(f"{', '.join(data.corpus)} ({data.tokenizer})"))
     end = f" of {count(run.config.train.max_iters)}" if run.config else ""
     table.add_row("steps", count(run.last_step) + end)
@@ -96,8 +103,7 @@ def _summary(run: Run) -> Table:
         )
     if run.evaluations:
         last = run.evaluations[-1]
-        losses = [("train", last.train_loss), ("validation", last.val_loss)]
-        shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses if loss is not None)
+        shown = losses(last.train_loss, last.val_loss)
         table.add_row("last evaluation", f"{shown} at step {count(last.step)}")
         if last.elapsed is not None:
             table.add_row("time", duration(last.elapsed))
@@ -131,11 +137,11 @@ def _compared(runs: Sequence[Run]) -> Iterator[Table | Text]:
         if run.config_problem:
             yield raw(f"{name}: {run.config_problem}", "red")
     yield _differences(names, runs)
-    losses: dict[str, list[list[tuple[float, float]]]] = {
+    all_curves: dict[str, list[list[tuple[float, float]]]] = {
         "validation": [_val_losses(run) for run in runs],
         "training": [[(row.step, row.loss) for row in run.steps] for run in runs],
     }
-    for what, curves in losses.items():
+    for what, curves in all_curves.items():
         if any(curves):
             yield Text(f"{what} loss, nats per token", "dim")
             yield _chart(_lettered(names, curves), runs)
@@ -171,7 +177,7 @@ def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
 
 
 def _letters(runs: Sequence[Run]) -> list[str]:
-    return [ascii_uppercase[i % len(ascii_uppercase)] for i in range(len(runs))]
+    return [letter(number) for number in range(len(runs))]
 
 
 def _val_losses(run: Run) -> list[tuple[float, float]]:
