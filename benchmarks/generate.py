@@ -26,12 +26,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.machine import keep, markdown
-from minigpt_cli.config import ModernConfig
-from minigpt_cli.decoding import product
-from minigpt_cli.generation import generate_tokens
-from minigpt_cli.model import GPT, Linear
-from minigpt_cli.quantization import quantize_int8
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.config.schema import ModernConfig
+from minigpt_cli.generation.decoder import product
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import generate_tokens
+from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.quantization import quantize_int8
 
 VOCAB, TOKENS, MANY = 65, 500, 100_000
 

@@ -18,7 +18,12 @@ from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from benchmarks.machine import keep, markdown
-from minigpt_cli.checkpoint import checkpoint_file, load_checkpoint, read_tensors, write_tensors
+from minigpt_cli.runs.checkpoint import (
+    checkpoint_file,
+    load_checkpoint,
+    read_tensors,
+    write_tensors,
+)
 
 SAVES = 9
 # Runs a command; tells its seconds and its peak of resident memory in bytes.
@@ -34,9 +39,9 @@ print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
 EVALUATED = """
 import json, sys
 import numpy as np
-from minigpt_cli.config import ClassicConfig
+from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.evaluation import evaluate
-from minigpt_cli.model import GPT
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer import ByteTokenizer
 model = GPT(ClassicConfig(n_layer=1, n_head=2, n_embd=16, block_size=16), 256)
 tokens, tokenizer, resident = np.arange(100, dtype=np.uint16), ByteTokenizer(), []

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import keep, markdown
-from minigpt_cli.compilation import compile_blocks
-from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.device import keep_freed_memory, matmul_flops
-from minigpt_cli.flops import forward_flops_per_token
-from minigpt_cli.model import GPT
-from minigpt_cli.optim import Optimizer
+from minigpt_cli.model.compilation import compile_blocks
+from minigpt_cli.model.flops import forward_flops_per_token
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.training.optimizer import Optimizer
 
 BATCH, BLOCK, VOCAB = 16, 256, 65
 SIZES = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": BLOCK}

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt_cli.dataset import Tokens
+from minigpt_cli.data.dataset import Tokens
 from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import CorpusError
-from minigpt_cli.model import GPT
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer import Tokenizer
 
 # Bounds the memory of one forward pass: tokens, and numbers in the logits.

@@ -13,11 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
-from reliability.seeds import seed
+
+from tests.helpers.seeds import seed
 
 if TYPE_CHECKING:
-    from minigpt_cli.dataset import Dataset
-    from minigpt_cli.run_folder import RunFolder
+    from minigpt_cli.data.dataset import Dataset
+    from minigpt_cli.runs.folder import RunFolder
 
 # No test may depend on how fast the machine is, nor on what it tried the last time.
 settings.register_profile("minigpt", deadline=None, derandomize=True, database=None)
@@ -88,10 +89,9 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
 @pytest.fixture
 def dataset(tmp_path: Path, story: str) -> "Dataset":
     """The story, a token a character."""
-    from training import small_config
-
-    from minigpt_cli.corpus import Corpus
-    from minigpt_cli.dataset import prepare_dataset
+    from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.dataset import prepare_dataset
+    from tests.helpers.training import small_config
 
     path = tmp_path / "story.txt"
     path.write_text(story, encoding="utf-8")
@@ -101,7 +101,7 @@ def dataset(tmp_path: Path, story: str) -> "Dataset":
 @pytest.fixture
 def run(tmp_path: Path) -> "RunFolder":
     """An empty folder for a run."""
-    from minigpt_cli.run_folder import RunFolder
+    from minigpt_cli.runs.folder import RunFolder
 
     (tmp_path / "run").mkdir()
     return RunFolder(tmp_path / "run")
@@ -110,7 +110,7 @@ def run(tmp_path: Path) -> "RunFolder":
 @pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's speed is of no interest, and takes longer to measure than to train."""
-    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
+    monkeypatch.setattr("minigpt_cli.training.trainer.matmul_flops", lambda *_: 1e12)
 
 
 @pytest.fixture

@@ -2,20 +2,20 @@
 
 import math
 
-import dense_gpt
 import numpy as np
 import pytest
 import torch
-from dense_gpt import random_gpt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
-from minigpt_cli.model import GPT
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from tests.helpers import dense_gpt
+from tests.helpers.dense_gpt import random_gpt
 
 CLASSIC = ClassicConfig(n_layer=1, n_head=2, n_embd=16, block_size=8)
 MODERN = ModernConfig(n_layer=1, n_head=2, n_embd=16, block_size=8)

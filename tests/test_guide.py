@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.trainer import Trainer
+from minigpt_cli.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh.md"
@@ -163,7 +163,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
     card = (ROOT / "data" / "shakespeare.toml").read_text(encoding="utf-8")
     card = re.sub(r"^sha256 = .*", f'sha256 = "{sha256}"', card, count=1, flags=re.MULTILINE)
     (tmp_path / "cards" / "data" / "shakespeare.toml").write_text(card, encoding="utf-8")
-    monkeypatch.setattr("minigpt_cli.corpus.shipped_folder", lambda name: tmp_path / "cards" / name)
+    monkeypatch.setattr(
+        "minigpt_cli.data.corpus.shipped_folder", lambda name: tmp_path / "cards" / name
+    )
     desk = tmp_path / "desk"
     (desk / "data" / "shakespeare").mkdir(parents=True)
     (desk / "data" / "shakespeare" / "input.txt").write_bytes(play)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from minigpt_cli.presets import preset_names
+from minigpt_cli.config.presets import preset_names
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.network  # the wheel's builder comes from a package index
@@ -54,26 +54,26 @@ def test_wheel_holds_presets_cards_and_pages_and_nothing_foreign(wheel: Path) ->
         for page in ROOT.glob("minigpt_cli/pages/*.jinja"):
             assert archive.read(page.relative_to(ROOT).as_posix()) == page.read_bytes()
         for shipped in [*ROOT.glob("configs/*.toml"), ROOT / "data" / "shakespeare.toml"]:
-            inside = f"minigpt_cli/{shipped.relative_to(ROOT).as_posix()}"
+            inside = f"minigpt_cli/shipped/{shipped.relative_to(ROOT).as_posix()}"
             assert archive.read(inside) == shipped.read_bytes()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {
         "minigpt_cli"
     }  # and minigpt_cli-x.y.z.dist-info
-    data = {name for name in names if name.startswith("minigpt_cli/data/")}
-    assert data == {"minigpt_cli/data/shakespeare.toml"}
+    data = {name for name in names if name.startswith("minigpt_cli/shipped/data/")}
+    assert data == {"minigpt_cli/shipped/data/shakespeare.toml"}
     assert "minigpt_cli/py.typed" in names
 
 
 def test_installed_package_lists_its_own_presets_from_anywhere(environment: Path) -> None:
     program = (
-        "import json, minigpt_cli; from minigpt_cli.presets import shipped_folder; "
+        "import json, minigpt_cli; from minigpt_cli.config.presets import shipped_folder; "
         "print(json.dumps([minigpt_cli.__file__, *map(str, map(shipped_folder, "
         "['configs', 'data']))]))"
     )
     file, configs, data = map(Path, json.loads(call(environment / "python", "-c", program)))
     package = file.parent
     assert package.is_relative_to(environment.parent)
-    assert (configs, data) == (package / "configs", package / "data")
+    assert (configs, data) == (package / "shipped" / "configs", package / "shipped" / "data")
     assert (data / "shakespeare.toml").is_file()
     listed = json.loads(call(environment / "minigpt", "train", "--list-presets", "--json"))
     assert [*listed] == preset_names()

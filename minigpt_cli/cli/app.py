@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from minigpt_cli.cli import eval as eval_command
-from minigpt_cli.cli import generate, inspect, tokenize, train
+from minigpt_cli.cli import generate, tokenize, train
+from minigpt_cli.cli.inspect import command as inspect
 from minigpt_cli.errors import MinigptError
 
 INTERRUPTED = 130

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from minigpt_cli.printable import printable as printable  # the rooms beside ask for it here
+from minigpt_cli.io.text import printable as printable  # the rooms beside ask for it here
 
 
 def silence(stream: TextIO) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt_cli.choices import Split
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -17,11 +16,12 @@ from minigpt_cli.cli.options import (
     Json,
     Quantize,
 )
+from minigpt_cli.config.choices import Split
 
 if TYPE_CHECKING:
-    from minigpt_cli.checkpoint import Checkpoint
-    from minigpt_cli.dataset import Tokens
+    from minigpt_cli.data.dataset import Tokens
     from minigpt_cli.evaluation import Evaluation
+    from minigpt_cli.runs.checkpoint import Checkpoint
 
 EXAMPLE = (
     "Examples:  minigpt eval    minigpt eval runs/small runs/nanogpt    "
@@ -55,12 +55,12 @@ def evaluate(
     Every token is predicted once, so the figures are the same each time. Bits per byte compares
     models of different tokenizers.
     """
-    from minigpt_cli.checkpoint import load_checkpoint
     from minigpt_cli.cli.console import print_json, print_note
     from minigpt_cli.device import pick_device
     from minigpt_cli.evaluation import evaluate as score
-    from minigpt_cli.quantization import quantize_int8
-    from minigpt_cli.run_folder import find_checkpoint
+    from minigpt_cli.model.quantization import quantize_int8
+    from minigpt_cli.runs.checkpoint import load_checkpoint
+    from minigpt_cli.runs.folder import find_checkpoint
 
     if encoding and not data:
         raise typer.BadParameter("--encoding is that of the files that --data names; name them")
@@ -96,9 +96,9 @@ def _tokens(
 ) -> "Tokens":
     """The text to score: the model's own, found by its fingerprint, or another."""
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.corpus import open_corpus
-    from minigpt_cli.dataset import encode_corpus
-    from minigpt_cli.own_text import own_dataset
+    from minigpt_cli.data.corpus import open_corpus
+    from minigpt_cli.data.dataset import encode_corpus
+    from minigpt_cli.data.own_text import own_dataset
 
     with file_progress() as bars:
         if data:
@@ -128,7 +128,7 @@ def _print_table(
 ) -> None:
     from minigpt_cli.cli.console import out, print_note
     from minigpt_cli.cli.render import count, grid, raw
-    from minigpt_cli.run_folder import CHECKPOINT
+    from minigpt_cli.runs.folder import CHECKPOINT
 
     corpora = dict.fromkeys(loaded.facts.corpus for _, loaded, _ in results)
     text = ", ".join(data or corpora)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt_cli.choices import Precision
 from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize
+from minigpt_cli.config.choices import Precision
 from minigpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def generate(
     _refuse_none_at_all(
         {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
     )
-    from minigpt_cli.sampling import Sampling
+    from minigpt_cli.generation.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     prompts = _prompts(prompt, prompt_file)

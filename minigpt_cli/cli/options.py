@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.choices import Quantization
-from minigpt_cli.presets import preset_names
+from minigpt_cli.config.choices import Quantization
+from minigpt_cli.config.presets import preset_names
 
 DEFAULT_PRESET = "small"
 DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"

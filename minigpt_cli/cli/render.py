@@ -19,7 +19,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, in_unicode, printable
 
 if TYPE_CHECKING:
-    from minigpt_cli.config import ModelConfig
+    from minigpt_cli.config.schema import ModelConfig
 
 
 def facts_table(title: str | None = None) -> Table:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt_cli.choices import TokenizerKind
 from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
+from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from minigpt_cli.dataset import Dataset, DatasetFacts
+    from minigpt_cli.data.dataset import Dataset, DatasetFacts
     from minigpt_cli.tokenizer import Tokenizer
 
 EXAMPLE = (
@@ -86,9 +86,9 @@ def _prepare(
     data_dir: Path,
 ) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.config_file import resolve
-    from minigpt_cli.corpus import open_corpus
-    from minigpt_cli.dataset import prepare_dataset
+    from minigpt_cli.config.loading import resolve
+    from minigpt_cli.data.corpus import open_corpus
+    from minigpt_cli.data.dataset import prepare_dataset
 
     table: dict[str, Any] = {
         "corpus": files or ["shakespeare"],

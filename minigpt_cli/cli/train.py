@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt_cli.choices import Precision, TokenizerKind
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -22,11 +21,12 @@ from minigpt_cli.cli.options import (
     Json,
     Preset,
 )
-from minigpt_cli.presets import preset_names, shipped_folder
+from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
-    from minigpt_cli.reports import Reporter, TrainResult
-    from minigpt_cli.trainer import Trainer
+    from minigpt_cli.runs.metrics import Reporter, TrainResult
+    from minigpt_cli.training.trainer import Trainer
 
 EXAMPLE = (
     "Examples:  minigpt train --preset small    "
@@ -148,7 +148,7 @@ def train(
     if list_presets:
         _list_presets(as_json)
         return
-    from minigpt_cli.config import toml_value
+    from minigpt_cli.config.schema import toml_value
 
     named = {
         "data.corpus": data,
@@ -184,7 +184,7 @@ def _start(
     preset: str, overrides: list[str], data_dir: Path, out: Path | None, watch: bool, as_json: bool
 ) -> None:
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.training_run import start_run
+    from minigpt_cli.training.setup import start_run
 
     with file_progress() as bars:
         trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
@@ -198,8 +198,8 @@ def _resume(
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.run_folder import STATE, RunFolder, newest
-    from minigpt_cli.training_run import resume_run
+    from minigpt_cli.runs.folder import STATE, RunFolder, newest
+    from minigpt_cli.training.setup import resume_run
 
     folder = RunFolder(run) if run else newest(STATE)
     with folder.locked():  # before its state is read: it would be an old one
@@ -264,7 +264,7 @@ def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
 def _list_presets(as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.render import count, grid
-    from minigpt_cli.config_file import load_run_config
+    from minigpt_cli.config.loading import load_run_config
 
     configs = {name: load_run_config(name) for name in preset_names()}
     if as_json:
@@ -293,7 +293,7 @@ def _estimate(
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
-    from minigpt_cli.training_run import estimate_run
+    from minigpt_cli.training.setup import estimate_run
 
     with file_progress() as bars:
         config, estimate = estimate_run(

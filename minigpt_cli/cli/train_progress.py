@@ -13,12 +13,12 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import count, duration, facts_table, model_size, raw, size
-from minigpt_cli.config import RunConfig
-from minigpt_cli.inspection.runs import read_run
-from minigpt_cli.reports import EvaluationReport, StepReport, TrainResult
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import Trainer
-from minigpt_cli.training_run import Estimate
+from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import EvaluationReport, StepReport, TrainResult
+from minigpt_cli.training.setup import Estimate
+from minigpt_cli.training.trainer import Trainer
 
 _HEADER = (
     f"{'step':>7} {'train loss':>11} {'val loss':>9}   "

@@ -4,10 +4,10 @@ import time
 from types import TracebackType
 from typing import Self
 
-from minigpt_cli.inspection.runs import read_run
-from minigpt_cli.report import Inside, look_inside, report_page
-from minigpt_cli.reports import EvaluationReport, Reporter, StepReport
-from minigpt_cli.trainer import Trainer
+from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.pages.run_report import Inside, look_inside, report_page
+from minigpt_cli.runs.metrics import EvaluationReport, Reporter, StepReport
+from minigpt_cli.training.trainer import Trainer
 
 REFRESH_SECONDS = 10
 LEAST_PAUSE = 20

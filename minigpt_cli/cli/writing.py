@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.text import Text
 
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.choices import Precision, Quantization
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
+from minigpt_cli.config.choices import Precision, Quantization
 from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained, pick_device, pick_dtype
-from minigpt_cli.generation import Piece, generate_texts, prompt_ids
-from minigpt_cli.quantization import quantize_int8
-from minigpt_cli.run_folder import find_checkpoint
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import Piece, generate_texts, prompt_ids
+from minigpt_cli.model.quantization import quantize_int8
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.runs.folder import find_checkpoint
 
 TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"

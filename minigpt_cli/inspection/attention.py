@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.inspection.tokens import Window, window
 from minigpt_cli.inspection.walk import WEIGHTS, Step, walk
-from minigpt_cli.inspection.window import Window, window
+from minigpt_cli.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from minigpt_cli.batches import training_batches
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.data.batches import training_batches
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.optim import learning_rate
-from minigpt_cli.train_state import SavedRun
+from minigpt_cli.training.optimizer import learning_rate
+from minigpt_cli.training.state import SavedRun
 
 
 @dataclass(frozen=True)

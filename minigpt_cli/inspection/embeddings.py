@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.inspection.window import token_text
+from minigpt_cli.inspection.tokens import token_text
+from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer import Tokenizer
 
 Kind = Literal[

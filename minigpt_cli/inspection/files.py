@@ -4,8 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt_cli.checkpoint_header import CheckpointFacts, Header, TensorFacts, read_header
-from minigpt_cli.flops import forward_flops_per_token
+from minigpt_cli.model.flops import forward_flops_per_token
+from minigpt_cli.runs.checkpoint_header import CheckpointFacts, Header, TensorFacts, read_header
 
 _COMPONENTS = {
     "token_embedding": "token embedding",

@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minigpt_cli.batches import training_batches
-from minigpt_cli.checkpoint import Checkpoint
-from minigpt_cli.checkpoint_header import CheckpointFacts
-from minigpt_cli.config import TrainConfig
-from minigpt_cli.config_file import read_toml, resolve
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.config.loading import read_toml, resolve
+from minigpt_cli.config.schema import TrainConfig
+from minigpt_cli.data.batches import training_batches
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import out_of_memory_explained
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.model import GPT
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+from minigpt_cli.runs.folder import RunFolder
 
 EXPLODING = 1.0
 """A gradient longer than its own weights, and than this, is said to explode."""

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from pydivsufsort import divsufsort  # type: ignore[import-untyped]
 
-from minigpt_cli.dataset import Dataset
-from minigpt_cli.generation import generate_texts
+from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import generate_texts
 from minigpt_cli.inspection.lines import line_of
-from minigpt_cli.model import GPT
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.model.gpt import GPT
 
 COPIED = 20
 """Characters of a passage that counts as copied: two texts of one author seldom share as many."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minigpt_cli.checkpoint import Checkpoint
 from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
-from minigpt_cli.generation import generate_tokens
-from minigpt_cli.inspection.window import token_text
-from minigpt_cli.sampling import Sampling, next_token_probabilities
+from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
+from minigpt_cli.generation.tokens import generate_tokens
+from minigpt_cli.inspection.tokens import token_text
+from minigpt_cli.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from minigpt_cli.checkpoint import Checkpoint
-from minigpt_cli.config import ModernConfig
+from minigpt_cli.config.schema import ModernConfig
 from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
+from minigpt_cli.inspection.tokens import window
 from minigpt_cli.inspection.walk import Step, Value, walk
-from minigpt_cli.inspection.window import window
+from minigpt_cli.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.corpus import Progress
+from minigpt_cli.data.corpus import Progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.lines import line_of
-from minigpt_cli.model import GPT
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from minigpt_cli.kernels import rotate, swiglu
-from minigpt_cli.model import GPT, ClassicBlock, Linear, ModernBlock
+from minigpt_cli.model.gpt import GPT, ClassicBlock, Linear, ModernBlock
+from minigpt_cli.model.kernels import rotate, swiglu
 
 WEIGHTS = "attention.weights"
 """The step in a block whose output is the attention weights, (B, H, T, T)."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from minigpt_cli.inspection.attention import Attention, Head
-from minigpt_cli.inspection.window import visible
+from minigpt_cli.inspection.tokens import visible
 from minigpt_cli.plots.canvas import label, name_in, new_figure
 
 _INCHES_PER_TOKEN = 0.13

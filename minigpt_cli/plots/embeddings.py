@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
-from minigpt_cli.inspection.window import visible
+from minigpt_cli.inspection.tokens import visible
 from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, name_in, new_figure
 
 _COLOURS: dict[Kind, str] = {

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from minigpt_cli.inspection.next_token import NextToken
-from minigpt_cli.inspection.window import visible
+from minigpt_cli.inspection.tokens import visible
 from minigpt_cli.plots.canvas import OKABE_ITO, label, name_in, new_figure
 
 _CUTS = (("vermilion", "--"), ("blue", ":"))

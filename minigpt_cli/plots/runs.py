@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike, letter
+from minigpt_cli.inspection.clipping import ceiling
+from minigpt_cli.inspection.run_history import Evaluation, Rewind, Run, Spike, letter
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
-from minigpt_cli.plots.limits import ceiling
 
 TRAIN, VALIDATION, BEST, BAD = (
     OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.choices import TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from minigpt_cli.choices import TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
-from minigpt_cli.strict_json import read_json
+from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer

@@ -10,14 +10,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from matplotlib.text import Text
 
-from minigpt_cli import report
-from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.inspection.embeddings import embed
-from minigpt_cli.inspection.runs import read_run
+from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.pages import run_report as report
+from minigpt_cli.pages.run_report import look_inside, report_page
 from minigpt_cli.plots.canvas import DPI
 from minigpt_cli.plots.embeddings import draw_embeddings
-from minigpt_cli.report import look_inside, report_page
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.runs.folder import RunFolder
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callers import Minigpt, Program, Refused
 from typer.testing import CliRunner, Result
 
 from minigpt_cli.cli.app import app
+from tests.helpers.callers import Minigpt, Program, Refused
 
 
 @pytest.fixture

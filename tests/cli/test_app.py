@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from callers import Minigpt, Program, Refused
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.presets import preset_names
+from minigpt_cli.config.presets import preset_names
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Program, Refused
 
 COMMANDS = ["tokenize", "train", "generate", "eval", "inspect"]
 FILE = Path("runs/tiny/checkpoint.safetensors")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from callers import Minigpt, Refused
 
-from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Refused
 
 RUN = "runs/tiny"
 

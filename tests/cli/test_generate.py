@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from callers import Minigpt, Program, Refused
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.generation import generate
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import generate
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Program, Refused
 
 RUN = ("--checkpoint", "runs/tiny")
 

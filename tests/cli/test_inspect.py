@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from callers import Minigpt, Program, Refused
 from safetensors.torch import save_file
 
-from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Program, Refused
 
 FILE = "runs/tiny/checkpoint.safetensors"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from callers import Minigpt, Refused
 
-from minigpt_cli.cli.views.memorized import _why
+from minigpt_cli.cli.inspect.memorized import _why
 from minigpt_cli.inspection.memorized import Measure
+from tests.helpers.callers import Minigpt, Refused
 
 RUN = "runs/tiny"
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from callers import Minigpt, Refused
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.console import out
 from minigpt_cli.inspection.attention import attend
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Refused
 
 FILE = "runs/tiny/checkpoint.safetensors"
 TEXT = "The old heron"

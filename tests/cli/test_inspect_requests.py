@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from callers import Minigpt, Refused
 from safetensors.torch import save_file
 
-from minigpt_cli.checkpoint import load_checkpoint
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Refused
 
 RUN = "runs/tiny"
 FILE = "runs/tiny/checkpoint.safetensors"

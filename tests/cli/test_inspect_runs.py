@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callers import Minigpt, Program, Refused
 from matplotlib.image import imread
 
-from minigpt_cli.cli.views.chart import Series, chart
-from minigpt_cli.config import RunConfig
+from minigpt_cli.cli.inspect.chart import Series, chart
+from minigpt_cli.config.schema import RunConfig
+from tests.helpers.callers import Minigpt, Program, Refused
 
 RUN = Path("runs/tiny")
 
@@ -155,7 +155,7 @@ def test_names_cannot_drive_the_terminal(minigpt: Minigpt) -> None:
 def test_a_run_is_shown_without_pytorch(program: Program) -> None:
     result = program("inspect", RUN, RUN, python=("-X", "importtime"))
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert "minigpt_cli.inspection.runs" in imported
+    assert "minigpt_cli.inspection.run_history" in imported
     assert not imported & {"torch", "numpy", "matplotlib", "tokenizers"}
     assert result.returncode == 0
 
@@ -163,7 +163,7 @@ def test_a_run_is_shown_without_pytorch(program: Program) -> None:
 @pytest.fixture
 def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is inside the model takes long to draw."""
-    monkeypatch.setattr("minigpt_cli.report.look_inside", lambda _: None)
+    monkeypatch.setattr("minigpt_cli.pages.run_report.look_inside", lambda _: None)
 
 
 @pytest.mark.usefixtures("no_look")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callers import Minigpt, Program, Refused
 
-from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.inspection.surprisal import Surprisal, surprisal
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Program, Refused
 
 RUN = "runs/tiny"
 PAGE = "page.html"

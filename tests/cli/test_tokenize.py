@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from callers import Minigpt, Refused
 
 from minigpt_cli.tokenizer import tokenizer_from_json
+from tests.helpers.callers import Minigpt, Refused
 
 KINDS = ["char", "word", "byte", "bpe"]
 

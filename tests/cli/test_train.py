@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import tomli
 import torch
-from callers import Minigpt, Refused
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config_file import load_run_config
-from minigpt_cli.presets import preset_names
+from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.presets import preset_names
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.callers import Minigpt, Refused
 
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu", "--precision",
         "fp32", "--set", "train.sample_tokens=0")  # fmt: skip

@@ -9,10 +9,10 @@ import torch
 
 from minigpt_cli.cli import watching
 from minigpt_cli.cli.watching import Watching
-from minigpt_cli.reports import EvaluationReport, StepReport
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import Trainer
-from minigpt_cli.training_run import start_run
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import EvaluationReport, StepReport
+from minigpt_cli.training.setup import start_run
+from minigpt_cli.training.trainer import Trainer
 
 REFRESH = '<meta http-equiv="refresh"'
 
@@ -42,8 +42,8 @@ class Told:
 @pytest.fixture
 def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainer]:
     """Makes a new run of six steps, evaluated every second one; its pictures stay unpainted."""
-    monkeypatch.setattr("minigpt_cli.report.image_bytes", lambda *_: b"")
-    monkeypatch.setattr("minigpt_cli.trainer.matmul_flops", lambda *_: 1e12)
+    monkeypatch.setattr("minigpt_cli.pages.run_report.image_bytes", lambda *_: b"")
+    monkeypatch.setattr("minigpt_cli.training.trainer.matmul_flops", lambda *_: 1e12)
 
     def make(name: str, *settings: str) -> Trainer:
         overrides = [

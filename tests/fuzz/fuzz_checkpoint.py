@@ -20,16 +20,26 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "reliability"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 with atheris.instrument_imports(include=["minigpt_cli"]):
-    from minigpt_cli.checkpoint import load_checkpoint, model_tensors
-    from minigpt_cli.checkpoint_header import read_header
     from minigpt_cli.errors import CheckpointError
+    from minigpt_cli.runs.checkpoint import load_checkpoint, model_tensors
+    from minigpt_cli.runs.checkpoint_header import read_header
 
 import safetensors.torch
 import torch
-from tiny_checkpoint import CLASSIC, MODERN, digest, forged, joined, parts, signed, tiny_checkpoint
+
+from tests.helpers.tiny_checkpoint import (
+    CLASSIC,
+    MODERN,
+    digest,
+    forged,
+    joined,
+    parts,
+    signed,
+    tiny_checkpoint,
+)
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-checkpoint-"))
 FILE = FOLDER / "checkpoint.safetensors"

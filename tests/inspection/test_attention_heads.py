@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.errors import ConfigError, TokenizerError
 from minigpt_cli.inspection.attention import attend
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 
 TEXT = "The old heron mends"
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import Watcher, small_config, train_until
 
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.batch import step_batch
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.train_state import saved_run
-from minigpt_cli.trainer import Trainer
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training.state import saved_run
+from minigpt_cli.training.trainer import Trainer
+from tests.helpers.training import Watcher, small_config, train_until
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 

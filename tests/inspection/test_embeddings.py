@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import checkpoint_of
-from dense_gpt import random_gpt
 
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.config import ClassicConfig
+from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.embeddings import NAMED, embed
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from tests.helpers.checkpoints import checkpoint_of
+from tests.helpers.dense_gpt import random_gpt
 
 
 def untrained(tokenizer: Tokenizer, n_embd: int = 8) -> Checkpoint:

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
-from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.decoding import Decoder
-from minigpt_cli.flops import forward_flops_per_token
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.generation.decoder import Decoder
 from minigpt_cli.inspection.files import inspect_file
-from minigpt_cli.model import GPT
+from minigpt_cli.model.flops import forward_flops_per_token
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
 

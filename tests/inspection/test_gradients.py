@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from dense_gpt import random_gpt
 
-from minigpt_cli.batches import BatchSampler
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config import ClassicConfig, ModernConfig, TrainConfig
-from minigpt_cli.config_file import load_run_config
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.schema import ClassicConfig, ModernConfig, TrainConfig
+from minigpt_cli.data.batches import BatchSampler
+from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.data.own_text import own_dataset
 from minigpt_cli.inspection.gradients import measure, own_gradients
-from minigpt_cli.model import GPT
-from minigpt_cli.own_text import own_dataset
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.dense_gpt import random_gpt
 
 FILE = Path("runs/tiny/checkpoint.safetensors")
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8}

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dense_gpt import random_gpt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config import DataConfig, ModernConfig
-from minigpt_cli.corpus import Corpus
-from minigpt_cli.dataset import Dataset, prepare_dataset
-from minigpt_cli.generation import Piece
+from minigpt_cli.config.schema import DataConfig, ModernConfig
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import Piece
 from minigpt_cli.inspection import memorized as module
 from minigpt_cli.inspection.memorized import (
     COPIED,
@@ -24,8 +24,8 @@ from minigpt_cli.inspection.memorized import (
     _measure,
     memorized,
 )
-from minigpt_cli.own_text import own_dataset
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from tests.helpers.dense_gpt import random_gpt
 
 # Characters whose bytes begin alike, so that a match of bytes may end within one.
 few_characters = st.text("ab\né鹭鹮🛶", min_size=1, max_size=60)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.inspection.next_token import next_token
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 
 TEXT = "The old heron "
 CUTS = (Sampling(top_k=3), Sampling(top_p=0.5))

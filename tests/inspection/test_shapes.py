@@ -4,14 +4,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from checkpoints import checkpoint_of
-from dense_gpt import random_gpt
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.flops import forward_flops_per_token
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.inspection.shapes import follow
+from minigpt_cli.model.flops import forward_flops_per_token
+from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.tokenizer import ByteTokenizer
+from tests.helpers.checkpoints import checkpoint_of
+from tests.helpers.dense_gpt import random_gpt
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16}
 

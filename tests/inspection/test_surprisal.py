@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dense_gpt import random_gpt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.config import ModernConfig
+from minigpt_cli.config.schema import ModernConfig
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import evaluate, predict_tokens
 from minigpt_cli.inspection.surprisal import Scored, Surprisal, surprisal
+from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.tokenizer import (
     BPETokenizer,
     ByteTokenizer,
@@ -23,6 +22,7 @@ from minigpt_cli.tokenizer import (
     Tokenizer,
     WordTokenizer,
 )
+from tests.helpers.dense_gpt import random_gpt
 
 CONFIG = ModernConfig(n_layer=1, n_head=2, n_embd=16, block_size=8)
 TEXT = (

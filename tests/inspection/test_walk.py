@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from dense_gpt import random_gpt
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from minigpt_cli.config import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.flops import forward_flops_per_token
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.inspection.walk import WEIGHTS, Step, walk
+from minigpt_cli.model.flops import forward_flops_per_token
+from tests.helpers.dense_gpt import random_gpt
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
 FAMILIES = {

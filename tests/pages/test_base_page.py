@@ -5,7 +5,7 @@ import re
 import pytest
 from jinja2 import DictLoader, UndefinedError
 
-from minigpt_cli import pages
+from minigpt_cli.pages import render as pages
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from rich.cells import cell_len
 
 from minigpt_cli.cli.console import out
-from minigpt_cli.cli.views import attention
+from minigpt_cli.cli.inspect import attention
 from minigpt_cli.inspection.attention import Attention, Head
-from minigpt_cli.inspection.window import Window
+from minigpt_cli.inspection.tokens import Window
 
 
 def map_of(tokens: list[str], width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import checkpoint_of
-from dense_gpt import random_gpt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.config import ClassicConfig, ModernConfig
+from minigpt_cli.config.schema import ClassicConfig, ModernConfig
+from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.inspection.attention import attend
 from minigpt_cli.inspection.embeddings import embed
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient
@@ -26,8 +24,10 @@ from minigpt_cli.plots.embeddings import draw_embeddings
 from minigpt_cli.plots.gradients import draw_gradients
 from minigpt_cli.plots.next_token import draw_next
 from minigpt_cli.plots.shapes import draw_shapes
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.tokenizer import CharTokenizer
+from tests.helpers.checkpoints import checkpoint_of
+from tests.helpers.dense_gpt import random_gpt
 
 TEXT = "The old heron\nmends"
 NAME = "runs/x, step 20"

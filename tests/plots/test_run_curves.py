@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from minigpt_cli.inspection.runs import Evaluation, Rewind, Run, Spike, Step
+from minigpt_cli.inspection.clipping import ceiling
+from minigpt_cli.inspection.run_history import Evaluation, Rewind, Run, Spike, Step
 from minigpt_cli.plots.canvas import DPI, image_bytes
-from minigpt_cli.plots.limits import ceiling
 from minigpt_cli.plots.runs import draw_runs, smoothed
 
 

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from reliability.seeds import seed
-from tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 from typer.testing import CliRunner
 
-from minigpt_cli.checkpoint import load_checkpoint
 from minigpt_cli.cli.app import app
-from minigpt_cli.config import RunConfig, toml_value
-from minigpt_cli.config_file import load_run_config
+from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
+from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.tokenizer import tokenizer_from_json, train_tokenizer
+from tests.helpers.seeds import seed
+from tests.helpers.tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 
 SLOWLY = 20
 """How many times as many inputs the slow stage tries."""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from crashing import crash_at_every_call
-from training import Watcher, differences, resumed, small_config, train, train_until
 
-from minigpt_cli.atomic import sweep
-from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
-from minigpt_cli.config import DataConfig
-from minigpt_cli.corpus import Corpus
-from minigpt_cli.dataset import Dataset, prepare_dataset
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.io.atomic import sweep
+from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
+from minigpt_cli.runs.folder import RunFolder
+from tests.helpers.crashing import crash_at_every_call
+from tests.helpers.training import Watcher, differences, resumed, small_config, train, train_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

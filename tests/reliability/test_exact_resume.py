@@ -9,8 +9,21 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from reliability.seeds import seed
-from training import (
+
+from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.evaluation import evaluate
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import generate
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training import trainer as trainer_module
+from minigpt_cli.training.optimizer import AdamW, Muon
+from minigpt_cli.training.state import TrainState
+from minigpt_cli.training.trainer import Trainer
+from tests.helpers.seeds import seed
+from tests.helpers.training import (
     EVAL_INTERVAL,
     MAX_ITERS,
     Crash,
@@ -21,19 +34,6 @@ from training import (
     train,
     train_until,
 )
-
-from minigpt_cli import trainer as trainer_module
-from minigpt_cli.choices import TokenizerKind
-from minigpt_cli.config import RunConfig
-from minigpt_cli.corpus import Corpus
-from minigpt_cli.dataset import Dataset, prepare_dataset
-from minigpt_cli.evaluation import evaluate
-from minigpt_cli.generation import generate
-from minigpt_cli.optim import AdamW, Muon
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.sampling import Sampling
-from minigpt_cli.train_state import TrainState
-from minigpt_cli.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 

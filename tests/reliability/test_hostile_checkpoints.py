@@ -12,8 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from reliability.seeds import seed
-from tiny_checkpoint import (
+from typer.testing import CliRunner
+
+from minigpt_cli.cli.app import app
+from minigpt_cli.errors import CheckpointError
+from minigpt_cli.runs import checkpoint_header
+from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.tokenizer import train_tokenizer
+from tests.helpers.seeds import seed
+from tests.helpers.tiny_checkpoint import (
     CLASSIC,
     MODERN,
     digest,
@@ -23,13 +30,6 @@ from tiny_checkpoint import (
     signed,
     tiny_checkpoint,
 )
-from typer.testing import CliRunner
-
-from minigpt_cli import checkpoint_header
-from minigpt_cli.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.cli.app import app
-from minigpt_cli.errors import CheckpointError
-from minigpt_cli.tokenizer import train_tokenizer
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -198,7 +198,8 @@ def test_loading_leaves_the_random_numbers_alone(path: Path, whole: bytes) -> No
 
 def test_loading_does_not_load_the_compiler(path: Path, whole: bytes) -> None:
     program = (
-        "import sys; from pathlib import Path; from minigpt_cli.checkpoint import load_checkpoint; "
+        "import sys; from pathlib import Path; "
+        "from minigpt_cli.runs.checkpoint import load_checkpoint; "
         f"load_checkpoint(Path({str(path)!r})); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from reliability.tiny_checkpoint import parts, signed
-from training import resumed, small_config, train_until
 
-from minigpt_cli.checkpoint import read_tensors, write_tensors
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.train_state import saved_run
+from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training.state import saved_run
+from tests.helpers.tiny_checkpoint import parts, signed
+from tests.helpers.training import resumed, small_config, train_until
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 

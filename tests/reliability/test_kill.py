@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from programs import Program
-from reliability.seeds import seed
 
-from minigpt_cli.checkpoint import read_tensors
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.runs.checkpoint import read_tensors
+from minigpt_cli.runs.folder import RunFolder
+from tests.helpers.programs import Program
+from tests.helpers.seeds import seed
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt_cli.checkpoint import read_tensors, write_tensors
-from minigpt_cli.config import DataConfig
-from minigpt_cli.corpus import Corpus
-from minigpt_cli.dataset import prepare_dataset
+from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.dataset import prepare_dataset
 from minigpt_cli.errors import MinigptError
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
+from minigpt_cli.runs.folder import RunFolder
 
 resource = pytest.importorskip("resource")
 LARGE = 300_000

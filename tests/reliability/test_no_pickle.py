@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_checkpoint import tiny_checkpoint
 from typer.testing import CliRunner
 
 import minigpt_cli
 from minigpt_cli.cli.app import app
+from tests.helpers.tiny_checkpoint import tiny_checkpoint
 
 SOURCES = sorted(Path(minigpt_cli.__file__).parent.rglob("*.py"))
 

@@ -10,16 +10,24 @@ from typing import Any
 
 import pytest
 import torch
-from training import EVAL_INTERVAL, MAX_ITERS, Crash, Watcher, differences, resumed, rows
-from training import small_config as plain_config
 
-from minigpt_cli import training_run
-from minigpt_cli.config import RunConfig
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError, TrainingError
-from minigpt_cli.health import MOST_REWINDS, NotFinite, spike
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import Trainer
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training import setup as training_run
+from minigpt_cli.training.stability import MOST_REWINDS, NotFinite, spike
+from minigpt_cli.training.trainer import Trainer
+from tests.helpers.training import (
+    EVAL_INTERVAL,
+    MAX_ITERS,
+    Crash,
+    Watcher,
+    differences,
+    resumed,
+    rows,
+)
+from tests.helpers.training import small_config as plain_config
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 BAD = EVAL_INTERVAL + 3
@@ -155,7 +163,7 @@ def test_spoiled_weights_are_never_saved(
 def test_bad_validation_loss_goes_back_too(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli import trainer as module
+    from minigpt_cli.training import trainer as module
 
     real, calls = module.evaluate, iter(range(10))
 
@@ -211,7 +219,7 @@ def test_run_that_may_not_or_cannot_go_back_stops_at_once(
 def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli import trainer as module
+    from minigpt_cli.training import trainer as module
 
     real = module.evaluate
 

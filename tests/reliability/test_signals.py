@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from minigpt_cli.train_state import saved_run
+from minigpt_cli.training.state import saved_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -45,7 +45,8 @@ def saved_step() -> int:
 
 INSIDE_A_SAVE = """
     import os, signal
-    from minigpt_cli import checkpoint, trainer
+    from minigpt_cli.runs import checkpoint
+    from minigpt_cli.training import trainer
     real, calls = checkpoint.save_file, iter(range(100))
     def save_file(*arguments):
         if next(calls) == {call}:
@@ -89,7 +90,7 @@ def test_second_interrupt_within_a_save_leaves_at_once_and_hurts_nothing(home: P
 def test_signal_within_an_evaluation_is_obeyed_after_it(home: Path) -> None:
     patch = """
         import os, signal
-        from minigpt_cli import trainer
+        from minigpt_cli.training import trainer
         real = trainer.evaluate
         def evaluate(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -105,7 +106,7 @@ def test_signal_within_an_evaluation_is_obeyed_after_it(home: Path) -> None:
 def test_signal_before_training_has_begun_ends_the_program_quietly(home: Path) -> None:
     patch = """
         import os, signal
-        from minigpt_cli import dataset
+        from minigpt_cli.data import dataset
         real = dataset._scan
         def scan(*arguments):
             os.kill(os.getpid(), signal.SIGINT)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_checkpoint import forged, tiny_checkpoint
 from typer.testing import CliRunner
 
-from minigpt_cli.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.console import printable
-from minigpt_cli.generation import generate
-from minigpt_cli.sampling import Sampling
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import generate
+from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
+from tests.helpers.tiny_checkpoint import forged, tiny_checkpoint
 
 # A title, a cleared screen, the same with one byte, colours, bells and steps back.
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b2J\x1b[31mred\b\b\x7f\x0e\x0b\x00[bold]"

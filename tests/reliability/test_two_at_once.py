@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from programs import Program
 
-from minigpt_cli import corpus as corpus_module
-from minigpt_cli.checkpoint_header import read_header
-from minigpt_cli.corpus import Card
-from minigpt_cli.run_folder import RunFolder
+from minigpt_cli.data import corpus as corpus_module
+from minigpt_cli.data.corpus import Card
+from minigpt_cli.runs.checkpoint_header import read_header
+from minigpt_cli.runs.folder import RunFolder
+from tests.helpers.programs import Program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 

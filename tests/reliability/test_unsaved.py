@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from training import EVAL_INTERVAL, Watcher, differences, resumed, small_config, train
 
-from minigpt_cli import checkpoint as checkpoint_module
-from minigpt_cli import run_folder as run_folder_module
-from minigpt_cli.checkpoint import load_checkpoint
-from minigpt_cli.dataset import Dataset
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.run_folder import RunFolder
-from minigpt_cli.trainer import Trainer
+from minigpt_cli.runs import checkpoint as checkpoint_module
+from minigpt_cli.runs import folder as run_folder_module
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training.trainer import Trainer
+from tests.helpers.training import EVAL_INTERVAL, Watcher, differences, resumed, small_config, train
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

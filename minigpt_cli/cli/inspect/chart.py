@@ -1,0 +1,128 @@
+"""Curves on a terminal: braille dots where its encoding has them, ASCII elsewhere."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from plotille import Canvas
+from rich.text import Text
+
+from minigpt_cli.inspection.clipping import ceiling
+
+_AXIS = {True: ("│", "└", "─"), False: ("|", "+", "-")}
+_MARGIN = 8
+"""Columns for labels, so that charts under each other stand in line."""
+_UPPER_DOTS, _LOWER_DOTS = 0x1B, 0xE4
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points, joined by a line or marked by a character each, or both."""
+
+    points: Sequence[tuple[float, float]]
+    color: str | None = None
+    line: bool = True
+    mark: str = ""
+
+
+def chart(
+    series: Sequence[Series],
+    *,
+    steps: tuple[int, int],
+    width: int,
+    height: int,
+    unicode: bool,
+    label: Callable[[float], str] = "{:.3g}".format,
+    axis: bool = True,
+) -> Text:
+    """Draws all series into one field, later ones over earlier ones.
+
+    A few values too high to be shown with the others run along its top, and a line says so.
+
+    Args:
+        series: at least one, and one point in all.
+        steps: first and last x of the field.
+        width: columns, labels included.
+        height: rows of the field.
+        unicode: whether the terminal takes more than ASCII.
+        label: what to write beside a height.
+        axis: whether to add the x axis, two more rows.
+    """
+    heights = [y for one in series for _, y in one.points]
+    curves = [one for one in series if one.line] or series
+    top = ceiling([[y for _, y in one.points] for one in curves])
+    least, most = min(heights), max(heights) if top is None else top
+    low, high = _apart(least, most)
+    rows = {row: label(high - (high - low) * row / (height - 1)) for row in _labelled(height)}
+    if least == most:  # it runs through the middle
+        rows = {height // 2: label(least)}
+    margin = max(_MARGIN, *map(len, rows.values()))
+    first, last = _apart(*steps)
+    canvas = Canvas(
+        columns := max(10, width - margin - 2),
+        height,
+        xmin=first,
+        xmax=_beyond(first, last, 2 * columns),
+        ymin=low,
+        ymax=_beyond(low, high, 4 * height),
+    )
+    for one in series:
+        _draw(canvas, replace(one, points=[(x, min(y, most)) for x, y in one.points]))
+    bar, corner, dash = _AXIS[unicode]
+    lines = [
+        f"{rows.get(row, ''):>{margin}} {bar}{line}"
+        for row, line in enumerate(_dots(canvas.plot(), unicode).splitlines())
+    ]
+    if top is not None:
+        said = f"clipped at {label(top)}; the highest is {label(max(heights))}"
+        lines.insert(0, f"{'':{margin}}  {said}"[:width])
+    if axis:
+        begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
+        lines += [
+            f"{'':{margin}} {corner}{dash * columns}",
+            f"{'':{margin}}  {begin}{end:>{columns - len(begin)}}",
+        ]
+    return Text("\n").join(Text.from_ansi(line) for line in lines)
+
+
+def _draw(canvas: Canvas, series: Series) -> None:
+    if series.line:
+        pairs = zip(series.points, series.points[1:], strict=False)
+        for (x0, y0), (x1, y1) in pairs:
+            canvas.line(x0, y0, x1, y1, color=series.color)
+    if series.mark or len(series.points) == 1:
+        for x, y in series.points:
+            canvas.point(x, y, color=series.color, marker=series.mark or None)
+
+
+def _labelled(height: int) -> list[int]:
+    """The rows with a label: the first, the last, and one between where there is room."""
+    return [0, height // 2, height - 1] if height > 4 else [0, height - 1]
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Limits that differ: a constant runs through the middle of its field.
+
+    A hair below it, for of an even number of rows none is in the middle.
+    """
+    if low < high:
+        return low, high
+    room = abs(low) / 2 or 0.5
+    return low - room, high + 1.02 * room
+
+
+def _beyond(low: float, high: float, dots: int) -> float:
+    """The canvas leaves out its upper limit; with this one `high` is its last dot."""
+    return low + (high - low) * dots / (dots - 1)
+
+
+def _dots(drawn: str, unicode: bool) -> str:
+    """Blank braille becomes spaces, and without Unicode every dot becomes what is like it."""
+
+    def ascii_dot(match: re.Match[str]) -> str:
+        dots = ord(match.group()) - 0x2800
+        above, below = dots & _UPPER_DOTS, dots & _LOWER_DOTS
+        return ":" if above and below else "'" if above else "."
+
+    drawn = drawn.replace("\u2800", " ")
+    return drawn if unicode else re.sub("[\u2801-\u28ff]", ascii_dot, drawn)

@@ -1,0 +1,136 @@
+"""`minigpt inspect`: what a checkpoint is, from its header alone."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.render import (
+    count,
+    facts_table,
+    grid,
+    losses,
+    model_size,
+    raw,
+    shortened,
+    size,
+)
+from minigpt_cli.inspection.files import Inspection, inspect_file
+from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+
+
+def show_file(path: Path, tensors: bool, output: Output) -> None:
+    """Shows what a safetensors file says of itself.
+
+    Args:
+        path: the file.
+        tensors: list every tensor, not only the components.
+        output: where to.
+    """
+    inspection = inspect_file(path)
+
+    def tables() -> Iterator[Table | Text]:
+        yield _summary(inspection)
+        yield Text()
+        if inspection.components and not tensors:
+            yield _component_table(inspection)
+        else:
+            yield _tensor_table(inspection)
+
+    output.show(_json(inspection), tables)
+
+
+def _summary(inspection: Inspection) -> Table:
+    table = facts_table()
+    table.add_row("file", raw(str(inspection.path)))
+    table.add_row("size on disk", size(inspection.file_bytes))
+    if inspection.facts is None:
+        ours = inspection.metadata.get("format") == "minigpt-state"
+        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
+        for key, value in inspection.metadata.items():
+            table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
+    else:
+        for key, text in _described(inspection.facts):
+            table.add_row(key, raw(text))
+        assert inspection.flops_per_token is not None
+        table.add_row(
+            "FLOPs per token", f"{count(inspection.flops_per_token)} forward, full window"
+        )
+    table.add_row("parameters", count(inspection.parameters))
+    return table
+
+
+def _described(facts: CheckpointFacts) -> list[tuple[str, str]]:
+    """What a checkpoint of ours says of its model, as names and texts."""
+    model = facts.model
+    bits = f", {facts.bits_per_byte:.3f} bits per byte" if facts.bits_per_byte is not None else ""
+    rows = [
+        ("family", model.family),
+        ("size", f"{model_size(model)}, block {count(model.block_size)}"),
+        ("tokenizer", f"{facts.data.tokenizer}, vocabulary {count(facts.vocab_size)}"),
+        ("corpus", f"{facts.corpus} (fingerprint {facts.fingerprint})"),
+        ("step", count(facts.step)),
+        ("loss", losses(facts.train_loss, facts.val_loss) + bits),
+        ("written by", f"minigpt {facts.version}"),
+    ]
+    return [(key, text) for key, text in rows if text]
+
+
+def _component_table(inspection: Inspection) -> Table:
+    assert inspection.components is not None
+    table = grid("component", "shapes", "dtype", "parameters", "share", "bytes", text_columns=3)
+    for component in inspection.components:
+        shapes: dict[str, int] = {}
+        for tensor in component.tensors:
+            shape = "x".join(str(n) for n in tensor.shape)
+            shapes[shape] = shapes.get(shape, 0) + 1
+        table.add_row(
+            component.name,
+            ", ".join(f"{n} of {shape}" if n > 1 else shape for shape, n in shapes.items()),
+            ", ".join(sorted({tensor.dtype for tensor in component.tensors})),
+            count(component.parameters),
+            f"{component.parameters / max(1, inspection.parameters):.1%}",
+            size(sum(tensor.bytes for tensor in component.tensors)),
+        )
+    return table
+
+
+def _tensor_table(inspection: Inspection) -> Table:
+    table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
+    for tensor in inspection.tensors:
+        table.add_row(
+            raw(tensor.name),
+            "x".join(str(n) for n in tensor.shape) or "scalar",
+            tensor.dtype,
+            count(tensor.elements),
+            f"{tensor.elements / max(1, inspection.parameters):.1%}",
+        )
+    return table
+
+
+def _json(inspection: Inspection) -> dict[str, Any]:
+    facts = inspection.facts
+    described = None
+    if facts is not None:
+        described = {
+            **asdict(facts),
+            "model": facts.model.model_dump(mode="json"),
+            "data": facts.data.model_dump(mode="json"),
+        }
+        del described["tokenizer"]  # long, and named in data
+    return {
+        "path": str(inspection.path),
+        "file_bytes": inspection.file_bytes,
+        "parameters": inspection.parameters,
+        "flops_per_token": inspection.flops_per_token,
+        "checkpoint": described,
+        "metadata": inspection.metadata if facts is None else None,
+        "components": [
+            {"name": c.name, "parameters": c.parameters} for c in inspection.components or ()
+        ],
+        "tensors": [{**asdict(t), "bytes": t.bytes} for t in inspection.tensors],
+    }

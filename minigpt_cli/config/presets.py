@@ -1,0 +1,37 @@
+"""Where the files that ship with the package lie: presets and dataset cards.
+
+Imports nothing heavy, so that `--help` and shell completion can list them at once.
+"""
+
+import difflib
+from pathlib import Path
+
+from minigpt_cli.errors import ConfigError
+
+
+def shipped_folder(name: str) -> Path:
+    """`configs` or `data`: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "shipped" / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def preset_names() -> list[str]:
+    """The shipped presets, sorted."""
+    return sorted(path.stem for path in shipped_folder("configs").glob("*.toml"))
+
+
+def preset_path(preset: str) -> Path:
+    """The file of a preset given by name or by path.
+
+    Raises:
+        ConfigError: no shipped preset of that name (the nearest are offered).
+    """
+    if preset.endswith(".toml") or "/" in preset or "\\" in preset:
+        return Path(preset)
+    names = preset_names()
+    if preset in names:
+        return shipped_folder("configs") / f"{preset}.toml"
+    close = difflib.get_close_matches(preset.lower(), names, n=2)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+    raise ConfigError(f"--preset {preset}: no such preset; {hint}")

@@ -1,0 +1,1 @@
+"""Text on disk becomes token ids on disk, and batches of them."""

@@ -1,0 +1,337 @@
+"""Token ids on disk, memory-mapped.
+
+A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so a
+changed file or another vocabulary is never served stale.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from minigpt_cli.config.choices import Split
+from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.tokenizer import (
+    Tokenizer,
+    check_settings,
+    tokenizer_from_json,
+    train_tokenizer,
+)
+
+FORMAT = 1
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the bytes done and the bytes in all."""
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What `minigpt tokenize` reports of a prepared dataset."""
+
+    corpus: str
+    fingerprint: str
+    kind: str
+    vocab_size: int
+    dtype: str
+    text_bytes: int
+    characters: int
+    train_tokens: int
+    val_tokens: int
+    sha256: str
+    """Of the ids of both splits, as they lie on disk."""
+    seconds: float
+    """What preparing it took; of a dataset that was found again, at that time."""
+
+    @property
+    def tokens(self) -> int:
+        return self.train_tokens + self.val_tokens
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset: two runs of token ids, and the tokenizer that made them."""
+
+    folder: Path
+    facts: DatasetFacts
+    tokenizer: Tokenizer
+
+    def tokens(self, split: Split) -> Tokens:
+        """The ids of one split, mapped from disk, or of the whole text.
+
+        Raises:
+            CorpusError: the disk cannot take the whole text once more.
+        """
+        if split == "all":
+            halves = (self.tokens("train"), self.tokens("val"))
+            return _mapped_together(iter(halves), self.facts.dtype)
+        path = self.folder / f"{split}.bin"
+        if path.stat().st_size == 0:
+            return np.empty(0, dtype=np.uint16)
+        mapped: Tokens = np.memmap(path, dtype=self.facts.dtype, mode="r")
+        return mapped
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What one pass over the text tells."""
+
+    sha256: str
+    characters: int
+    bytes: int
+    alphabet: str
+
+
+def prepare_dataset(
+    corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = _no_progress
+) -> Dataset:
+    """Tokenizes a corpus, or finds it already done, or waits while another process does it.
+
+    The first `1 - val_fraction` of the characters are for training, the rest for validation. The
+    `char` and `word` vocabularies know the whole text, as in the guide (but a word that the split
+    cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
+
+    Raises:
+        CorpusError: the text is empty, cannot be read, or the disk cannot take the result.
+        TokenizerError: the tokenizer's settings are impossible.
+    """
+    check_settings(config.tokenizer, config.vocab_size)
+    scan = _scan(corpus, progress)
+    if scan.characters < 2:
+        raise CorpusError(
+            f"{', '.join(map(str, corpus.files))}: the text has {scan.characters} characters and "
+            "needs at least 2; give a longer text"
+        )
+    fingerprint = _fingerprint(scan, config)
+    folder = data_dir / corpus.name / fingerprint
+    try:
+        found = _open_whole(folder)  # before locking: it may lie where nobody can write
+        if found is None:
+            with _locked(folder, progress):
+                found = _open_whole(folder)
+                if found is None:
+                    _prepare(corpus, config, scan, folder, progress)
+                    found = _open_whole(folder)
+    except OSError as error:
+        raise CorpusError(
+            f"{folder}: cannot be written ({error.strerror}); "
+            "free some space or choose another --data-dir"
+        ) from None
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Inside this context no other process prepares `folder`; a crash leaves no lock behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress("Waiting for another process", 0, 0)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open_whole(folder: Path) -> Dataset | None:
+    """Opens a prepared folder; None if it is not there, or has been damaged since."""
+    try:
+        facts = DatasetFacts(**json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+        tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        width = np.dtype(facts.dtype).itemsize
+        sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
+    except (FileNotFoundError, ValueError, TypeError, TokenizerError):
+        return None
+    if sizes != [facts.train_tokens * width, facts.val_tokens * width]:
+        return None
+    if _digest(folder) != facts.sha256:
+        return None
+    return Dataset(folder, facts, tokenizer)
+
+
+def encode_corpus(
+    corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
+) -> Tokens:
+    """Cuts one split of any text with a tokenizer that exists already, and keeps nothing.
+
+    Raises:
+        CorpusError: the text cannot be read, or the disk cannot take its tokens.
+        TokenizerError: it holds characters the tokenizer does not know.
+    """
+    chunks = corpus.chunks()
+    if split != "all":
+        length = sum(len(chunk) for chunk in corpus.chunks())
+        halves = _Halves(chunks, _training_characters(length, val_fraction))
+        chunks = halves.first()
+        if split == "val":
+            deque(chunks, maxlen=0)  # read past the training part
+            chunks = halves.second()
+    return _mapped_together(tokenizer.encode_chunks(chunks), _narrowest(tokenizer))
+
+
+def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
+    """Arrays end to end, mapped from a file without a name: they need not fit into memory."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            count = _write_tokens(file, arrays, dtype)
+            if count == 0:
+                return np.empty(0, dtype=np.uint16)
+            mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
+            return mapped
+    except OSError as error:
+        raise CorpusError(
+            f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); "
+            "free some space or let TMPDIR name another folder"
+        ) from None
+
+
+def _scan(corpus: Corpus, progress: Progress) -> _Scan:
+    digest, characters, size = hashlib.sha256(), 0, 0
+    alphabet: set[str] = set()
+    for chunk in corpus.chunks(lambda done, total: progress("Reading", done, total)):
+        data = chunk.encode("utf-8", "surrogatepass")
+        digest.update(data)
+        size += len(data)
+        characters += len(chunk)
+        alphabet.update(chunk)
+    return _Scan(digest.hexdigest(), characters, size, "".join(sorted(alphabet)))
+
+
+def _fingerprint(scan: _Scan, config: DataConfig) -> str:
+    parts = [FORMAT, scan.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _prepare(
+    corpus: Corpus, config: DataConfig, scan: _Scan, folder: Path, progress: Progress
+) -> None:
+    """Writes the folder under another name and renames it, so that it exists only whole."""
+    started = time.perf_counter()
+    split = _training_characters(scan.characters, config.val_fraction)
+    training = _first(corpus.chunks(lambda d, t: progress("Learning tokens", d, t)), split)
+    kind = config.tokenizer
+    source: Iterable[str] = training
+    if kind == "char":
+        source = [scan.alphabet]
+    elif kind == "word":
+        source = corpus.chunks(lambda d, t: progress("Learning tokens", d, t))
+    tokenizer = train_tokenizer(kind, source, config.vocab_size)
+    dtype = _narrowest(tokenizer)
+    temporary = folder.with_name(f".{folder.name}.part")
+    for left in (temporary, folder):  # by a process that was killed, by a damage
+        shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        chunks = corpus.chunks(lambda d, t: progress("Tokenizing", d, t))
+        halves = _Halves(chunks, split)
+        counts = [
+            _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            for name, half in (("train", halves.first()), ("val", halves.second()))
+        ]
+        facts = DatasetFacts(
+            corpus=corpus.name,
+            fingerprint=folder.name,
+            kind=kind,
+            vocab_size=tokenizer.vocab_size,
+            dtype=dtype,
+            text_bytes=scan.bytes,
+            characters=scan.characters,
+            train_tokens=counts[0],
+            val_tokens=counts[1],
+            sha256=_digest(temporary),
+            seconds=time.perf_counter() - started,
+        )
+        _write_text(temporary / "tokenizer.json", tokenizer.to_json())
+        _write_text(temporary / "facts.json", json.dumps(asdict(facts)))
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("train", "val"):
+        with (folder / f"{name}.bin").open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def _training_characters(characters: int, val_fraction: float) -> int:
+    return int(characters * (1 - val_fraction))
+
+
+class _Halves:
+    """A stream of text cut in two at a character, read in order."""
+
+    def __init__(self, chunks: Iterator[str], split: int) -> None:
+        self._chunks, self._split = chunks, split
+        self._rest = ""
+
+    def first(self) -> Iterator[str]:
+        left = self._split
+        for chunk in self._chunks:
+            if len(chunk) >= left:
+                self._rest = chunk[left:]
+                yield chunk[:left]
+                return
+            left -= len(chunk)
+            yield chunk
+
+    def second(self) -> Iterator[str]:
+        if self._rest:
+            yield self._rest
+        yield from self._chunks
+
+
+def _first(chunks: Iterator[str], length: int) -> Iterator[str]:
+    return _Halves(chunks, length).first()
+
+
+def _narrowest(tokenizer: Tokenizer) -> str:
+    """The dtype that holds every id."""
+    return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+
+
+def _write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
+    with path.open("wb") as file:
+        count = _write_tokens(file, arrays, dtype)
+        os.fsync(file.fileno())
+    return count
+
+
+def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
+    count = 0
+    for array in arrays:
+        file.write(array.astype(dtype, copy=False).data)
+        count += array.size
+    file.flush()
+    return count
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Prompts in, text out: decoding, sampling, and the loop around them."""

@@ -1,0 +1,1 @@
+"""Files and text from outside: atomic writes, strict JSON, safe characters."""

@@ -1,0 +1,239 @@
+"""Models and training states in and out of single safetensors files, never pickle.
+
+A file is written under another name, synced and renamed, so it is there whole or not at all. It
+carries a digest of its tensors and metadata, which reading verifies: safetensors itself has none,
+and would load a flipped bit silently.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from minigpt_cli.errors import CheckpointError, TokenizerError
+from minigpt_cli.io.atomic import replacing
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.runs.checkpoint_header import (
+    FORMAT_VERSION,
+    CheckpointFacts,
+    Header,
+    TensorFacts,
+    open_tensors,
+)
+from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""By the format's names; what minigpt writes is among them."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to use, its tokenizer, and what is known of both."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    facts: CheckpointFacts
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a file is to hold, and where it is to lie."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    def copied(self) -> "TensorFile":
+        """The same with tensors of its own, which training does not change."""
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()
+        }
+        return TensorFile(self.path, tensors, self.metadata)
+
+    def write(self) -> None:
+        """Writes it atomically, with a digest.
+
+        Raises:
+            CheckpointError: the disk refuses; there is what was before, or the new file.
+        """
+        write_tensors(self.path, self.tensors, self.metadata)
+
+
+def checkpoint_file(path: Path, model: GPT, facts: CheckpointFacts) -> TensorFile:
+    """A model with everything needed to use it, as one file's content."""
+    described = {
+        **asdict(facts),
+        "model": facts.model.model_dump(mode="json"),
+        "data": facts.data.model_dump(mode="json"),
+        "format_version": FORMAT_VERSION,
+    }
+    metadata = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
+    return TensorFile(path, model_tensors(model), metadata)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Reads a model back, verified.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not one of ours.
+    """
+    with open_tensors(path) as (header, file):
+        facts = header.facts()
+        tensors, _ = _verified(header, file)
+    try:
+        tokenizer = tokenizer_from_json(facts.tokenizer)
+    except TokenizerError as error:
+        raise CheckpointError(f"{path}: {error}; use another copy") from None
+    if tokenizer.vocab_size != facts.vocab_size:
+        raise CheckpointError(
+            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens and its model "
+            f"{facts.vocab_size}; use another copy"
+        )
+    model = _model(facts, tensors, path)
+    return Checkpoint(model.to(device).eval(), tokenizer, facts)
+
+
+def _model(facts: CheckpointFacts, tensors: dict[str, Tensor], path: Path) -> GPT:
+    """The model of these weights; what it claims to be is compared with them beforehand.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
+    """
+    # Every layer has tensors, so these two bound what a false claim can make us build.
+    if facts.model.n_layer > len(tensors):
+        raise CheckpointError(
+            f"{path}: claims {facts.model.n_layer} layers and holds {len(tensors)} tensors; "
+            "use another copy"
+        )
+    embedding = tensors.get("token_embedding.weight", torch.empty(0))
+    if list(embedding.shape) != [facts.vocab_size, facts.model.n_embd]:
+        raise CheckpointError(
+            f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
+            f"needs {[facts.vocab_size, facts.model.n_embd]}; use another copy"
+        )
+    with torch.device("meta"), _NothingDrawn():  # sizes without memory
+        model = GPT(facts.model, facts.vocab_size)
+    _check_tensors(model, tensors, path)
+    model.load_state_dict(tensors, strict=False, assign=True)
+    if facts.model.tie_embeddings:
+        model.head.weight = model.token_embedding.weight
+    return model
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves weights as they are allocated: without memory, a draw would load the compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+def model_tensors(model: GPT) -> dict[str, Tensor]:
+    """The weights by name; a tied head is left out, since it is the embedding."""
+    tensors = dict(model.state_dict())
+    if model.config.tie_embeddings:
+        del tensors["head.weight"]
+    return tensors
+
+
+def load_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fills a model with weights.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
+    """
+    _check_tensors(model, tensors, path)
+    model.load_state_dict(tensors, strict=False)  # a tied head comes with its embedding
+
+
+def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = model_tensors(model)
+    for name in sorted(wanted.keys() ^ tensors.keys()):
+        state = "missing" if name in wanted else "of no use to this model"
+        raise CheckpointError(f"{path}: the tensor {name:.80} is {state}; use another copy")
+    for name, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
+            raise CheckpointError(
+                f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} and the model "
+                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; use another copy"
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: the tensor {name} holds weights that are no numbers; use another copy"
+            )
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes tensors and text atomically, with a digest of both.
+
+    Raises:
+        CheckpointError: the disk refuses; at `path` is what was there before, or the new file.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {**metadata, "digest": _digest(tensors, metadata)}
+    try:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"{path}: cannot be written ({reason}); free some space or choose another --out"
+        ) from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads what `write_tensors` wrote, and verifies the digest.
+
+    Raises:
+        CheckpointError: the file is missing, foreign, or has changed since it was written.
+    """
+    with open_tensors(path) as (header, file):
+        return _verified(header, file)
+
+
+def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors behind a header, and its metadata, if they match the digest."""
+    path, metadata = header.path, dict(header.metadata)
+    tensors = {facts.name: _read_tensor(path, facts, file) for facts in header.tensors}
+    digest = metadata.pop("digest", None)
+    if digest != _digest(tensors, metadata):
+        raise CheckpointError(
+            f"{path}: damaged: its content does not match its digest; use another copy"
+        )
+    return tensors, metadata
+
+
+def _read_tensor(path: Path, facts: TensorFacts, file: BinaryIO) -> Tensor:
+    """The next tensor of the file, in memory of its own: the library's is the file, mapped."""
+    if facts.dtype not in _DTYPES:
+        raise CheckpointError(
+            f"{path}: the tensor {facts.name:.80} is {facts.dtype}, which minigpt never writes; "
+            "use another copy"
+        )
+    tensor = torch.empty(facts.shape, dtype=_DTYPES[facts.dtype])
+    read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
+    if read != facts.bytes:  # cut off since its header was read
+        raise CheckpointError(f"{path}: ends in the middle of {facts.name:.80}; use another copy")
+    return tensor
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""Small training runs that tests start, stop, resume and compare."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+
+from minigpt_cli.config.loading import resolve
+from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import EvaluationReport, StepReport, TrainResult
+from minigpt_cli.training.trainer import Trainer
+
+MAX_ITERS, EVAL_INTERVAL = 12, 5
+TIMED = ("tokens_per_second", "elapsed", "utilisation", "step_seconds")
+"""What a clock has a part in."""
+
+
+def small_config(*overrides: str) -> RunConfig:
+    """Dropout, accumulation, clipping and a schedule that moves: all that a resume could lose."""
+    tables: dict[str, Any] = {
+        "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
+        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
+        "train": {
+            "max_iters": MAX_ITERS, "eval_interval": EVAL_INTERVAL, "log_interval": 3,
+            "batch_size": 4, "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32",
+            "device": "cpu", "compile": "off", "seed": 7,
+        },
+    }  # fmt: skip
+    return resolve(tables, list(overrides), "")
+
+
+class Watcher:
+    """A `Reporter` that keeps what it is told, and calls `after_step` with each step's number."""
+
+    def __init__(self, after_step: Callable[[int], None] = lambda _: None) -> None:
+        self.after_step = after_step
+        self.steps: list[StepReport] = []
+        self.evaluations: list[EvaluationReport] = []
+        self.samples: list[str] = []
+        self.notes: list[str] = []
+
+    def stepped(self, report: StepReport) -> None:
+        self.steps.append(report)
+        self.after_step(report.step)
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        self.evaluations.append(report)
+
+    def sampled(self, text: str) -> None:
+        self.samples.append(text)
+
+    def noted(self, message: str) -> None:
+        self.notes.append(message)
+
+
+class Crash(Exception):
+    """Stands for a power cut."""
+
+
+def train(config: RunConfig, dataset: Dataset, folder: RunFolder | None = None) -> Trainer:
+    trainer = Trainer(config, dataset, folder)
+    watcher = Watcher()
+    assert trainer.fit(watcher).finished
+    assert watcher.notes == []
+    return trainer
+
+
+def train_until(
+    stop: int, how: Literal["asked", "crash"], config: RunConfig, dataset: Dataset, run: RunFolder
+) -> TrainResult | None:
+    trainer = Trainer(config, dataset, run)
+
+    def at_stop(step: int) -> None:
+        if step == stop and how == "crash":
+            raise Crash
+        trainer.stop_requested = step == stop
+
+    try:
+        return trainer.fit(Watcher(at_stop))
+    except Crash:
+        return None
+
+
+def resumed(config: RunConfig, dataset: Dataset, run: RunFolder) -> Trainer:
+    trainer = Trainer(config, dataset, run)
+    trainer.resume()
+    return trainer
+
+
+def rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The metrics, without what a clock had a part in and without what machines were there."""
+    lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+    found = [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+    return [row for row in found if row["type"] != "machine"]
+
+
+def differences(one: Trainer, other: Trainer) -> list[str]:
+    """The names of all in which two runs differ: memory, metrics, the best checkpoint."""
+    found = []
+    for ours, theirs in (
+        (one.model.state_dict(), other.model.state_dict()),
+        (one.optimizer.state_tensors(), other.optimizer.state_tensors()),
+    ):
+        names = sorted(ours.keys() | theirs.keys())
+        found += [
+            name for name in names
+            if name not in ours or name not in theirs or not torch.equal(ours[name], theirs[name])
+        ]  # fmt: skip
+    mine, yours = asdict(one.state), asdict(other.state)
+    found += [name for name in mine if name not in TIMED and mine[name] != yours[name]]
+    if one.folder and other.folder:
+        if rows(one.folder) != rows(other.folder):
+            found.append("metrics")
+        first, second = (load_checkpoint(t.folder.checkpoint) for t in (one, other) if t.folder)
+        if first.facts != second.facts:
+            found.append("checkpoint facts")
+        weights = second.model.state_dict()
+        if not all(torch.equal(w, weights[n]) for n, w in first.model.state_dict().items()):
+            found.append("checkpoint weights")
+    return found

@@ -1,0 +1,117 @@
+"""The hand-written passes against the plain formulas they stand for."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from minigpt_cli.model.kernels import EPSILON, dropout, rms_norm, rotate, swiglu
+
+
+def plain_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * weight
+
+
+def plain_swiglu(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return gate * torch.sigmoid(gate) * up
+
+
+ANGLE = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1, 0.01, 0.001]))  # (T, D/2)
+
+
+def turned(x: Tensor) -> Tensor:
+    cos, sin = ANGLE.cos().to(x.dtype), ANGLE.sin().to(x.dtype)
+    return rotate(x, (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)))
+
+
+def plain_turned(x: Tensor) -> Tensor:
+    """As the product of complex numbers."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = ANGLE.cos(), ANGLE.sin()
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), -1)
+
+
+def outcome(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    """The output and every gradient, for the same upstream gradient."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    out = function(*leaves)
+    upstream = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out).to(out.dtype)
+    out.backward(upstream)
+    return [out.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+CASES = [
+    (rms_norm, plain_rms_norm, [(3, 5, 16), (16,)]),
+    (rms_norm, plain_rms_norm, [(2, 3, 4, 8), (8,)]),
+    (swiglu, plain_swiglu, [(3, 5, 24)]),
+    (turned, plain_turned, [(2, 3, 5, 8)]),
+]
+
+
+@pytest.mark.parametrize(("by_hand", "plain", "shapes"), CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_passes_by_hand_equal_the_plain_formula(
+    by_hand: Callable[..., Tensor],
+    plain: Callable[..., Tensor],
+    shapes: list[tuple[int, ...]],
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape).to(dtype) for shape in shapes]
+    expected = outcome(plain, *(x.double() for x in inputs))
+    for got, wanted in zip(outcome(by_hand, *inputs), expected, strict=True):
+        assert got.dtype == dtype
+        error = (got.double() - wanted).norm() / wanted.norm()
+        assert error < tolerance
+
+
+@pytest.mark.parametrize(("by_hand", "plain", "shapes"), CASES)
+def test_without_gradients_the_numbers_are_the_same(
+    by_hand: Callable[..., Tensor], plain: Callable[..., Tensor], shapes: list[tuple[int, ...]]
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape) for shape in shapes]
+    with torch.no_grad():
+        torch.testing.assert_close(by_hand(*inputs), plain(*inputs))
+
+
+def test_a_view_of_a_larger_tensor_is_normalised_like_its_copy() -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(2, 3, 6, 8)
+    view, weight = wide[:, :, 1:4], torch.randn(8)
+    for got, wanted in zip(
+        outcome(rms_norm, view, weight), outcome(rms_norm, view.contiguous(), weight), strict=True
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.998])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(700, 1000, requires_grad=True)
+    dropped = dropout(x, p)
+    dropped.sum().backward()
+    out = dropped.detach()
+    share = round(256 * p) / 256
+    spread = (share * (1 - share) / x.numel()) ** 0.5
+    assert float((out == 0).float().mean()) == pytest.approx(min(share, 255 / 256), abs=5 * spread)
+    kept = out[out > 0]
+    assert torch.equal(kept, kept[:1].expand_as(kept))
+    assert float(out.mean()) == pytest.approx(1, abs=5 * spread / (1 - min(share, 255 / 256)))
+    assert x.grad is not None
+    assert torch.equal(x.grad, out)  # of ones: what was dropped learns nothing
+    # Neighbours, which share one random number, do not share their fate.
+    both = (out[:, 1:] == 0) & (out[:, :-1] == 0)
+    assert float(both.float().mean()) == pytest.approx(min(share, 255 / 256) ** 2, abs=0.005)
+
+
+def test_dropout_follows_the_seed() -> None:
+    x = torch.ones(3, 5, 7, requires_grad=True)
+    torch.manual_seed(1)
+    first, second = dropout(x, 0.5), dropout(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x, 0.5), first)
+    assert not torch.equal(first, second)
