@@ -111,7 +111,7 @@ def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
     tensors, metadata = read_tensors(state)
     loaded = load_checkpoint(checkpoint)
     state_seconds = seconds_of(lambda: write_tensors(state, tensors, metadata))
-    model = checkpoint_file(checkpoint, loaded.model, loaded.facts)
+    model = checkpoint_file(checkpoint, loaded.model, loaded.metadata)
     model_seconds = seconds_of(model.write)
     each_minute = state_seconds / 60
     at_evaluations = (state_seconds + model_seconds) / (500 * step)

@@ -88,12 +88,12 @@ def table(runs: list[Run], names: list[str]) -> str:
                 f"{median([run.wall for run in mine]) / base:.2f}",
                 f"{median(reached):.1f}" if len(reached) == len(mine) else "-",
                 f"{median([run.result['tokens_per_second'] for run in mine]):,.0f}",
-                f"{median([run.result['utilisation'] for run in mine]):.0%}",
+                f"{median([run.result['mfu'] for run in mine]):.0%}",
             ]
         )
     columns = [
         "preset", "final loss", "best loss", "seconds of steps", "wall seconds",
-        f"of {BASELINE}'s wall", f"seconds to {TARGET}", "tokens/s", "utilisation",
+        f"of {BASELINE}'s wall", f"seconds to {TARGET}", "tokens/s", "mfu",
     ]  # fmt: skip
     return markdown(columns, rows)
 

@@ -57,10 +57,10 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> 
     a @ b
     seconds = []
     for _ in range(12):
-        synchronise(device)
+        synchronize(device)
         started = time.perf_counter()
         a @ b
-        synchronise(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds)
 
@@ -96,7 +96,7 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def out_of_memory_explained(advice: str) -> Iterator[None]:
+def reraise_out_of_memory(advice: str) -> Iterator[None]:
     """Turns an allocation that failed into advice.
 
     Raises:
@@ -111,7 +111,7 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
         raise OutOfMemoryError(f"memory ran out; {advice}") from None
 
 
-def machine_facts(device: torch.device) -> dict[str, str | int]:
+def machine_info(device: torch.device) -> dict[str, str | int]:
     """What a run depends on beside its settings, for whoever wants to make it again."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
@@ -134,7 +134,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Waits until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

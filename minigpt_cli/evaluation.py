@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt_cli.data.dataset import Tokens
-from minigpt_cli.device import out_of_memory_explained
+from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ class Evaluation:
         return math.exp(min(self.loss, 700.0))
 
 
-@out_of_memory_explained("take a model with a smaller window (block_size), or a larger machine")
+@reraise_out_of_memory("take a model with a smaller window (block_size), or a larger machine")
 def evaluate(
     model: GPT, tokenizer: Tokenizer, tokens: Tokens, max_tokens: int | None = None
 ) -> Evaluation:

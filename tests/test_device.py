@@ -10,10 +10,10 @@ from minigpt_cli import device as device_module
 from minigpt_cli.device import (
     dtype_name,
     matmul_flops,
-    out_of_memory_explained,
     pick_device,
     pick_dtype,
-    synchronise,
+    reraise_out_of_memory,
+    synchronize,
 )
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
 
@@ -147,9 +147,9 @@ def test_synchronising_waits_for_the_device_named(
     waited: list[str] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.type))
     monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
-    synchronise(CPU)
+    synchronize(CPU)
     assert waited == []
-    synchronise(torch.device(kind))
+    synchronize(torch.device(kind))
     assert waited == [kind]
 
 
@@ -164,10 +164,10 @@ def test_synchronising_waits_for_the_device_named(
 )
 def test_memory_that_runs_out_is_answered_with_advice(error: Exception) -> None:
     advice = pytest.raises(OutOfMemoryError, match="memory ran out; buy some")
-    with advice, out_of_memory_explained("buy some"):
+    with advice, reraise_out_of_memory("buy some"):
         raise error
 
 
 def test_other_runtime_errors_stay_bugs() -> None:
-    with pytest.raises(RuntimeError, match="shape"), out_of_memory_explained("buy some"):
+    with pytest.raises(RuntimeError, match="shape"), reraise_out_of_memory("buy some"):
         raise RuntimeError("shape mismatch")

@@ -103,9 +103,9 @@ def _tokens(
     with file_progress() as bars:
         if data:
             corpus = open_corpus(tuple(data), data_dir, encoding or "utf-8", bars.downloading)
-            fraction = loaded.facts.data.val_fraction
+            fraction = loaded.metadata.data.val_fraction
             return encode_corpus(corpus, loaded.tokenizer, split, fraction)
-        own = own_dataset(loaded.facts, data_dir, bars.downloading, bars.preparing)
+        own = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
     return own.tokens(split)
 
 
@@ -114,9 +114,9 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
-        "step": loaded.facts.step,
+        "step": loaded.metadata.step,
         "tokenizer": loaded.tokenizer.kind,
-        "corpus": loaded.facts.corpus if data is None else ", ".join(data),
+        "corpus": loaded.metadata.corpus if data is None else ", ".join(data),
         "split": split,
         **asdict(result),
         "perplexity": result.perplexity,
@@ -130,7 +130,7 @@ def _print_table(
     from minigpt_cli.cli.render import count, grid, raw
     from minigpt_cli.runs.folder import CHECKPOINT
 
-    corpora = dict.fromkeys(loaded.facts.corpus for _, loaded, _ in results)
+    corpora = dict.fromkeys(loaded.metadata.corpus for _, loaded, _ in results)
     text = ", ".join(data or corpora)
     table = grid(
         "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
@@ -141,7 +141,7 @@ def _print_table(
         table.add_row(
             raw(str(path.parent if path.name == CHECKPOINT else path)),
             loaded.tokenizer.kind,
-            count(loaded.facts.step),
+            count(loaded.metadata.step),
             count(result.tokens),
             f"{result.loss:.4f}",
             f"{result.perplexity:.3f}",

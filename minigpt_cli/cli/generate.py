@@ -123,7 +123,7 @@ ShowProbabilities = Annotated[
     bool,
     typer.Option(
         "--show-probabilities",
-        help="Colour each token by how likely the model found it.",
+        help="Color each token by how likely the model found it.",
         rich_help_panel=OUTPUT,
     ),
 ]

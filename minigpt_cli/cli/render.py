@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
 
 
-def facts_table(title: str | None = None) -> Table:
+def key_value_table(title: str | None = None) -> Table:
     """An empty table of names and values."""
     table = Table(title=title, box=None, show_header=False, title_justify="left", pad_edge=False)
     table.add_column(style="dim", no_wrap=True)

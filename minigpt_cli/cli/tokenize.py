@@ -12,7 +12,7 @@ from minigpt_cli.config.choices import TokenizerKind
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from minigpt_cli.data.dataset import Dataset, DatasetFacts
+    from minigpt_cli.data.dataset import Dataset, DatasetMetadata
     from minigpt_cli.tokenizer import Tokenizer
 
 EXAMPLE = (
@@ -20,7 +20,7 @@ EXAMPLE = (
     'minigpt tokenize --text "To be" --compare'
 )
 # Alternating backgrounds that leave dark and light terminals readable.
-_COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
+_COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
 
@@ -64,17 +64,17 @@ def tokenize(
     ]
     cuts = [] if text is None else [_cut(dataset.tokenizer, text, compare) for dataset in datasets]
     if as_json:
-        facts = [_with_rates(dataset.facts) for dataset in datasets]
+        facts = [_with_rates(dataset.metadata) for dataset in datasets]
         for fact, cut in zip(facts, cuts, strict=bool(cuts)):
             fact["text"] = cut
         print_json(facts if compare else facts[0])
         return
     if text is None or compare:
-        out.print(_table([dataset.facts for dataset in datasets]))
+        out.print(_table([dataset.metadata for dataset in datasets]))
     if text is None and not compare:
         out.print(raw(f"Prepared in {datasets[0].folder}"), soft_wrap=True)
     for dataset, cut in zip(datasets, cuts, strict=bool(cuts)):
-        out.print(_coloured(dataset.tokenizer, cut))
+        out.print(_colored(dataset.tokenizer, cut))
 
 
 def _prepare(
@@ -103,7 +103,7 @@ def _prepare(
         return prepare_dataset(corpus, data, data_dir, progress.preparing)
 
 
-def _with_rates(facts: "DatasetFacts") -> dict[str, Any]:
+def _with_rates(facts: "DatasetMetadata") -> dict[str, Any]:
     return {
         **asdict(facts),
         "tokens": facts.tokens,
@@ -112,7 +112,7 @@ def _with_rates(facts: "DatasetFacts") -> dict[str, Any]:
     }
 
 
-def _table(facts: "list[DatasetFacts]") -> "Any":
+def _table(facts: "list[DatasetMetadata]") -> "Any":
     from minigpt_cli.cli.render import count, duration, grid
 
     table = grid("kind", "characters", "tokens", "chars/token", "vocabulary", "time", "MB/s")
@@ -146,8 +146,8 @@ def _cut(tokenizer: "Tokenizer", text: str, compare: bool) -> dict[str, Any]:
     }
 
 
-def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
-    """Each token in its own colour, with its id, and whether the text comes back."""
+def _colored(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
+    """Each token in its own color, with its id, and whether the text comes back."""
     from rich.text import Text
 
     from minigpt_cli.cli.console import printable
@@ -159,7 +159,7 @@ def _coloured(tokenizer: "Tokenizer", cut: dict[str, Any]) -> "Text":
         # A piece of a character has no text of its own; its bytes are shown.
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
         visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
-        shown.append(visible, style=_COLOURS[i % len(_COLOURS)])
+        shown.append(visible, style=_COLORS[i % len(_COLORS)])
         shown.append(f":{token} ", style="dim")
     verdict = "the text comes back exactly" if cut["round_trip"] else "the text does not come back"
     shown.append(f"\n{verdict}", style="green" if cut["round_trip"] else "yellow")

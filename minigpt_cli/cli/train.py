@@ -228,9 +228,9 @@ def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
 
 def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
     """Trains, and keeps the run's report current."""
-    from minigpt_cli.cli.watching import Watching
+    from minigpt_cli.cli.live_report import LiveReport
 
-    with Watching(reporter, trainer) as watching:
+    with LiveReport(reporter, trainer) as watching:
         return trainer.fit(watching)
 
 

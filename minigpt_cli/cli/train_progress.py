@@ -12,7 +12,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import count, duration, facts_table, model_size, raw, size
+from minigpt_cli.cli.render import count, duration, key_value_table, model_size, raw, size
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.runs.folder import RunFolder
@@ -102,7 +102,7 @@ class TrainProgress:
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on what, where."""
     assert trainer.folder is not None
-    config, facts = trainer.config, trainer.dataset.facts
+    config, facts = trainer.config, trainer.dataset.metadata
     sizes = config.model
     parameters = sum(p.numel() for p in trainer.model.parameters())
     cores = torch.get_num_threads()
@@ -126,7 +126,7 @@ def run_lines(trainer: Trainer) -> list[str]:
 
 def result_table(folder: RunFolder, result: TrainResult) -> Table:
     """How the run ended and where everything lies."""
-    table = facts_table()
+    table = key_value_table()
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
@@ -135,7 +135,7 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
     table.add_row(
         "speed",
-        f"{count(round(result.tokens_per_second))} tokens/s, {result.utilisation:.0%} of this "
+        f"{count(round(result.tokens_per_second))} tokens/s, {result.mfu:.0%} of this "
         "machine's measured peak",
     )
     table.add_row("model", raw(str(folder.checkpoint)))
@@ -145,7 +145,7 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
 
 def next_commands(trainer: Trainer, result: TrainResult) -> None:
     """What to type next."""
-    folder, corpus = trainer.folder, trainer.dataset.facts.corpus
+    folder, corpus = trainer.folder, trainer.dataset.metadata.corpus
     assert folder is not None
     data_dir = trainer.dataset.folder.parent.parent
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
@@ -164,7 +164,7 @@ def next_commands(trainer: Trainer, result: TrainResult) -> None:
 
 def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     """What a run would cost."""
-    table = facts_table()
+    table = key_value_table()
     train = config.train
     table.add_row("parameters", count(estimate.parameters))
     table.add_row("tokens per step", count(estimate.tokens_per_step))

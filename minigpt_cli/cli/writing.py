@@ -9,7 +9,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
 from minigpt_cli.config.choices import Precision, Quantization
-from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained, pick_device, pick_dtype
+from minigpt_cli.device import LESS_MEMORY, pick_device, pick_dtype, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import Piece, generate_texts, prompt_ids
 from minigpt_cli.model.quantization import quantize_int8
@@ -79,7 +79,7 @@ class Writer:
 
     def note_prompts(self, prompts: Sequence[str]) -> None:
         """Says which prompts the model cannot read whole: too long, or of words it never saw."""
-        window, unknown = self.loaded.facts.model.block_size, self.loaded.tokenizer.unknown_id
+        window, unknown = self.loaded.metadata.model.block_size, self.loaded.tokenizer.unknown_id
         for number, ids in enumerate(self.ids(prompts), start=1):
             which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
             if len(ids) > window:
@@ -141,14 +141,14 @@ class Writer:
         """
         together = max(1, TEXTS_TOGETHER // self.num_samples)
         for i in range(0, len(prompts), together):
-            with out_of_memory_explained("ask for fewer --num-samples"):
+            with reraise_out_of_memory("ask for fewer --num-samples"):
                 yield from zip(*self.pieces(prompts[i : i + together]), strict=True)
 
 
 def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Generator[str]:
     _show(prompt)
     try:
-        with out_of_memory_explained(LESS_MEMORY):
+        with reraise_out_of_memory(LESS_MEMORY):
             for (piece,) in pieces:
                 _show(piece.text, _shade(piece))
                 yield piece.text
@@ -157,17 +157,17 @@ def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Generator[str]:
 
 
 def _shade(piece: Piece) -> str:
-    """The colour for how likely a token was."""
+    """The color for how likely a token was."""
     probability = piece.probability
     return "" if probability is None else next(c for least, c in SHADES if probability >= least)
 
 
-def _show(text: str, colour: str = "") -> None:
+def _show(text: str, color: str = "") -> None:
     """Writes text as it is to a pipe; a terminal must not be driven by it."""
     if sys.stdout.isatty():
         text = printable(text)
-    if colour and out.is_terminal:
-        out.print(Text(text, colour), end="", soft_wrap=True)
+    if color and out.is_terminal:
+        out.print(Text(text, color), end="", soft_wrap=True)
     else:
         sys.stdout.write(text)
     sys.stdout.flush()

@@ -44,7 +44,7 @@ def _no_progress(stage: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class DatasetMetadata:
     """What `minigpt tokenize` reports of a prepared dataset."""
 
     corpus: str
@@ -71,7 +71,7 @@ class Dataset:
     """A prepared dataset: two runs of token ids, and the tokenizer that made them."""
 
     folder: Path
-    facts: DatasetFacts
+    metadata: DatasetMetadata
     tokenizer: Tokenizer
 
     def tokens(self, split: Split) -> Tokens:
@@ -82,11 +82,11 @@ class Dataset:
         """
         if split == "all":
             halves = (self.tokens("train"), self.tokens("val"))
-            return _mapped_together(iter(halves), self.facts.dtype)
+            return _mapped_together(iter(halves), self.metadata.dtype)
         path = self.folder / f"{split}.bin"
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint16)
-        mapped: Tokens = np.memmap(path, dtype=self.facts.dtype, mode="r")
+        mapped: Tokens = np.memmap(path, dtype=self.metadata.dtype, mode="r")
         return mapped
 
 
@@ -158,17 +158,19 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
 def _open_whole(folder: Path) -> Dataset | None:
     """Opens a prepared folder; None if it is not there, or has been damaged since."""
     try:
-        facts = DatasetFacts(**json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+        metadata = DatasetMetadata(
+            **json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        )
         tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        width = np.dtype(facts.dtype).itemsize
+        width = np.dtype(metadata.dtype).itemsize
         sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
     except (FileNotFoundError, ValueError, TypeError, TokenizerError):
         return None
-    if sizes != [facts.train_tokens * width, facts.val_tokens * width]:
+    if sizes != [metadata.train_tokens * width, metadata.val_tokens * width]:
         return None
-    if _digest(folder) != facts.sha256:
+    if _digest(folder) != metadata.sha256:
         return None
-    return Dataset(folder, facts, tokenizer)
+    return Dataset(folder, metadata, tokenizer)
 
 
 def encode_corpus(
@@ -250,7 +252,7 @@ def _prepare(
             _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
             for name, half in (("train", halves.first()), ("val", halves.second()))
         ]
-        facts = DatasetFacts(
+        metadata = DatasetMetadata(
             corpus=corpus.name,
             fingerprint=folder.name,
             kind=kind,
@@ -264,7 +266,7 @@ def _prepare(
             seconds=time.perf_counter() - started,
         )
         _write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        _write_text(temporary / "facts.json", json.dumps(asdict(facts)))
+        _write_text(temporary / "facts.json", json.dumps(asdict(metadata)))
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -48,9 +48,9 @@ def own_dataset(
         CorpusError: the text is not there any more, or has changed since.
     """
     dataset = prepared_text(trained.data, data_dir, downloading, preparing)
-    if dataset.facts.fingerprint != trained.fingerprint:
+    if dataset.metadata.fingerprint != trained.fingerprint:
         raise CorpusError(
-            f"{dataset.facts.corpus}: the text has changed since the model was trained on it; "
+            f"{dataset.metadata.corpus}: the text has changed since the model was trained on it; "
             "bring it back as it was, or name a text with --data"
         )
     return dataset

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt_cli.model.gpt import GPT, ClassicBlock, Linear, ModernBlock, RMSNorm
-from minigpt_cli.model.kernels import EPSILON, rotate, swiglu
+from minigpt_cli.model.kernels import EPSILON, apply_rotary, swiglu
 from minigpt_cli.model.kv_cache import KVCache
 
 _int8_product = torch.ops.aten._weight_int8pack_mm  # noqa: SLF001 - it has no other name
@@ -54,7 +54,7 @@ class Decoder:
         slot, held = position % cache.window, min(position + 1, cache.window)
         x = F.embedding(tokens, model.token_embedding.weight)  # (B, C)
         turn = None
-        if model.slides:
+        if model.has_relative_positions:
             turn = model.rotary(position, 1, torch.float32, tokens.device)
         else:
             x = x + model.position_embedding.weight[position]
@@ -156,7 +156,7 @@ class _ModernLayer:
         assert turn is not None
         n_q, n_k, _ = self._heads
         qkv = self._qkv(x).view(x.size(0), sum(self._heads), self._head_dim)
-        turned = rotate(unit_rms(qkv[:, : n_q + n_k]) * self._gain, turn)  # queries and keys
+        turned = apply_rotary(unit_rms(qkv[:, : n_q + n_k]) * self._gain, turn)  # queries and keys
         return turned[:, :n_q], turned[:, n_q:], qkv[:, n_q + n_k :]
 
     def feed_forward(self, x: Tensor) -> Tensor:

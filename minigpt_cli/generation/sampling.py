@@ -77,7 +77,7 @@ def sample(
         Token ids, (B,).
     """
     if sampling.temperature == 0:
-        return penalise_repetition(logits, seen, sampling.repetition_penalty).argmax(-1)
+        return penalize_repetition(logits, seen, sampling.repetition_penalty).argmax(-1)
     probabilities = next_token_probabilities(logits, sampling, seen)
     uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
     # Inverse transform sampling: the first token whose cumulative probability passes the number.
@@ -89,7 +89,7 @@ def next_token_probabilities(
     logits: Tensor, sampling: Sampling, seen: Tensor | None = None
 ) -> Tensor:
     """The distribution that `sample` draws from, (B, V); its arguments are those of `sample`."""
-    logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
+    logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
     # Against their maximum and in double precision no temperature, however small, overflows.
@@ -103,7 +103,7 @@ def next_token_probabilities(
     return logits.softmax(-1)
 
 
-def penalise_repetition(logits: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
+def penalize_repetition(logits: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
     """Divides positive logits of tokens seen before, and multiplies negative ones (Keskar 2019)."""
     if seen is None or penalty == 1.0:
         return logits

@@ -213,7 +213,7 @@ class _Reader:
     def __init__(self, model: GPT, batch: int, exact_window: bool) -> None:
         self._model, self._batch = model, batch
         self._decoder, self._cache = Decoder(model), model.new_cache(batch)
-        self._rereads = exact_window or not model.slides
+        self._rereads = exact_window or not model.has_relative_positions
         window = model.config.block_size
         self._reread = window if exact_window else max(1, window // 2)
         """How much is read again when the window is full."""

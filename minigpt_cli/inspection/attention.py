@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
+from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import Window, window
-from minigpt_cli.inspection.walk import WEIGHTS, Step, walk
+from minigpt_cli.inspection.trace import WEIGHTS, Step, traced_forward
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -43,8 +43,8 @@ class Attention:
     """Layer by layer."""
 
 
-@out_of_memory_explained(LESS_MEMORY)
-def attend(
+@reraise_out_of_memory(LESS_MEMORY)
+def attention_maps(
     checkpoint: Checkpoint, text: str, layer: int | None = None, head: int | None = None
 ) -> Attention:
     """Reads a text and keeps the attention weights, as the model uses them, in its own precision.
@@ -59,7 +59,7 @@ def attend(
         ConfigError: the text is empty, or there is no such layer or head.
         TokenizerError: the text holds characters the model never saw.
     """
-    config = checkpoint.facts.model
+    config = checkpoint.metadata.model
     for option, number, count in (("layer", layer, config.n_layer), ("head", head, config.n_head)):
         if number is not None and not 0 <= number < count:
             have = f"{option}s, 0 to {count - 1}" if count > 1 else f"{option}, 0"
@@ -76,7 +76,7 @@ def attend(
                 heads.append(_head(step.layer, number, weights.float().cpu()))
 
     device = checkpoint.model.head.weight.device
-    walk(checkpoint.model, torch.tensor([read.ids], device=device), watch)
+    traced_forward(checkpoint.model, torch.tensor([read.ids], device=device), watch)
     return Attention(read, tuple(heads))
 
 

@@ -1,4 +1,4 @@
-"""Which tokens are alike to a model: its token embeddings in two dimensions, and neighbours."""
+"""Which tokens are alike to a model: its token embeddings in two dimensions, and neighbors."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,12 +20,12 @@ Kind = Literal[
 a space before them starts a word."""
 
 NAMED = 120
-"""At most so many tokens are named in a picture, and have their neighbours listed."""
+"""At most so many tokens are named in a picture, and have their neighbors listed."""
 NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """Another token, and how much it points the same way."""
 
     token: str
@@ -41,7 +41,7 @@ class TokenPoint:
     kind: Kind
     x: float
     y: float
-    neighbours: tuple[Neighbour, ...]
+    neighbors: tuple[Neighbor, ...]
     """Nearest first; none for a token that is not named."""
 
 
@@ -57,10 +57,10 @@ class Embeddings:
     @property
     def named(self) -> tuple[TokenPoint, ...]:
         """Those worth naming: all of them, or the first."""
-        return tuple(point for point in self.points if point.neighbours)
+        return tuple(point for point in self.points if point.neighbors)
 
 
-def embed(checkpoint: Checkpoint) -> Embeddings:
+def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
     """Projects the token embeddings on their two principal components.
 
     Raises:
@@ -75,7 +75,7 @@ def embed(checkpoint: Checkpoint) -> Embeddings:
         )
     places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
-    nearest = _neighbours(weight, texts, _worth_naming(tokenizer))
+    nearest = _neighbors(weight, texts, _worth_naming(tokenizer))
     points = (
         TokenPoint(i, text, _kind(text, tokenizer.kind == "char"), x, y, nearest.get(i, ()))
         for i, (text, (x, y)) in enumerate(zip(texts, places.tolist(), strict=True))
@@ -88,12 +88,12 @@ def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
     with torch.random.fork_rng(devices=[]):  # the method draws a random start
         torch.manual_seed(0)
         _, _, directions = torch.pca_lowrank(weight, q=min(64, *weight.shape), niter=8)  # (C, q)
-    centred = weight - weight.mean(0)
-    places = centred @ directions[:, :2]
+    centered = weight - weight.mean(0)
+    places = centered @ directions[:, :2]
     # A component has no sign of its own: here the token that is farthest out lies to the right.
     farthest = places.gather(0, places.abs().argmax(0, keepdim=True))
     places = places * torch.where(farthest < 0, -1.0, 1.0)
-    total = float(centred.square().sum()) or 1.0  # all alike: nothing is explained
+    total = float(centered.square().sum()) or 1.0  # all alike: nothing is explained
     x, y = (places.square().sum(0) / total).tolist()
     return places, (x, y)
 
@@ -105,15 +105,15 @@ def _worth_naming(tokenizer: Tokenizer) -> list[int]:
     return list(chosen[:NAMED])
 
 
-def _neighbours(
+def _neighbors(
     weight: Tensor, texts: list[str], named: list[int]
-) -> dict[int, tuple[Neighbour, ...]]:
+) -> dict[int, tuple[Neighbor, ...]]:
     direction = F.normalize(weight)
     cosines = direction[named] @ direction.T  # (named, V)
-    cosines[torch.arange(len(named)), named] = -torch.inf  # a token is not its own neighbour
+    cosines[torch.arange(len(named)), named] = -torch.inf  # a token is not its own neighbor
     values, ids = cosines.topk(min(NEIGHBOURS, len(texts) - 1))
     return {
-        i: tuple(Neighbour(texts[j], value) for j, value in zip(near, likeness, strict=True))
+        i: tuple(Neighbor(texts[j], value) for j, value in zip(near, likeness, strict=True))
         for i, near, likeness in zip(named, ids.tolist(), values.tolist(), strict=True)
     }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt_cli.model.flops import forward_flops_per_token
-from minigpt_cli.runs.checkpoint_header import CheckpointFacts, Header, TensorFacts, read_header
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, Header, TensorEntry, read_header
 
 _COMPONENTS = {
     "token_embedding": "token embedding",
@@ -28,7 +28,7 @@ class Component:
     """Tensors that do one job, of all blocks together."""
 
     name: str
-    tensors: tuple[TensorFacts, ...]
+    tensors: tuple[TensorEntry, ...]
 
     @property
     def parameters(self) -> int:
@@ -42,9 +42,9 @@ class Inspection:
     path: Path
     file_bytes: int
     parameters: int
-    tensors: tuple[TensorFacts, ...]
+    tensors: tuple[TensorEntry, ...]
     metadata: dict[str, str]
-    facts: CheckpointFacts | None
+    checkpoint: CheckpointMetadata | None
     """None for a file from elsewhere, and so are the next two."""
     components: tuple[Component, ...] | None
     flops_per_token: int | None
@@ -58,27 +58,29 @@ def inspect_file(path: Path) -> Inspection:
         CheckpointError: it is missing, truncated, or no safetensors file.
     """
     header = read_header(path)
-    facts = header.facts() if header.is_checkpoint else None
+    checkpoint = header.checkpoint_metadata() if header.is_checkpoint else None
     return Inspection(
         path=path,
         file_bytes=header.file_bytes,
         parameters=sum(tensor.elements for tensor in header.tensors if _is_weight(header, tensor)),
         tensors=header.tensors,
         metadata=header.metadata,
-        facts=facts,
-        components=_components(header.tensors) if facts else None,
-        flops_per_token=forward_flops_per_token(facts.model, facts.vocab_size) if facts else None,
+        checkpoint=checkpoint,
+        components=_components(header.tensors) if checkpoint else None,
+        flops_per_token=forward_flops_per_token(checkpoint.model, checkpoint.vocab_size)
+        if checkpoint
+        else None,
     )
 
 
-def _is_weight(header: Header, tensor: TensorFacts) -> bool:
+def _is_weight(header: Header, tensor: TensorEntry) -> bool:
     """In a run's state the optimizer's memory lies beside the weights."""
     return not (header.is_state and tensor.name.startswith("optimizer."))
 
 
-def _components(tensors: tuple[TensorFacts, ...]) -> tuple[Component, ...]:
+def _components(tensors: tuple[TensorEntry, ...]) -> tuple[Component, ...]:
     """Groups the tensors of a GPT by what they do, in the order a token meets them."""
-    groups: dict[str, list[TensorFacts]] = defaultdict(list)
+    groups: dict[str, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
         first, *rest = tensor.name.split(".")
         if first == "blocks":

@@ -13,11 +13,11 @@ from minigpt_cli.config.loading import read_toml, resolve
 from minigpt_cli.config.schema import TrainConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.device import out_of_memory_explained
+from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 
 EXPLODING = 1.0
@@ -81,11 +81,11 @@ def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradi
         CorpusError: the training text is shorter than one window.
         OutOfMemoryError: memory ran out.
     """
-    facts, run = checkpoint.facts, _training(checkpoint.facts, path)
+    facts, run = checkpoint.metadata, _training(checkpoint.metadata, path)
     train = run or TrainConfig()
     batches = training_batches(dataset.tokens("train"), facts.model, facts.data, train)
     x, y = batches.batch(facts.step * train.grad_accum_steps)
-    with out_of_memory_explained("look at a checkpoint of a smaller model"):
+    with reraise_out_of_memory("look at a checkpoint of a smaller model"):
         return measure(checkpoint.model, x, y, facts.step + 1, as_in_run=run is not None)
 
 
@@ -123,7 +123,7 @@ def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = F
     )
 
 
-def _training(facts: CheckpointFacts, path: Path) -> TrainConfig | None:
+def _training(facts: CheckpointMetadata, path: Path) -> TrainConfig | None:
     """How the run was trained, if its configuration lies beside the checkpoint."""
     config = RunFolder(path.parent).config
     with suppress(ConfigError):  # there is none, or another program's

@@ -147,10 +147,10 @@ class TextIndex:
 
     def _longest_prefix(self, raw: bytes) -> str:
         """The most of a text's beginning, in whole characters, that stands in this one."""
-        # Of all suffixes, those that share most with it are its neighbours in their order.
+        # Of all suffixes, those that share most with it are its neighbors in their order.
         place = bisect_left(self._suffixes, raw, key=lambda i: self._raw[i : i + len(raw)])
-        neighbours = self._suffixes[max(0, place - 1) : place + 1].tolist()
-        shared = max(_shared(raw, self._raw[i : i + len(raw)]) for i in neighbours)
+        neighbors = self._suffixes[max(0, place - 1) : place + 1].tolist()
+        shared = max(_shared(raw, self._raw[i : i + len(raw)]) for i in neighbors)
         return raw[:shared].decode("utf-8", "ignore")
 
 

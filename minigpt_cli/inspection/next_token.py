@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
+from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
 from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.tokens import token_text
@@ -46,7 +46,7 @@ class NextToken:
     choices: tuple[Choice, ...]
 
 
-@out_of_memory_explained(LESS_MEMORY)
+@reraise_out_of_memory(LESS_MEMORY)
 def next_token(
     checkpoint: Checkpoint,
     prompt: str,
@@ -65,7 +65,7 @@ def next_token(
         top: how many tokens to list.
         cuts: further settings, a top-k or a top-p each: what they would keep is told and not done.
     """
-    ids = list(ids[-checkpoint.facts.model.block_size :])
+    ids = list(ids[-checkpoint.metadata.model.block_size :])
     (step,) = generate_tokens(checkpoint.model, [ids], 1, sampling)
     seen = torch.zeros(step.logits.shape, dtype=torch.bool).index_fill_(1, torch.tensor(ids), True)
     order = step.logits[0].argsort(descending=True)[:top]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from minigpt_cli.config.schema import ModernConfig
-from minigpt_cli.device import LESS_MEMORY, out_of_memory_explained
+from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.inspection.tokens import window
-from minigpt_cli.inspection.walk import Step, Value, walk
+from minigpt_cli.inspection.trace import Step, Value, traced_forward
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -46,7 +46,7 @@ class StepShape:
 
 
 @dataclass(frozen=True)
-class Way:
+class ShapeTrace:
     """All steps of a text, in order."""
 
     tokens: int
@@ -56,8 +56,8 @@ class Way:
     steps: tuple[StepShape, ...]
 
 
-@out_of_memory_explained(LESS_MEMORY)
-def follow(checkpoint: Checkpoint, text: str | None) -> Way:
+@reraise_out_of_memory(LESS_MEMORY)
+def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
     """Reads a text and notes the shapes on its way.
 
     Args:
@@ -82,8 +82,8 @@ def follow(checkpoint: Checkpoint, text: str | None) -> Way:
         parameters = sum(parameter.numel() for parameter in own)
         steps.append(_facts(step, parameters))
 
-    walk(model, torch.tensor([ids], device=model.head.weight.device), watch)
-    return Way(len(ids), left_out, _axes(checkpoint, len(ids)), tuple(steps))
+    traced_forward(model, torch.tensor([ids], device=model.head.weight.device), watch)
+    return ShapeTrace(len(ids), left_out, _axes(checkpoint, len(ids)), tuple(steps))
 
 
 def _facts(step: Step, parameters: int) -> StepShape:
@@ -108,7 +108,7 @@ def _place(value: Value) -> int:
 
 
 def _axes(checkpoint: Checkpoint, tokens: int) -> tuple[Axis, ...]:
-    config = checkpoint.facts.model
+    config = checkpoint.metadata.model
     axes = [
         Axis("B", "texts", 1),
         Axis("T", "tokens", tokens),
@@ -120,4 +120,4 @@ def _axes(checkpoint: Checkpoint, tokens: int) -> tuple[Axis, ...]:
     axes.append(Axis("D", "width of a head", config.head_dim))
     if isinstance(config, ModernConfig):
         axes.append(Axis("F", "feed-forward", config.hidden))
-    return (*axes, Axis("V", "vocabulary", checkpoint.facts.vocab_size))
+    return (*axes, Axis("V", "vocabulary", checkpoint.metadata.vocab_size))

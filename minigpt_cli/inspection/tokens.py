@@ -31,7 +31,7 @@ def window(checkpoint: Checkpoint, text: str) -> Window:
         raise ConfigError("the text is empty; give at least one character")
     tokenizer = checkpoint.tokenizer
     ids = tokenizer.encode(text)
-    kept = ids[-checkpoint.facts.model.block_size :]
+    kept = ids[-checkpoint.metadata.model.block_size :]
     return Window(
         ids=tuple(kept),
         tokens=tuple(token_text(tokenizer, i) for i in kept),

@@ -16,7 +16,7 @@ WORTHWHILE_STEPS = 1000
 """On a GPU, runs of so many steps are taken to earn back the time of compiling: unmeasured."""
 
 
-def pays(setting: str, device: torch.device, max_iters: int) -> bool:
+def should_compile(setting: str, device: torch.device, max_iters: int) -> bool:
     """Whether to compile: as told, or for `auto` in long runs on an NVIDIA GPU."""
     if setting == "auto":
         return device.type == "cuda" and max_iters >= WORTHWHILE_STEPS

@@ -1,6 +1,6 @@
 """The GPT: token ids in, logits out.
 
-Two families share one skeleton, `GPT`: embed, run the blocks, normalise, score every token.
+Two families share one skeleton, `GPT`: embed, run the blocks, normalize, score every token.
 `classic` is GPT-2 (Radford et al. 2019), `modern` is Qwen3 (Yang et al. 2025); each is a block
 and a position scheme of its own, chosen once in the constructor.
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.model.attention import causal_attention
-from minigpt_cli.model.kernels import dropout, rms_norm, rotate, swiglu
+from minigpt_cli.model.kernels import apply_rotary, dropout, rms_norm, swiglu
 from minigpt_cli.model.kv_cache import KVCache
 
 Store = Callable[[Tensor, Tensor], None]
@@ -32,7 +32,7 @@ class Linear(nn.Linear):
     """A linear layer that computes in the dtype of its input.
 
     `rows` says how many output rows each of the matrices stacked in the weight has: query, key
-    and value are one product here, but three matrices to an optimizer that orthogonalises them.
+    and value are one product here, but three matrices to an optimizer that orthogonalizes them.
     """
 
     def __init__(self, n_in: int, rows: tuple[int, ...], bias: bool) -> None:
@@ -94,7 +94,7 @@ class Rotary:
     ) -> tuple[Tensor, Tensor]:
         """Cosines and sines of `length` positions from `start`, (T, D) each.
 
-        The sine's first half is negated: a turn is two products and a sum (`kernels.rotate`).
+        The sine's first half is negated: a turn is two products and a sum (`kernels.apply_rotary`).
         """
         first = start - start % self._window
         if self._kept != (first, dtype, device):
@@ -148,8 +148,8 @@ class ModernAttention(nn.Module):
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, sum(self.heads), self.head_dim)
         q, k, v = torch.split(qkv, list(self.heads), dim=2)  # (B, T, H or K, D)
-        q = rotate(self.q_norm(q).transpose(1, 2), rotary)  # (B, H, T, D)
-        k = rotate(self.k_norm(k).transpose(1, 2), rotary)  # (B, K, T, D)
+        q = apply_rotary(self.q_norm(q).transpose(1, 2), rotary)  # (B, H, T, D)
+        k = apply_rotary(self.k_norm(k).transpose(1, 2), rotary)  # (B, K, T, D)
         v = v.transpose(1, 2)
         if store is not None:
             store(k, v)
@@ -223,10 +223,10 @@ class GPT(nn.Module):
         self.head = Linear(C, (vocab_size,), bias=False)
         if config.tie_embeddings:
             self.head.weight = self.token_embedding.weight
-        self._initialise()
+        self._initialize()
 
     @property
-    def slides(self) -> bool:
+    def has_relative_positions(self) -> bool:
         """Whether a full cache may drop its oldest tokens: positions are relative."""
         return isinstance(self.config, ModernConfig)
 
@@ -277,14 +277,14 @@ class GPT(nn.Module):
     def _embed(self, idx: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The residual stream's first state, (B, T, C), and rotary angles if the family has any."""
         x = self.token_embedding(idx)
-        if self.slides:
+        if self.has_relative_positions:
             rotary = self.rotary(0, idx.size(1), self.compute_dtype, idx.device)
             return x.to(self.compute_dtype), rotary
         x = x + self.position_embedding.weight[: idx.size(1)]
         return x.to(self.compute_dtype), None
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Sets every weight.
 
         `classic` as GPT-2: normal of deviation 0.02, residual projections smaller by √(2 n_layer).

@@ -92,7 +92,7 @@ class _SwiGLU(torch.autograd.Function):
         return both
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def apply_rotary(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Turns pairs of channels by an angle per position (Su et al. 2021).
 
     Args:

@@ -12,7 +12,7 @@ class KVCache:
 
     When it is full, a new token takes the place of the oldest. The order of the slots does not
     matter to attention, since positions are already in the keys. Only a family whose positions are
-    relative may read past the window (`GPT.slides`).
+    relative may read past the window (`GPT.has_relative_positions`).
 
     Kept in fp32: on a CPU attention of one query is eight times as fast as in bf16.
     """

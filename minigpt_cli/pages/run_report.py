@@ -96,7 +96,7 @@ def look_inside(folder: RunFolder) -> Inside | None:
     except MinigptError as error:
         missing = Picture("The model", problem=str(error))
         return Inside(inspection, missing, missing)
-    name = f"{folder.path}, step {checkpoint.facts.step:,}"
+    name = f"{folder.path}, step {checkpoint.metadata.step:,}"
     return Inside(
         inspection,
         attention=_picture("Attention", lambda: _attention(checkpoint, name)),
@@ -119,15 +119,15 @@ def _clock(seconds: float) -> str:
 
 
 def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
-    from minigpt_cli.inspection.embeddings import embed
+    from minigpt_cli.inspection.embeddings import project_embeddings
     from minigpt_cli.plots.embeddings import draw_embeddings
 
     try:
-        facts = embed(checkpoint)
+        facts = project_embeddings(checkpoint)
     except MinigptError as error:
         return Picture("Embeddings", problem=str(error))
     caption = (
-        f"It shows two of {checkpoint.facts.model.n_embd} directions, with "
+        f"It shows two of {checkpoint.metadata.model.n_embd} directions, with "
         f"{sum(facts.explained):.0%} of the differences"
     )
     return _picture("Embeddings", lambda: draw_embeddings(facts, name), caption)
@@ -136,14 +136,14 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
 def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
     """Where the heads look in a few words of the model's own, which it can always read."""
     from minigpt_cli.generation.tokens import generate
-    from minigpt_cli.inspection.attention import attend
+    from minigpt_cli.inspection.attention import attention_maps
     from minigpt_cli.plots.attention import draw_attention
 
-    config = checkpoint.facts.model
+    config = checkpoint.metadata.model
     length = min(_READ_TOKENS, config.block_size)
     text = "".join(generate(checkpoint.model, checkpoint.tokenizer, "", length))
     layer = config.n_layer - 1 if config.n_layer * config.n_head > MOST_HEADS else None
-    return draw_attention(attend(checkpoint, text, layer), name)
+    return draw_attention(attention_maps(checkpoint, text, layer), name)
 
 
 def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:

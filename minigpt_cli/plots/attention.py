@@ -55,7 +55,7 @@ def draw_attention(facts: Attention, model: str) -> Figure:
 
 
 def _map(panel: Axes, head: Head) -> AxesImage:
-    """Later tokens, which it cannot see, stay white; roots of the weights are coloured evenly."""
+    """Later tokens, which it cannot see, stay white; roots of the weights are colored evenly."""
     seen = np.tri(len(head.weights), dtype=bool)
     weights = np.ma.masked_array(head.weights, ~seen)
     return panel.imshow(weights, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1))

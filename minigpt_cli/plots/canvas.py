@@ -19,7 +19,7 @@ OKABE_ITO = {
     "black": "#000000", "orange": "#E69F00", "sky blue": "#56B4E9", "green": "#009E73",
     "yellow": "#F0E442", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
-"""Colours that colour-blind people tell apart (Okabe & Ito 2008)."""
+"""Colors that color-blind people tell apart (Okabe & Ito 2008)."""
 
 _EM = 0.62
 """Width of a usual letter over its size."""

@@ -13,7 +13,7 @@ from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
 from minigpt_cli.inspection.tokens import visible
 from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, name_in, new_figure
 
-_COLOURS: dict[Kind, str] = {
+_COLORS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
     "word start": "green", "digit": "purple", "punctuation": "orange",
     "white space": "sky blue", "other": "black",
@@ -21,7 +21,7 @@ _COLOURS: dict[Kind, str] = {
 
 
 def draw_embeddings(facts: Embeddings, model: str) -> Figure:
-    """Every token a dot in the colour of its kind, with its name beside it.
+    """Every token a dot in the color of its kind, with its name beside it.
 
     Args:
         facts: the tokens' places.
@@ -32,10 +32,10 @@ def draw_embeddings(facts: Embeddings, model: str) -> Figure:
     for kind in get_args(Kind):
         alike = [point for point in facts.points if point.kind == kind]
         for is_named, size, opacity in ((False, 6, 0.3), (True, 18, 1.0)):
-            points = [point for point in alike if bool(point.neighbours) == is_named]
+            points = [point for point in alike if bool(point.neighbors) == is_named]
             axes.scatter(
                 [point.x for point in points], [point.y for point in points], size,
-                color=OKABE_ITO[_COLOURS[kind]], alpha=opacity, linewidths=0,
+                color=OKABE_ITO[_COLORS[kind]], alpha=opacity, linewidths=0,
                 label=kind if alike and is_named else None,
             )  # fmt: skip
     for axis, share, name in zip(

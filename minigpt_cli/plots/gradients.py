@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 
-_COLOURS: dict[State, str] = {
+_COLORS: dict[State, str] = {
     "fine": OKABE_ITO["blue"], "dead": OKABE_ITO["black"], "exploding": OKABE_ITO["vermilion"],
     "no gradient": "#C00000",
 }  # fmt: skip
@@ -24,8 +24,8 @@ def draw_gradients(facts: Gradients, model: str) -> Figure:
     figure = new_figure(9, 1.6 + 0.2 * count)
     axes = figure.subplots()
     ratios = [one.ratio or 0.0 for one in facts.parameters]
-    colours = [_COLOURS[one.state] for one in facts.parameters]
-    axes.barh(range(count), ratios, color=colours)
+    colors = [_COLORS[one.state] for one in facts.parameters]
+    axes.barh(range(count), ratios, color=colors)
     axes.set_xscale("log")
     drawn = [ratio for ratio in ratios if 0 < ratio < math.inf] or [1.0]
     axes.set_xlim(
@@ -34,10 +34,10 @@ def draw_gradients(facts: Gradients, model: str) -> Figure:
             for way, end in ((math.floor, 0.9 * min(drawn)), (math.ceil, 1.1 * max(drawn)))
         )
     )
-    for place, (one, colour) in enumerate(zip(facts.parameters, colours, strict=True)):
+    for place, (one, color) in enumerate(zip(facts.parameters, colors, strict=True)):
         if mark := _mark(one):
             axes.text(
-                0.99, place, mark, va="center", ha="right", fontsize=8, color=colour,
+                0.99, place, mark, va="center", ha="right", fontsize=8, color=color,
                 backgroundcolor="white", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
     names = [one.name.removesuffix(".weight") for one in facts.parameters]

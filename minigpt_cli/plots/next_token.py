@@ -29,10 +29,10 @@ def draw_next(facts: NextToken, model: str) -> Figure:
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         panel.set_xlim(0, max(choice.probabilities) * 1.05)
         panel.tick_params(axis="x", labelsize=8)
-        for cut, (colour, style) in zip(choice.cuts, _CUTS, strict=False):
+        for cut, (color, style) in zip(choice.cuts, _CUTS, strict=False):
             beyond = " (beyond these)" if cut.kept > count else ""
             panel.axhline(
-                cut.kept - 0.5, color=OKABE_ITO[colour], linestyle=style,
+                cut.kept - 0.5, color=OKABE_ITO[color], linestyle=style,
                 label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.1%}{beyond}",
             )  # fmt: skip
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)

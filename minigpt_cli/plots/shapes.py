@@ -3,11 +3,11 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from minigpt_cli.inspection.shapes import Way
+from minigpt_cli.inspection.shapes import ShapeTrace
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 
 
-def draw_shapes(way: Way, model: str) -> Figure:
+def draw_shapes(way: ShapeTrace, model: str) -> Figure:
     """Three columns of bars, a step a line; of the blocks, which are alike, the first.
 
     Args:
@@ -22,12 +22,12 @@ def draw_shapes(way: Way, model: str) -> Figure:
     ]
     figure = new_figure(12, 1.4 + 0.24 * len(steps))
     panels = figure.subplots(1, 3, sharey=True)
-    for panel, title, unit, values, colour in (
+    for panel, title, unit, values, color in (
         (panels[0], "parameters", "", [step.parameters for step in steps], "blue"),
         (panels[1], "FLOPs", "", [step.flops for step in steps], "orange"),
         (panels[2], "activations", "B", [step.bytes for step in steps], "green"),
     ):
-        panel.barh(range(len(steps)), values, color=OKABE_ITO[colour])
+        panel.barh(range(len(steps)), values, color=OKABE_ITO[color])
         panel.set_title(title, fontsize=10)
         panel.xaxis.set_major_formatter(EngFormatter(unit=unit))
         panel.tick_params(axis="x", labelsize=8)

@@ -22,9 +22,9 @@ from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint_header import (
     FORMAT_VERSION,
-    CheckpointFacts,
+    CheckpointMetadata,
     Header,
-    TensorFacts,
+    TensorEntry,
     open_tensors,
 )
 from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
@@ -43,23 +43,23 @@ class Checkpoint:
 
     model: GPT
     tokenizer: Tokenizer
-    facts: CheckpointFacts
+    metadata: CheckpointMetadata
 
 
 @dataclass(frozen=True)
-class TensorFile:
+class PendingFile:
     """What a file is to hold, and where it is to lie."""
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
-    def copied(self) -> "TensorFile":
+    def copied(self) -> "PendingFile":
         """The same with tensors of its own, which training does not change."""
         tensors = {
             name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()
         }
-        return TensorFile(self.path, tensors, self.metadata)
+        return PendingFile(self.path, tensors, self.metadata)
 
     def write(self) -> None:
         """Writes it atomically, with a digest.
@@ -70,16 +70,16 @@ class TensorFile:
         write_tensors(self.path, self.tensors, self.metadata)
 
 
-def checkpoint_file(path: Path, model: GPT, facts: CheckpointFacts) -> TensorFile:
+def checkpoint_file(path: Path, model: GPT, metadata: CheckpointMetadata) -> PendingFile:
     """A model with everything needed to use it, as one file's content."""
     described = {
-        **asdict(facts),
-        "model": facts.model.model_dump(mode="json"),
-        "data": facts.data.model_dump(mode="json"),
+        **asdict(metadata),
+        "model": metadata.model.model_dump(mode="json"),
+        "data": metadata.data.model_dump(mode="json"),
         "format_version": FORMAT_VERSION,
     }
-    metadata = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
-    return TensorFile(path, model_tensors(model), metadata)
+    header = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
+    return PendingFile(path, model_tensors(model), header)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -89,44 +89,44 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         CheckpointError: the file is missing, damaged, or not one of ours.
     """
     with open_tensors(path) as (header, file):
-        facts = header.facts()
+        metadata = header.checkpoint_metadata()
         tensors, _ = _verified(header, file)
     try:
-        tokenizer = tokenizer_from_json(facts.tokenizer)
+        tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
         raise CheckpointError(f"{path}: {error}; use another copy") from None
-    if tokenizer.vocab_size != facts.vocab_size:
+    if tokenizer.vocab_size != metadata.vocab_size:
         raise CheckpointError(
             f"{path}: its tokenizer has {tokenizer.vocab_size} tokens and its model "
-            f"{facts.vocab_size}; use another copy"
+            f"{metadata.vocab_size}; use another copy"
         )
-    model = _model(facts, tensors, path)
-    return Checkpoint(model.to(device).eval(), tokenizer, facts)
+    model = _model(metadata, tensors, path)
+    return Checkpoint(model.to(device).eval(), tokenizer, metadata)
 
 
-def _model(facts: CheckpointFacts, tensors: dict[str, Tensor], path: Path) -> GPT:
+def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path) -> GPT:
     """The model of these weights; what it claims to be is compared with them beforehand.
 
     Raises:
         CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
     """
     # Every layer has tensors, so these two bound what a false claim can make us build.
-    if facts.model.n_layer > len(tensors):
+    if metadata.model.n_layer > len(tensors):
         raise CheckpointError(
-            f"{path}: claims {facts.model.n_layer} layers and holds {len(tensors)} tensors; "
+            f"{path}: claims {metadata.model.n_layer} layers and holds {len(tensors)} tensors; "
             "use another copy"
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
-    if list(embedding.shape) != [facts.vocab_size, facts.model.n_embd]:
+    if list(embedding.shape) != [metadata.vocab_size, metadata.model.n_embd]:
         raise CheckpointError(
             f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
-            f"needs {[facts.vocab_size, facts.model.n_embd]}; use another copy"
+            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; use another copy"
         )
     with torch.device("meta"), _NothingDrawn():  # sizes without memory
-        model = GPT(facts.model, facts.vocab_size)
+        model = GPT(metadata.model, metadata.vocab_size)
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
-    if facts.model.tie_embeddings:
+    if metadata.model.tie_embeddings:
         model.head.weight = model.token_embedding.weight
     return model
 
@@ -208,7 +208,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors behind a header, and its metadata, if they match the digest."""
     path, metadata = header.path, dict(header.metadata)
-    tensors = {facts.name: _read_tensor(path, facts, file) for facts in header.tensors}
+    tensors = {entry.name: _read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise CheckpointError(
@@ -217,17 +217,17 @@ def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[s
     return tensors, metadata
 
 
-def _read_tensor(path: Path, facts: TensorFacts, file: BinaryIO) -> Tensor:
+def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     """The next tensor of the file, in memory of its own: the library's is the file, mapped."""
-    if facts.dtype not in _DTYPES:
+    if entry.dtype not in _DTYPES:
         raise CheckpointError(
-            f"{path}: the tensor {facts.name:.80} is {facts.dtype}, which minigpt never writes; "
+            f"{path}: the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes; "
             "use another copy"
         )
-    tensor = torch.empty(facts.shape, dtype=_DTYPES[facts.dtype])
+    tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
-    if read != facts.bytes:  # cut off since its header was read
-        raise CheckpointError(f"{path}: ends in the middle of {facts.name:.80}; use another copy")
+    if read != entry.bytes:  # cut off since its header was read
+        raise CheckpointError(f"{path}: ends in the middle of {entry.name:.80}; use another copy")
     return tensor
 
 

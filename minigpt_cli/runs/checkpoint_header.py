@@ -37,7 +37,7 @@ _Measured = Annotated[FiniteFloat, Field(strict=True)]
 
 
 @dataclass(frozen=True)
-class TensorFacts:
+class TensorEntry:
     """One row of the header."""
 
     name: str
@@ -54,7 +54,7 @@ class TensorFacts:
 
 
 @dataclass(frozen=True)
-class CheckpointFacts:
+class CheckpointMetadata:
     """What a checkpoint of ours says of the model it holds."""
 
     version: str
@@ -82,7 +82,7 @@ class Header:
     path: Path
     file_bytes: int
     metadata: dict[str, str]
-    tensors: tuple[TensorFacts, ...]
+    tensors: tuple[TensorEntry, ...]
 
     @property
     def is_checkpoint(self) -> bool:
@@ -94,7 +94,7 @@ class Header:
         """Whether this is what a run of minigpt needs to go on."""
         return self.metadata.get("format") == "minigpt-state"
 
-    def facts(self) -> CheckpointFacts:
+    def checkpoint_metadata(self) -> CheckpointMetadata:
         """The model's description.
 
         Raises:
@@ -115,7 +115,7 @@ class Header:
                     f"{self.path}: format {version} is newer than this minigpt reads "
                     f"({FORMAT_VERSION}); upgrade minigpt-cli"
                 )
-            return _checked_facts().validate_python(described)
+            return _metadata_adapter().validate_python(described)
         except KeyError as error:
             reason = f"it has no {error}"
         except ValidationError as error:
@@ -132,8 +132,8 @@ class Header:
 
 
 @cache
-def _checked_facts() -> TypeAdapter[CheckpointFacts]:
-    return TypeAdapter(CheckpointFacts)
+def _metadata_adapter() -> TypeAdapter[CheckpointMetadata]:
+    return TypeAdapter(CheckpointMetadata)
 
 
 def read_header(path: Path) -> Header:
@@ -185,7 +185,7 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     return Header(path, file_bytes, metadata, tensors)
 
 
-def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorFacts, ...]:
+def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorEntry, ...]:
     """The tensors in file order, which must lie end to end and fill the file."""
     places = {}
     for name, entry in header.items():
@@ -195,7 +195,7 @@ def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorFacts, ...]
             raise ValueError(f"{name!r:.80} has an impossible shape")
         if entry["dtype"] not in _BITS:
             raise ValueError(f"{name!r:.80} has the unknown dtype {entry['dtype']!r:.80}")
-        places[TensorFacts(name, entry["dtype"], shape)] = place
+        places[TensorEntry(name, entry["dtype"], shape)] = place
     tensors, expected = [], 0
     for tensor, place in sorted(places.items(), key=lambda item: item[1]):
         if place != (expected, expected + tensor.bytes):

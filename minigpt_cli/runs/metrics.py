@@ -30,7 +30,7 @@ class EvaluationReport:
     bits_per_byte: float
     is_best: bool
     tokens_per_second: float
-    utilisation: float
+    mfu: float
     """Share of the machine's own matrix-product peak, measured at the start, that steps reach."""
     elapsed: float
     """Seconds since the run began, interruptions left out."""
@@ -48,7 +48,7 @@ class TrainResult:
     elapsed: float
     step_seconds: float
     tokens_per_second: float
-    utilisation: float
+    mfu: float
 
 
 class Reporter(Protocol):

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.runs.checkpoint import TensorFile
+from minigpt_cli.runs.checkpoint import PendingFile
 from minigpt_cli.runs.folder import RunFolder
 
 
@@ -24,7 +24,7 @@ class RunWriter:
     def __init__(self, folder: RunFolder | None, config: str, note: Callable[[str], None]) -> None:
         self._folder, self._config, self._note = folder, config, note
         self._rows: list[dict[str, Any]] = []
-        self._checkpoint: TensorFile | None = None
+        self._checkpoint: PendingFile | None = None
         self._trouble: CheckpointError | None = None
         self.saved_step: int | None = None
         """The last step whose state is on the disk, as far as this process knows."""
@@ -39,7 +39,7 @@ class RunWriter:
         if self._trouble is None:
             self._attempt(partial(self._write_rows, self._folder))
 
-    def save(self, step: int, state: TensorFile, checkpoint: TensorFile | None = None) -> None:
+    def save(self, step: int, state: PendingFile, checkpoint: PendingFile | None = None) -> None:
         """Writes the metrics so far, then the checkpoint, then the state that stands for all.
 
         Args:
@@ -88,7 +88,7 @@ class RunWriter:
         folder.append_metrics(self._rows)
         self._rows.clear()
 
-    def _write(self, folder: RunFolder, state: TensorFile) -> None:
+    def _write(self, folder: RunFolder, state: PendingFile) -> None:
         if not folder.has(folder.config):
             lost_all = not folder.has(folder.metrics)
             folder.make_again(self._config)

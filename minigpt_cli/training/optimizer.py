@@ -106,7 +106,7 @@ class Muon(_Updater):
                     by_shape[piece.shape].append((piece, target))
             for (rows, columns), pairs in by_shape.items():
                 stacked = torch.stack([piece for piece, _ in pairs])
-                directions = orthogonalise(stacked).to(pairs[0][1].dtype)
+                directions = newton_schulz(stacked).to(pairs[0][1].dtype)
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 torch._foreach_add_(
                     [target for _, target in pairs], list(directions.unbind()), alpha=-scale
@@ -161,8 +161,8 @@ class AdamW(_Updater):
             )
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Pushes all singular values of each matrix towards 1 by a quintic Newton–Schulz iteration.
+def newton_schulz(matrices: Tensor) -> Tensor:
+    """Pushes all singular values of each matrix toward 1 by a quintic Newton–Schulz iteration.
 
     Args:
         matrices: (N, rows, columns).

@@ -18,7 +18,7 @@ from minigpt_cli.data.own_text import prepared_text
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
 from minigpt_cli.evaluation import evaluate
-from minigpt_cli.model.compilation import pays
+from minigpt_cli.model.compilation import should_compile
 from minigpt_cli.runs.folder import RunFolder, new_run
 from minigpt_cli.training.stability import NotFinite
 from minigpt_cli.training.state import saved_run
@@ -26,7 +26,7 @@ from minigpt_cli.training.trainer import Trainer
 
 _ESTIMATED_STEPS = 3
 
-MAY_CHANGE = {
+RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
     "train.threads", "train.on_nonfinite",
@@ -69,10 +69,10 @@ def start_run(
     """
     config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
     trainer = Trainer(config, dataset, None)  # refuses a text that is too short
-    if dataset.facts.val_tokens < 2:  # better now than at the first evaluation
+    if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
         raise CorpusError(
-            f"{dataset.facts.corpus}: the validation text has {dataset.facts.val_tokens} tokens "
-            "and needs at least 2; give a longer text, or a larger share of it, as in "
+            f"{dataset.metadata.corpus}: the validation text has {dataset.metadata.val_tokens} "
+            "tokens and needs at least 2; give a longer text, or a larger share of it, as in "
             "--set data.val_fraction=0.2"
         )
     trainer.folder = new_run(_run_name(Path(preset)), out)
@@ -103,7 +103,7 @@ def resume_run(
     changed = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(before, after).items()
-        if name not in MAY_CHANGE
+        if name not in RESUMABLE_SETTINGS
     ]
     if changed:
         raise CheckpointError(
@@ -139,7 +139,7 @@ def estimate_run(
     _seconds_of_step(trainer)  # the first step also allocates
     step_seconds = min(_seconds_of_step(trainer) for _ in range(_ESTIMATED_STEPS - 1))
     train = config.train
-    read = min(dataset.facts.val_tokens, train.eval_tokens)
+    read = min(dataset.metadata.val_tokens, train.eval_tokens)
     probe = min(read, 16 * config.model.block_size)
     for _ in range(2):  # the first pass also allocates
         started = time.perf_counter()
@@ -151,8 +151,8 @@ def estimate_run(
     return config, Estimate(
         parameters=weights // 4,
         tokens_per_step=trainer.tokens_per_step,
-        training_tokens=dataset.facts.train_tokens,
-        epochs=trainer.tokens_per_step * train.max_iters / dataset.facts.train_tokens,
+        training_tokens=dataset.metadata.train_tokens,
+        epochs=trainer.tokens_per_step * train.max_iters / dataset.metadata.train_tokens,
         seconds_per_step=step_seconds,
         evaluation_seconds=evaluation_seconds,
         total_seconds=step_seconds * train.max_iters + evaluation_seconds * evaluations,
@@ -175,7 +175,9 @@ def resolve_machine(config: RunConfig) -> RunConfig:
         "device": str(device),
         "precision": dtype_name(pick_dtype(config.train.precision, device)),
         "threads": config.train.threads or torch.get_num_threads(),
-        "compile": "on" if pays(config.train.compile, device, config.train.max_iters) else "off",
+        "compile": "on"
+        if should_compile(config.train.compile, device, config.train.max_iters)
+        else "off",
     }
     train = config.train.model_copy(update=resolved)
     return config.model_copy(update={"train": train})

@@ -25,7 +25,7 @@ class NotFinite(Exception):
         self.step = step
 
 
-def refuse_non_finite(step: int, **values: float) -> None:
+def check_finite(step: int, **values: float) -> None:
     """Lets finite numbers pass.
 
     Args:
@@ -50,7 +50,7 @@ class Spike:
     """How many of their standard deviations it lies above their mean."""
 
 
-class StepWatch:
+class LossMonitor:
     """Losses and gradient norms of steps, which may still lie on the device."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class StepWatch:
         spikes = []
         for step, loss_on_device, norm_on_device in self._unread:
             loss, grad_norm = loss_on_device.item(), norm_on_device.item()
-            refuse_non_finite(step, loss=loss, gradient_norm=grad_norm)
+            check_finite(step, loss=loss, gradient_norm=grad_norm)
             z_score = spike(loss, recent)
             if z_score is not None:
                 spikes.append(Spike(step, loss, z_score))

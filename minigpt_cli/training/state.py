@@ -13,7 +13,7 @@ from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.runs.checkpoint import TensorFile, load_model_tensors, model_tensors, read_tensors
+from minigpt_cli.runs.checkpoint import PendingFile, load_model_tensors, model_tensors, read_tensors
 from minigpt_cli.runs.checkpoint_header import read_header
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.stability import MOST_REWINDS
@@ -68,7 +68,7 @@ class SavedRun:
 
 def state_file(
     path: Path, run: SavedRun, state: TrainState, model: GPT, optimizer: Optimizer
-) -> TensorFile:
+) -> PendingFile:
     """Everything that `--resume` needs, as one file's content.
 
     Args:
@@ -86,7 +86,7 @@ def state_file(
         "config": run.config.model_dump_json(),
         "fingerprint": run.fingerprint,
     }
-    return TensorFile(path, tensors, metadata)
+    return PendingFile(path, tensors, metadata)
 
 
 def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str) -> TrainState:

@@ -18,10 +18,10 @@ from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import (
     keep_freed_memory,
-    machine_facts,
+    machine_info,
     matmul_flops,
-    out_of_memory_explained,
     pick_dtype,
+    reraise_out_of_memory,
 )
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
@@ -31,17 +31,17 @@ from minigpt_cli.model.compilation import compile_blocks, eagerly
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
-from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training.optimizer import Optimizer, learning_rate, lr_scale
 from minigpt_cli.training.stability import (
     MOST_REWINDS,
+    LossMonitor,
     NotFinite,
-    StepWatch,
+    check_finite,
     explanation,
-    refuse_non_finite,
 )
 from minigpt_cli.training.state import SavedRun, TrainState, restore_state, state_file
 
@@ -74,7 +74,7 @@ class Trainer:
         self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
         self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
-        with out_of_memory_explained(_SMALLER):
+        with reraise_out_of_memory(_SMALLER):
             self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
@@ -85,7 +85,7 @@ class Trainer:
         self._peak_flops = math.inf
         # Reading a loss makes the processor wait for an accelerator: there, only now and then.
         self._check_interval = 1 if self.device.type == "cpu" else train.log_interval
-        self._watch = StepWatch()
+        self._watch = LossMonitor()
 
     @property
     def tokens_per_step(self) -> int:
@@ -97,8 +97,8 @@ class Trainer:
         return self._session_steps * self.tokens_per_step / max(self._session_seconds, 1e-9)
 
     @property
-    def utilisation(self) -> float:
-        """Model FLOPs utilisation (Chowdhery et al. 2022), against the measured peak."""
+    def mfu(self) -> float:
+        """Model FLOPs utilization (Chowdhery et al. 2022), against the measured peak."""
         per_token = 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
         return self.tokens_per_second * per_token / self._peak_flops
 
@@ -124,7 +124,7 @@ class Trainer:
                 self._rewind(trouble, reporter)
         lacks_model = not self.state.best_step or self._writer.lost_checkpoint
         if lacks_model or self._writer.saved_step != self.state.step:
-            self._save(self._facts(None) if lacks_model else None)
+            self._save(self._checkpoint_metadata(None) if lacks_model else None)
         self._writer.finish()
         return self._result()
 
@@ -138,7 +138,7 @@ class Trainer:
         self._peak_flops = matmul_flops(self.device, self.model.compute_dtype)
         if self.config.train.compile == "on":
             self._compile(reporter)
-        machine = {"step": self.state.step, "minigpt": __version__, **machine_facts(self.device)}
+        machine = {"step": self.state.step, "minigpt": __version__, **machine_info(self.device)}
         self._writer.row({"type": "machine", **machine})
         self._save(None)  # from here on there is something to resume and to go back to
         if self._writer.saved_step is None:
@@ -170,7 +170,7 @@ class Trainer:
     def _clock(self) -> None:
         self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
 
-    @out_of_memory_explained(_SMALLER)
+    @reraise_out_of_memory(_SMALLER)
     def train_step(self) -> tuple[Tensor, Tensor]:
         """One optimizer step.
 
@@ -195,7 +195,7 @@ class Trainer:
         parameters = list(self.model.parameters())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._check_interval == 1:
-            refuse_non_finite(step + 1, loss=total.item(), gradient_norm=norm.item())
+            check_finite(step + 1, loss=total.item(), gradient_norm=norm.item())
         if self.config.optimizer.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.grad_clip, norm)
         self.optimizer.step()
@@ -244,7 +244,7 @@ class Trainer:
         """
         self._check_steps()
         norm = nn.utils.get_total_norm(list(self.model.parameters()))
-        refuse_non_finite(self.state.step, norm_of_the_weights=norm.item())
+        check_finite(self.state.step, norm_of_the_weights=norm.item())
 
     def _rewind(self, trouble: NotFinite, reporter: Reporter) -> None:
         """Goes back to the state that was saved last, to come again without the step's batch.
@@ -267,8 +267,8 @@ class Trainer:
         self.state.step_seconds = step_seconds
         self.state.skipped = sorted({*skipped, step})
         self._save(None)  # a crash from here on must not meet the same batch again
-        facts = {"step": self.state.step, "skipped": step, "reason": str(trouble)}
-        self._writer.row({"type": "rewind", **facts})
+        metadata = {"step": self.state.step, "skipped": step, "reason": str(trouble)}
+        self._writer.row({"type": "rewind", **metadata})
         reporter.noted(
             f"{str(trouble).capitalize()}: back to step {self.state.step:,}, to go on without "
             f"that batch ({len(self.state.skipped)} of {MOST_REWINDS} such rewinds)"
@@ -301,7 +301,7 @@ class Trainer:
             result = evaluate(
                 self.model, self.dataset.tokenizer, self._validation, self.config.train.eval_tokens
             )
-        refuse_non_finite(self.state.step, validation_loss=result.loss)
+        check_finite(self.state.step, validation_loss=result.loss)
         best = self.state.best_val_loss
         if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
@@ -312,14 +312,14 @@ class Trainer:
             bits_per_byte=result.bits_per_byte,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
-            utilisation=self.utilisation,
+            mfu=self.mfu,
             elapsed=self.state.elapsed,
         )
         self._writer.row({"type": "evaluation", **asdict(report)})
         text = self._sample() if self.config.train.sample_tokens else None
         if text is not None:
             self._writer.row({"type": "sample", "step": self.state.step, "text": text})
-        self._save(self._facts(result) if is_best else None)
+        self._save(self._checkpoint_metadata(result) if is_best else None)
         reporter.evaluated(report)  # now that nothing can be lost by telling
         if text is not None:
             reporter.sampled(text)
@@ -334,15 +334,15 @@ class Trainer:
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
 
-    def _facts(self, result: Evaluation | None) -> CheckpointFacts:
-        return CheckpointFacts(
+    def _checkpoint_metadata(self, result: Evaluation | None) -> CheckpointMetadata:
+        return CheckpointMetadata(
             version=__version__,
             model=self.config.model,
             vocab_size=self.model.vocab_size,
             tokenizer=self.dataset.tokenizer.to_json(),
             data=self.config.data,
-            corpus=self.dataset.facts.corpus,
-            fingerprint=self.dataset.facts.fingerprint,
+            corpus=self.dataset.metadata.corpus,
+            fingerprint=self.dataset.metadata.fingerprint,
             step=self.state.step,
             train_loss=self.state.recent_loss,
             val_loss=result.loss if result else None,
@@ -353,14 +353,14 @@ class Trainer:
         seconds = self.config.train.save_every_seconds
         return self.folder is not None and 0 < seconds <= time.perf_counter() - self._saved_at
 
-    def _save(self, facts: CheckpointFacts | None) -> None:
-        """Saves the state, and with `facts` the model beside it."""
+    def _save(self, metadata: CheckpointMetadata | None) -> None:
+        """Saves the state, and with `metadata` the model beside it."""
         self._saved_at = time.perf_counter()
         if self.folder is None:
             return
-        run = SavedRun(self.config, self.dataset.facts.fingerprint)
+        run = SavedRun(self.config, self.dataset.metadata.fingerprint)
         state = state_file(self.folder.state, run, self.state, self.model, self.optimizer)
-        model = checkpoint_file(self.folder.checkpoint, self.model, facts) if facts else None
+        model = checkpoint_file(self.folder.checkpoint, self.model, metadata) if metadata else None
         self._writer.save(self.state.step, state, model)
 
     def resume(self) -> None:
@@ -371,7 +371,7 @@ class Trainer:
         """
         assert self.folder is not None
         self.state = restore_state(
-            self.folder.state, self.model, self.optimizer, self.dataset.facts.fingerprint
+            self.folder.state, self.model, self.optimizer, self.dataset.metadata.fingerprint
         )
         self.folder.cut_metrics(self.state.step)
 
@@ -385,7 +385,7 @@ class Trainer:
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,
             tokens_per_second=self.tokens_per_second,
-            utilisation=self.utilisation,
+            mfu=self.mfu,
         )
 
 

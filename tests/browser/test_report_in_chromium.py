@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from matplotlib.text import Text
 
-from minigpt_cli.inspection.embeddings import embed
+from minigpt_cli.inspection.embeddings import project_embeddings
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages import run_report as report
 from minigpt_cli.pages.run_report import look_inside, report_page
@@ -92,7 +92,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(params=[(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")], ids=str)
 def shown(request: pytest.FixtureRequest, chromium: Any, page: str) -> Any:
-    """The browser, with the report open in a window of this width and in these colours."""
+    """The browser, with the report open in a window of this width and in these colors."""
     width, scheme = request.param
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -137,7 +137,7 @@ def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
     checkpoint = load_checkpoint(path / "checkpoint.safetensors")
     figures = {
         "Attention": report._attention(checkpoint, "x"),
-        "Embeddings": draw_embeddings(embed(checkpoint), "x"),
+        "Embeddings": draw_embeddings(project_embeddings(checkpoint), "x"),
     }
     assert {alt for alt, _ in found} == set(figures)
     for alt, scale in found:
@@ -162,11 +162,11 @@ def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:
 
 def test_light_and_dark_differ(chromium: Any, page: str) -> None:
     chromium.get(page)
-    colours = []
+    colors = []
     for scheme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        colours.append(
+        colors.append(
             chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
         )
-    assert len(set(colours)) == 2
+    assert len(set(colors)) == 2

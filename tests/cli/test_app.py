@@ -269,7 +269,7 @@ def test_interrupted_training_saves_says_how_to_go_on_and_goes_on(
     stopped = re.search(r"Stopped at step ([\d,]+) and saved", said)
     assert stopped is not None
     step = int(stopped[1].replace(",", ""))
-    assert load_checkpoint(Path("my run/checkpoint.safetensors")).facts.step == step
+    assert load_checkpoint(Path("my run/checkpoint.safetensors")).metadata.step == step
     assert "my run/checkpoint.safetensors" in told
 
     command = re.search(r"^  (minigpt train --resume .*)$", said, re.MULTILINE)
@@ -277,7 +277,7 @@ def test_interrupted_training_saves_says_how_to_go_on_and_goes_on(
     resumed = minigpt(*shlex.split(command[1])[1:], "--max-iters", step + 2)
     assert resumed.exit_code == 0, resumed.output
     assert f"Resuming my run at step {step:,}\n" in resumed.stderr
-    assert load_checkpoint(Path("my run/checkpoint.safetensors")).facts.step == step + 2
+    assert load_checkpoint(Path("my run/checkpoint.safetensors")).metadata.step == step + 2
 
 
 @posix
@@ -318,14 +318,14 @@ def on_a_terminal(*arguments: str, **env: str) -> str:
     return written.decode()
 
 
-COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10[0-7])[;m]")
+COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10[0-7])[;m]")
 
 
 @posix
-def test_terminal_gets_colour_unless_it_asks_for_none(home: Path) -> None:
+def test_terminal_gets_color_unless_it_asks_for_none(home: Path) -> None:
     command = ["tokenize", "story.txt", "--text", "The tide"]
-    assert COLOUR.search(on_a_terminal(*command))
-    assert not COLOUR.search(on_a_terminal(*command, NO_COLOR="1"))
+    assert COLOR.search(on_a_terminal(*command))
+    assert not COLOR.search(on_a_terminal(*command, NO_COLOR="1"))
 
 
 @posix
@@ -407,7 +407,7 @@ def test_training_goes_on_when_nobody_can_hear_how_it_goes(home: Path, where: st
     done = subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=writing)
     os.close(writing)
     assert done.returncode == 0
-    assert load_checkpoint(Path("out/checkpoint.safetensors")).facts.step == 20
+    assert load_checkpoint(Path("out/checkpoint.safetensors")).metadata.step == 20
 
 
 def test_command_to_go_on_names_a_data_folder_elsewhere(minigpt: Minigpt, home: Path) -> None:

@@ -28,7 +28,7 @@ def by_hand(text: str) -> dict[str, float]:
     """The same figures, one window at a time."""
     loaded = load_checkpoint(Path(RUN, "checkpoint.safetensors"))
     ids = torch.tensor(loaded.tokenizer.encode(text))
-    nats, hits, block = 0.0, 0, loaded.facts.model.block_size
+    nats, hits, block = 0.0, 0, loaded.metadata.model.block_size
     for start in range(0, len(ids) - 1, block):
         y = ids[start + 1 : start + block + 1]
         with torch.inference_mode():
@@ -57,7 +57,7 @@ def test_figures_are_those_computed_by_hand(minigpt: Minigpt, story: str, split:
 
 def test_validation_split_of_the_own_text_is_the_default(minigpt: Minigpt) -> None:
     (found,) = figures(minigpt)
-    facts = load_checkpoint(Path(RUN, "checkpoint.safetensors")).facts
+    facts = load_checkpoint(Path(RUN, "checkpoint.safetensors")).metadata
     assert found["split"] == "val"
     assert found["loss"] == facts.val_loss
     assert found["bits_per_byte"] == facts.bits_per_byte

@@ -23,7 +23,7 @@ def facts_of(text: str) -> dict[str, str]:
 def test_summary_agrees_with_the_file_and_the_model(minigpt: Minigpt) -> None:
     result = minigpt("inspect", FILE)
     loaded = load_checkpoint(Path(FILE))
-    found, known = facts_of(result.stdout), loaded.facts
+    found, known = facts_of(result.stdout), loaded.metadata
     assert result.stderr == ""
     assert found["file"] == FILE
     assert found["size on disk"] == f"{Path(FILE).stat().st_size / 1000:.1f} kB"

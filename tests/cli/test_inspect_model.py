@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.console import out
-from minigpt_cli.inspection.attention import attend
+from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from tests.helpers.callers import Minigpt, Refused
 
@@ -38,7 +38,7 @@ def facts_of(minigpt: Minigpt, *arguments: str) -> Any:
 
 
 @every_view
-def test_a_view_is_a_table_without_colour_and_a_picture(
+def test_a_view_is_a_table_without_color_and_a_picture(
     minigpt: Minigpt, view: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = minigpt("inspect", FILE, *view)
@@ -112,7 +112,7 @@ def test_options_that_do_not_go_together_are_a_usage_error(
 
 def test_attention_json_holds_the_weights(minigpt: Minigpt) -> None:
     found = facts_of(minigpt, *VIEWS["attention"])
-    expected = attend(load_checkpoint(Path(FILE)), TEXT)
+    expected = attention_maps(load_checkpoint(Path(FILE)), TEXT)
     assert "".join(found["tokens"]) == TEXT
     for head, known in zip(found["heads"], expected.heads, strict=True):
         assert (head["layer"], head["head"]) == (known.layer, known.head)
@@ -157,16 +157,14 @@ def test_layer_or_head_out_of_range_says_how_many_there_are(refused: Refused, op
 # --- The others -----------------------------------------------------------------------------
 
 
-def test_embeddings_table_lists_each_tokens_neighbours(minigpt: Minigpt) -> None:
+def test_embeddings_table_lists_each_tokens_neighbors(minigpt: Minigpt) -> None:
     found = facts_of(minigpt, "--embeddings")
     text = minigpt("inspect", FILE, "--embeddings").stdout
     for point in found["points"]:
         name = {" ": "␣", "\n": "↵"}.get(point["token"], point["token"])
         (row,) = re.findall(rf"^ {re.escape(name)} .*", text, re.MULTILINE)
         shown = re.findall(r"(\S) (-?\d\.\d\d)", row)
-        assert [cosine for _, cosine in shown] == [
-            f"{n['cosine']:.2f}" for n in point["neighbours"]
-        ]
+        assert [cosine for _, cosine in shown] == [f"{n['cosine']:.2f}" for n in point["neighbors"]]
 
 
 @pytest.mark.parametrize(

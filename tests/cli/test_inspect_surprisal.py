@@ -1,4 +1,4 @@
-"""`minigpt inspect --surprisal`: its table, its colours, its page."""
+"""`minigpt inspect --surprisal`: its table, its colors, its page."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def test_json_holds_every_token_and_passage(minigpt: Minigpt, text: str) -> None
     assert [p["line"] for p in result["hardest"]] == [p.line for p in found.hardest]
 
 
-def test_terminal_shows_a_bounded_part_in_colours(program: Program, home: Path, story: str) -> None:
+def test_terminal_shows_a_bounded_part_in_colors(program: Program, home: Path, story: str) -> None:
     text = story * 3
     (home / "long.txt").write_text(text, encoding="utf-8")
     options = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "PYTHONUTF8": "1"}
@@ -70,7 +70,7 @@ def test_terminal_shows_a_bounded_part_in_colours(program: Program, home: Path, 
     assert len(shown.splitlines()) < 120
 
 
-def test_terminal_without_colours_gets_the_table_alone(program: Program, text: str) -> None:
+def test_terminal_without_colors_gets_the_table_alone(program: Program, text: str) -> None:
     options = {"FORCE_COLOR": "1", "NO_COLOR": "1", "PYTHONUTF8": "1"}
     shown = program("inspect", RUN, "--surprisal", "mine.txt", **options).stdout
     assert "48;" not in shown

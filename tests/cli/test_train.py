@@ -48,7 +48,7 @@ def test_options_and_settings_reach_the_configuration(minigpt: Minigpt) -> None:
     config = load_run_config("out/config.toml")
     assert (config.train.batch_size, config.optimizer.learning_rate) == (3, 0.005)
     assert (config.train.seed, config.train.max_iters, config.model.n_embd) == (9, 4, 16)
-    assert load_checkpoint(Path("out/checkpoint.safetensors")).facts.model == config.model
+    assert load_checkpoint(Path("out/checkpoint.safetensors")).metadata.model == config.model
 
 
 def test_recorded_configuration_makes_the_same_run_again(minigpt: Minigpt) -> None:
@@ -226,7 +226,7 @@ def test_json_is_all_that_stdout_holds(minigpt: Minigpt) -> None:
 def test_several_texts_are_read_in_order(minigpt: Minigpt, home: Path, story: str) -> None:
     (home / "more.txt").write_text("Zebras come last.\n" * 9, encoding="utf-8")
     assert minigpt(*SHORT, "--data", "more.txt", "--out", "out").exit_code == 0
-    facts = load_checkpoint(Path("out/checkpoint.safetensors")).facts
+    facts = load_checkpoint(Path("out/checkpoint.safetensors")).metadata
     assert facts.corpus == "story+more"
     assert facts.vocab_size == len(set(story + "Zebras come last.\n"))
 

@@ -85,7 +85,7 @@ def test_the_two_splits_are_the_first_and_last_characters_and_nothing_is_lost(
 
 
 def test_facts_count_what_a_plain_reading_counts(shelf: Shelf) -> None:
-    facts = shelf.prepare().facts
+    facts = shelf.prepare().metadata
     assert (facts.train_tokens, facts.val_tokens, facts.tokens) == (900, 100, 1000)
     assert facts.characters == 1000
     assert facts.text_bytes == len(TEXT.encode()) > 1000
@@ -95,13 +95,13 @@ def test_facts_count_what_a_plain_reading_counts(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize(("val_fraction", "train"), [(0.1, 900), (0.25, 750), (0.5, 500)])
 def test_val_fraction_moves_the_split(shelf: Shelf, val_fraction: float, train: int) -> None:
-    assert shelf.prepare(val_fraction=val_fraction).facts.train_tokens == train
+    assert shelf.prepare(val_fraction=val_fraction).metadata.train_tokens == train
 
 
 @pytest.mark.parametrize("length", [2, 3, 9, 10, 11, 99])
 def test_first_nine_tenths_are_rounded_down(shelf: Shelf, length: int) -> None:
     shelf.write(TEXT[:length])
-    facts = shelf.prepare().facts
+    facts = shelf.prepare().metadata
     assert facts.train_tokens == length * 9 // 10
     assert facts.val_tokens == length - length * 9 // 10
 
@@ -137,8 +137,8 @@ def test_ids_are_as_wide_as_the_vocabulary_needs(shelf: Shelf, words: int, dtype
     text = "".join(f"w{i} " for i in range(words))
     shelf.write(text)  # with <unk> and the space, two more tokens than words
     dataset = shelf.prepare(tokenizer="word")
-    assert dataset.facts.vocab_size == words + 2
-    assert dataset.tokens("train").dtype == dataset.facts.dtype == dtype
+    assert dataset.metadata.vocab_size == words + 2
+    assert dataset.tokens("train").dtype == dataset.metadata.dtype == dtype
     train = dataset.tokens("train")
     assert max(train) == words + 1  # of w9999, the last by spelling, as all are equally frequent
     # A word that the split cuts in two is known to neither side.
@@ -158,7 +158,7 @@ def test_the_same_text_and_settings_are_not_tokenized_again(
     first = shelf.prepare()
     no_tokenizing.setattr(module, "train_tokenizer", None)
     again = shelf.prepare()
-    assert again.facts == first.facts
+    assert again.metadata == first.metadata
     assert again.tokens("all").tolist() == first.tokens("all").tolist()
     assert again.tokenizer.to_json() == first.tokenizer.to_json()
 
@@ -169,10 +169,10 @@ def test_changed_file_is_never_served_stale(shelf: Shelf) -> None:
     shelf.write(TEXT.replace("boats", "ducks"))  # as long as before, and as old
     os.utime(shelf.file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     after = shelf.prepare()
-    assert after.facts.fingerprint != before.facts.fingerprint
+    assert after.metadata.fingerprint != before.metadata.fingerprint
     assert "ducks" in after.tokenizer.decode(after.tokens("all"))
     shelf.write(TEXT)
-    assert shelf.prepare().facts == before.facts
+    assert shelf.prepare().metadata == before.metadata
 
 
 def test_other_settings_are_never_served_stale(shelf: Shelf) -> None:
@@ -186,17 +186,17 @@ def test_other_settings_are_never_served_stale(shelf: Shelf) -> None:
         shelf.prepare(tokenizer="bpe", vocab_size=270),
     ]
     assert len({dataset.folder for dataset in datasets}) == len(datasets)
-    assert [dataset.facts.vocab_size for dataset in datasets[-3:]] == [5, 260, 270]
+    assert [dataset.metadata.vocab_size for dataset in datasets[-3:]] == [5, 260, 270]
 
 
 def test_what_does_not_change_the_tokens_does_not_change_the_fingerprint(shelf: Shelf) -> None:
-    known = shelf.prepare().facts.fingerprint
-    assert shelf.prepare(sampling="random").facts.fingerprint == known
+    known = shelf.prepare().metadata.fingerprint
+    assert shelf.prepare(sampling="random").metadata.fingerprint == known
     shelf.file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
-    assert shelf.prepare().facts.fingerprint == known
+    assert shelf.prepare().metadata.fingerprint == known
     shelf.file.write_bytes(TEXT.encode("gb18030"))
     corpus = open_corpus((str(shelf.file),), shelf.data_dir, "gb18030")
-    assert prepare_dataset(corpus, DataConfig(), shelf.data_dir).facts.fingerprint == known
+    assert prepare_dataset(corpus, DataConfig(), shelf.data_dir).metadata.fingerprint == known
 
 
 # Interrupted
@@ -215,7 +215,7 @@ def test_interrupted_preparation_leaves_nothing_to_be_trusted(
         with pytest.raises(type(error)):
             shelf.prepare()
     assert shelf.folders() == []
-    assert shelf.prepare().facts.tokens == 1000
+    assert shelf.prepare().metadata.tokens == 1000
 
 
 def test_a_full_disk_is_one_error_with_the_way_out(
@@ -236,7 +236,7 @@ def test_what_a_killed_process_left_is_no_obstacle(shelf: Shelf) -> None:
     left = folder.with_name(f".{folder.name}.part")
     folder.rename(left)
     (left / "train.bin").write_bytes(b"half")
-    assert shelf.prepare().facts.train_tokens == 900
+    assert shelf.prepare().metadata.train_tokens == 900
     assert shelf.folders() == [folder.name]
 
 
@@ -275,7 +275,7 @@ def test_what_another_process_is_preparing_is_waited_for_and_found(
 
     with lock:
         again = prepare_dataset(shelf.corpus, DataConfig(), shelf.data_dir, progress)
-    assert again.facts == first.facts
+    assert again.metadata == first.metadata
     assert stages[-1] == "Waiting for another process"
     assert "Tokenizing" not in stages
 
@@ -302,7 +302,7 @@ def test_a_large_text_is_tokenized_in_bounded_memory(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert dataset.facts.characters == len(line) * 200_000 > 11_000_000
+    assert dataset.metadata.characters == len(line) * 200_000 > 11_000_000
     assert peak < 3_000_000
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.generation.decoder import Decoder, unit_rms
 from minigpt_cli.model.gpt import GPT, Rotary
-from minigpt_cli.model.kernels import rms_norm, rotate
+from minigpt_cli.model.kernels import apply_rotary, rms_norm
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 
@@ -66,7 +66,7 @@ def test_rotary_positions_stay_exact_far_into_a_text() -> None:
     q, k = torch.randn(2, 1, 1, 8, 16)  # (B, H, T, D)
     cpu = torch.device("cpu")
     near, far = (rotary(start, 8, torch.float32, cpu) for start in (0, 1_000_003))
-    scores = [rotate(q, turns) @ rotate(k, turns).mT for turns in (near, far)]
+    scores = [apply_rotary(q, turns) @ apply_rotary(k, turns).mT for turns in (near, far)]
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-5)
     assert not torch.allclose(near[1], far[1], atol=0.1)
 
@@ -112,10 +112,14 @@ def test_decoding_takes_no_more_memory_the_longer_it_goes(config: ModelConfig) -
     model = random_gpt(config)
     cache, decoder = model.new_cache(1), Decoder(model)
     where = (cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape)
-    for token in random_tokens(60 if model.slides else 24):
+    for token in random_tokens(60 if model.has_relative_positions else 24):
         decoder.read(torch.tensor([token]), cache)
     assert (cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape) == where
-    assert cache.keys.shape == cache.values.shape == (2, 1, 2 if model.slides else 4, 24, 8)
+    assert (
+        cache.keys.shape
+        == cache.values.shape
+        == (2, 1, 2 if model.has_relative_positions else 4, 24, 8)
+    )
 
 
 @pytest.mark.parametrize(

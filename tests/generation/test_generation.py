@@ -10,7 +10,7 @@ import torch
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import ConfigError, TokenizerError
 from minigpt_cli.generation.decoder import Decoder
-from minigpt_cli.generation.sampling import Sampling, penalise_repetition
+from minigpt_cli.generation.sampling import Sampling, penalize_repetition
 from minigpt_cli.generation.tokens import (
     Step,
     generate,
@@ -149,7 +149,7 @@ def test_the_repetition_penalty_knows_the_prompt_and_what_was_written() -> None:
         seen = torch.zeros(1, 40, dtype=torch.bool)
         seen[0, text] = True
         scores = dense_gpt.logits(model, text)[-1:]
-        assert token == int(penalise_repetition(scores, seen, 1.5).argmax())
+        assert token == int(penalize_repetition(scores, seen, 1.5).argmax())
         text = [*text, token]
     assert written != continuation(model, [1, 2, 3], 50, GREEDY)
 

@@ -14,7 +14,7 @@ from minigpt_cli.generation.sampling import (
     keep_top_k,
     keep_top_p,
     next_token_probabilities,
-    penalise_repetition,
+    penalize_repetition,
     sample,
 )
 from tests.helpers.distributions import assert_drawn_from
@@ -208,9 +208,9 @@ def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
 def test_the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None:
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     seen = torch.tensor([[True, True, False, False]])
-    assert penalise_repetition(logits, seen, 4.0).tolist() == [[0.5, -8.0, 2.0, -2.0]]
-    assert penalise_repetition(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
-    assert torch.equal(penalise_repetition(logits, None, 4.0), logits)
+    assert penalize_repetition(logits, seen, 4.0).tolist() == [[0.5, -8.0, 2.0, -2.0]]
+    assert penalize_repetition(logits, seen, 0.5).tolist() == [[4.0, -1.0, 2.0, -2.0]]
+    assert torch.equal(penalize_repetition(logits, None, 4.0), logits)
 
 
 def test_the_penalty_acts_before_the_choice() -> None:

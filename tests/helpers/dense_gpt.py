@@ -125,8 +125,8 @@ def _feed_forward(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:
 def _norm(config: ModelConfig, w: Weights, name: str, x: Tensor) -> Tensor:
     if isinstance(config, ModernConfig):
         return _rms(x, w[f"{name}.weight"])
-    centred = x - x.mean(1, keepdim=True)
-    out = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
+    centered = x - x.mean(1, keepdim=True)
+    out = centered / (centered.square().mean(1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
     return out + w[f"{name}.bias"] if f"{name}.bias" in w else out
 
 

@@ -10,7 +10,7 @@ import torch
 from minigpt_cli.config.schema import ClassicConfig, DataConfig, ModelConfig, ModernConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
-from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.tokenizer import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 4, "block_size": 4}
@@ -28,7 +28,7 @@ def tiny_checkpoint(
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_()
-    facts = CheckpointFacts(
+    facts = CheckpointMetadata(
         version="1.2.3",
         model=config,
         vocab_size=tokenizer.vocab_size,

@@ -16,7 +16,7 @@ from minigpt_cli.runs.metrics import EvaluationReport, StepReport, TrainResult
 from minigpt_cli.training.trainer import Trainer
 
 MAX_ITERS, EVAL_INTERVAL = 12, 5
-TIMED = ("tokens_per_second", "elapsed", "utilisation", "step_seconds")
+TIMED = ("tokens_per_second", "elapsed", "mfu", "step_seconds")
 """What a clock has a part in."""
 
 
@@ -117,7 +117,7 @@ def differences(one: Trainer, other: Trainer) -> list[str]:
         if rows(one.folder) != rows(other.folder):
             found.append("metrics")
         first, second = (load_checkpoint(t.folder.checkpoint) for t in (one, other) if t.folder)
-        if first.facts != second.facts:
+        if first.metadata != second.metadata:
             found.append("checkpoint facts")
         weights = second.model.state_dict()
         if not all(torch.equal(w, weights[n]) for n, w in first.model.state_dict().items()):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigpt_cli.errors import ConfigError, TokenizerError
-from minigpt_cli.inspection.attention import attend
+from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 
 TEXT = "The old heron mends"
@@ -19,7 +19,7 @@ def trained(trained_home: Path) -> Checkpoint:
 
 
 def test_every_head_of_every_layer_is_there_in_order(trained: Checkpoint) -> None:
-    found = attend(trained, TEXT)
+    found = attention_maps(trained, TEXT)
     assert [(head.layer, head.head) for head in found.heads] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert "".join(found.window.tokens) == TEXT
     for head in found.heads:
@@ -28,7 +28,7 @@ def test_every_head_of_every_layer_is_there_in_order(trained: Checkpoint) -> Non
 
 
 def test_summary_is_that_of_the_weights(trained: Checkpoint) -> None:
-    for head in attend(trained, TEXT).heads:
+    for head in attention_maps(trained, TEXT).heads:
         distance = on_previous = on_first = on_itself = entropy = 0.0
         for i in range(1, len(TEXT)):
             on_previous += head.weights[i, i - 1]
@@ -45,7 +45,7 @@ def test_summary_is_that_of_the_weights(trained: Checkpoint) -> None:
 
 
 def test_one_token_looks_at_itself(trained: Checkpoint) -> None:
-    (head,) = attend(trained, "T", 0, 0).heads
+    (head,) = attention_maps(trained, "T", 0, 0).heads
     assert head.weights.tolist() == [[1]]
     assert (head.distance, head.on_itself, head.entropy) == (0, 1, 0)
 
@@ -57,7 +57,10 @@ def test_one_token_looks_at_itself(trained: Checkpoint) -> None:
 def test_only_what_was_asked_for_is_kept(
     trained: Checkpoint, layer: int | None, head: int | None, expected: list[tuple[int, int]]
 ) -> None:
-    some, all_heads = attend(trained, TEXT, layer, head).heads, attend(trained, TEXT).heads
+    some, all_heads = (
+        attention_maps(trained, TEXT, layer, head).heads,
+        attention_maps(trained, TEXT).heads,
+    )
     assert [(one.layer, one.head) for one in some] == expected
     by_place = {(one.layer, one.head): one for one in all_heads}
     assert all((one.weights == by_place[one.layer, one.head].weights).all() for one in some)
@@ -71,17 +74,17 @@ def test_a_number_out_of_range_is_told_how_many_there_are(
     with pytest.raises(
         ConfigError, match=rf"^--{option} {number}: the model has 2 {option}s, 0 to 1"
     ):
-        attend(trained, TEXT, **{option: number})
+        attention_maps(trained, TEXT, **{option: number})
 
 
 def test_of_a_long_text_the_end_is_read(trained: Checkpoint, story: str) -> None:
-    whole, end = attend(trained, story[:50]), attend(trained, story[18:50])
+    whole, end = attention_maps(trained, story[:50]), attention_maps(trained, story[18:50])
     assert (whole.window.left_out, len(whole.window.ids)) == (18, 32)
     assert (whole.heads[3].weights == end.heads[3].weights).all()
 
 
 def test_unknown_characters_and_no_text_are_refused(trained: Checkpoint) -> None:
     with pytest.raises(TokenizerError, match="☃"):
-        attend(trained, "The ☃")
+        attention_maps(trained, "The ☃")
     with pytest.raises(ConfigError, match="empty"):
-        attend(trained, "")
+        attention_maps(trained, "")

@@ -8,7 +8,7 @@ import torch
 
 from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.inspection.embeddings import NAMED, embed
+from minigpt_cli.inspection.embeddings import NAMED, project_embeddings
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from tests.helpers.checkpoints import checkpoint_of
@@ -26,7 +26,7 @@ def trained(trained_home: Path) -> Checkpoint:
 
 
 def test_places_and_shares_are_those_of_the_full_decomposition(trained: Checkpoint) -> None:
-    found = embed(trained)
+    found = project_embeddings(trained)
     weight = trained.model.token_embedding.weight.detach().double()
     u, s, _ = torch.linalg.svd(weight - weight.mean(0), full_matrices=False)
     shares = s.square() / s.square().sum()
@@ -41,31 +41,34 @@ def test_places_and_shares_are_those_of_the_full_decomposition(trained: Checkpoi
 def test_map_is_the_same_every_time_and_draws_nobodys_random_numbers(trained: Checkpoint) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = embed(trained)
+    first = project_embeddings(trained)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert embed(trained) == first
+    assert project_embeddings(trained) == first
 
 
-def test_neighbours_are_the_nearest_by_cosine(trained: Checkpoint) -> None:
+def test_neighbors_are_the_nearest_by_cosine(trained: Checkpoint) -> None:
     weight = trained.model.token_embedding.weight.tolist()
 
     def cosine(a: list[float], b: list[float]) -> float:
         return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
 
-    for point in embed(trained).points:
+    for point in project_embeddings(trained).points:
         others = [
             (cosine(weight[point.id], row), trained.tokenizer.decode([i]))
             for i, row in enumerate(weight)
             if i != point.id
         ]
         nearest = sorted(others, reverse=True)[:5]
-        assert [n.token for n in point.neighbours] == [token for _, token in nearest]
-        assert [n.cosine for n in point.neighbours] == pytest.approx([c for c, _ in nearest])
+        assert [n.token for n in point.neighbors] == [token for _, token in nearest]
+        assert [n.cosine for n in point.neighbors] == pytest.approx([c for c, _ in nearest])
 
 
 def test_characters_have_their_kinds() -> None:
-    found = {p.token: p.kind for p in embed(untrained(CharTokenizer("aéxß A7\n.,'你三"))).points}
+    found = {
+        p.token: p.kind
+        for p in project_embeddings(untrained(CharTokenizer("aéxß A7\n.,'你三"))).points
+    }
     assert found == {
         "a": "vowel", "é": "vowel", "x": "consonant", "ß": "consonant", "A": "capital",
         "7": "digit", " ": "white space", "\n": "white space", ".": "punctuation",
@@ -75,7 +78,7 @@ def test_characters_have_their_kinds() -> None:
 
 def test_words_have_their_kinds_and_the_first_are_named() -> None:
     words = WordTokenizer(["the", "42", "  ", "!", *(f"w{'x' * i}" for i in range(200))])
-    found = embed(untrained(words))
+    found = project_embeddings(untrained(words))
     kinds = {p.token: p.kind for p in found.points[:6]}
     assert kinds == {
         "<unk>": "other", "the": "letters", "42": "digit", "  ": "white space",
@@ -86,21 +89,21 @@ def test_words_have_their_kinds_and_the_first_are_named() -> None:
 
 def test_of_byte_pairs_the_first_merges_are_named(story: str) -> None:
     tokenizer = BPETokenizer.train([story], 300)
-    found = embed(untrained(tokenizer))
+    found = project_embeddings(untrained(tokenizer))
     assert len(found.points) == tokenizer.vocab_size
     assert [p.id for p in found.named] == list(range(256, tokenizer.vocab_size))
     assert "word start" in {p.kind for p in found.named}
 
 
 def test_two_tokens_are_a_map_and_one_is_none() -> None:
-    assert len(embed(untrained(CharTokenizer("ab"))).points) == 2
+    assert len(project_embeddings(untrained(CharTokenizer("ab"))).points) == 2
     with pytest.raises(ConfigError, match="1 tokens in 8 dimensions make no map"):
-        embed(untrained(CharTokenizer("a")))
+        project_embeddings(untrained(CharTokenizer("a")))
     with pytest.raises(ConfigError, match="2 tokens in 1 dimensions"):
-        embed(untrained(CharTokenizer("ab"), n_embd=1))
+        project_embeddings(untrained(CharTokenizer("ab"), n_embd=1))
 
 
 def test_tokens_that_are_all_alike_explain_nothing() -> None:
     alike = untrained(CharTokenizer("abc"))
     alike.model.token_embedding.weight.data.fill_(1.0)
-    assert embed(alike).explained == (0, 0)
+    assert project_embeddings(alike).explained == (0, 0)

@@ -28,7 +28,7 @@ def test_numbers_agree_with_the_loaded_model_and_the_disk(trained_home: Path) ->
     assert found.parameters == sum(p.numel() for p in model.parameters())
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     assert {tensor.name: tensor.shape for tensor in found.tensors} == shapes
-    assert found.facts == load_checkpoint(path).facts
+    assert found.checkpoint == load_checkpoint(path).metadata
 
 
 def test_components_hold_every_tensor_once(trained_home: Path) -> None:
@@ -78,7 +78,7 @@ def test_file_from_elsewhere_has_tensors_and_no_facts(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(3, 4), "b": torch.zeros(2).half()}, path, {"made": "elsewhere"})
     found = inspect_file(path)
-    assert found.facts is found.components is found.flops_per_token is None
+    assert found.checkpoint is found.components is found.flops_per_token is None
     assert {t.name: (t.shape, t.dtype) for t in found.tensors} == {
         "a": ((3, 4), "F32"),
         "b": ((2,), "F16"),

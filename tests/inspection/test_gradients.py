@@ -27,7 +27,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture
 def dataset(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.chdir(trained_home)
-    facts = load_checkpoint(FILE).facts
+    facts = load_checkpoint(FILE).metadata
     return own_dataset(facts, Path("data"), lambda *_: None, lambda *_: None)
 
 

@@ -160,7 +160,7 @@ def test_trained_model_is_the_same_every_time(
 ) -> None:
     monkeypatch.chdir(trained_home)
     loaded = load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
-    dataset = own_dataset(loaded.facts, Path("data"), lambda *_: None, lambda *_: None)
+    dataset = own_dataset(loaded.metadata, Path("data"), lambda *_: None, lambda *_: None)
     first, again = (memorized(loaded.model, dataset, 2, 100) for _ in range(2))
     assert first == again
     assert (first.samples, first.tokens, first.written.characters) == (2, 100, 200)

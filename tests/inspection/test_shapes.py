@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.inspection.shapes import follow
+from minigpt_cli.inspection.shapes import trace_shapes
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.tokenizer import ByteTokenizer
@@ -27,14 +27,16 @@ SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16}
 )
 def test_parameters_and_flops_of_a_full_window_are_the_models(config: ModelConfig) -> None:
     model = random_gpt(config, 256)
-    way = follow(checkpoint_of(model, ByteTokenizer()), None)
+    way = trace_shapes(checkpoint_of(model, ByteTokenizer()), None)
     assert way.tokens == 16
     assert sum(step.parameters for step in way.steps) == sum(p.numel() for p in model.parameters())
     assert sum(step.flops for step in way.steps) == 16 * forward_flops_per_token(config, 256)
 
 
 def test_every_step_takes_what_an_earlier_one_gave() -> None:
-    way = follow(checkpoint_of(random_gpt(ModernConfig(**SIZES), 256), ByteTokenizer()), "ferry")
+    way = trace_shapes(
+        checkpoint_of(random_gpt(ModernConfig(**SIZES), 256), ByteTokenizer()), "ferry"
+    )
     given = {way.steps[0].inputs[0]}
     for step in way.steps:
         moved = {tuple(sorted(shape.sizes)) for shape in given}
@@ -46,7 +48,9 @@ def test_every_step_takes_what_an_earlier_one_gave() -> None:
 
 
 def test_bytes_are_those_of_new_tensors_and_views_take_none() -> None:
-    way = follow(checkpoint_of(random_gpt(ModernConfig(**SIZES), 256), ByteTokenizer()), "ferry")
+    way = trace_shapes(
+        checkpoint_of(random_gpt(ModernConfig(**SIZES), 256), ByteTokenizer()), "ferry"
+    )
     by_name = {step.name: step for step in way.steps if step.layer in (None, 0)}
     assert by_name["attention.heads"].bytes == 0
     assert by_name["attention.qkv"].bytes == 4 * 5 * 96
@@ -56,7 +60,7 @@ def test_bytes_are_those_of_new_tensors_and_views_take_none() -> None:
 
 def test_axes_are_told_with_their_sizes(trained_home: Path) -> None:
     trained = load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
-    way = follow(trained, "The old")
+    way = trace_shapes(trained, "The old")
     sizes = {axis.letter: axis.size for axis in way.axes}
     assert sizes == {
         "B": 1, "T": 7, "C": 32, "H": 2, "K": 2, "D": 16, "F": 128,

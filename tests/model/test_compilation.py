@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from minigpt_cli.config.schema import ModernConfig
-from minigpt_cli.model.compilation import WORTHWHILE_STEPS, compile_blocks, pays
+from minigpt_cli.model.compilation import WORTHWHILE_STEPS, compile_blocks, should_compile
 from minigpt_cli.model.gpt import GPT
 
 CONFIG = ModernConfig(n_layer=2, n_head=2, n_embd=16, block_size=8)
@@ -26,7 +26,7 @@ CONFIG = ModernConfig(n_layer=2, n_head=2, n_embd=16, block_size=8)
 def test_auto_compiles_long_runs_on_a_gpu_only(
     setting: str, device: str, steps: int, expected: bool
 ) -> None:
-    assert pays(setting, torch.device(device), steps) is expected
+    assert should_compile(setting, torch.device(device), steps) is expected
 
 
 def test_a_compiler_that_fails_leaves_the_model_as_it_was(

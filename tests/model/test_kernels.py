@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minigpt_cli.model.kernels import EPSILON, dropout, rms_norm, rotate, swiglu
+from minigpt_cli.model.kernels import EPSILON, apply_rotary, dropout, rms_norm, swiglu
 
 
 def plain_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ ANGLE = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1, 0.01, 0.001]))  #
 
 def turned(x: Tensor) -> Tensor:
     cos, sin = ANGLE.cos().to(x.dtype), ANGLE.sin().to(x.dtype)
-    return rotate(x, (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)))
+    return apply_rotary(x, (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)))
 
 
 def plain_turned(x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def test_without_gradients_the_numbers_are_the_same(
         torch.testing.assert_close(by_hand(*inputs), plain(*inputs))
 
 
-def test_a_view_of_a_larger_tensor_is_normalised_like_its_copy() -> None:
+def test_a_view_of_a_larger_tensor_is_normalized_like_its_copy() -> None:
     torch.manual_seed(0)
     wide = torch.randn(2, 3, 6, 8)
     view, weight = wide[:, :, 1:4], torch.randn(8)
@@ -103,7 +103,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     assert float(out.mean()) == pytest.approx(1, abs=5 * spread / (1 - min(share, 255 / 256)))
     assert x.grad is not None
     assert torch.equal(x.grad, out)  # of ones: what was dropped learns nothing
-    # Neighbours, which share one random number, do not share their fate.
+    # Neighbors, which share one random number, do not share their fate.
     both = (out[:, 1:] == 0) & (out[:, :-1] == 0)
     assert float(both.float().mean()) == pytest.approx(min(share, 255 / 256) ** 2, abs=0.005)
 

@@ -102,7 +102,7 @@ def test_pictures_are_whole_images_and_no_two_are_the_same(
     found = re.findall(r'src="data:image/png;base64,([^"]+)"', whole[2])
     pictures = [imread(io.BytesIO(base64.b64decode(data))) for data in found]
     assert len(pictures) == 3
-    assert all(np.ptp(picture[..., :3]) > 0.5 for picture in pictures)  # not one colour
+    assert all(np.ptp(picture[..., :3]) > 0.5 for picture in pictures)  # not one color
     assert len({picture.shape for picture in pictures}) == 3
 
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from minigpt_cli.config.schema import ClassicConfig, ModernConfig
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.inspection.attention import attend
-from minigpt_cli.inspection.embeddings import embed
+from minigpt_cli.inspection.attention import attention_maps
+from minigpt_cli.inspection.embeddings import project_embeddings
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient
 from minigpt_cli.inspection.next_token import next_token
-from minigpt_cli.inspection.shapes import follow
+from minigpt_cli.inspection.shapes import trace_shapes
 from minigpt_cli.plots import canvas
 from minigpt_cli.plots.attention import draw_attention
 from minigpt_cli.plots.canvas import image_bytes, label
@@ -61,7 +61,7 @@ def overlapping(texts: list[Text]) -> list[tuple[str, str]]:
 
 
 def test_maps_hold_the_weights_and_hide_what_comes_later(trained: Checkpoint) -> None:
-    facts = attend(trained, TEXT)
+    facts = attention_maps(trained, TEXT)
     figure = draw_attention(facts, NAME)
     maps = panels(figure)
     assert [axes.get_title() for axes in maps] == [
@@ -77,7 +77,7 @@ def test_maps_hold_the_weights_and_hide_what_comes_later(trained: Checkpoint) ->
 
 
 def test_axes_name_the_tokens_at_the_edges(trained: Checkpoint) -> None:
-    figure = draw_attention(attend(trained, "old man"), NAME)
+    figure = draw_attention(attention_maps(trained, "old man"), NAME)
     names = [
         ("".join(t.get_text() for t in axes.get_xticklabels()),
          "".join(t.get_text() for t in axes.get_yticklabels()))
@@ -89,7 +89,7 @@ def test_axes_name_the_tokens_at_the_edges(trained: Checkpoint) -> None:
 @pytest.mark.parametrize("where", [(None, None), (1, None), (1, 2)])
 def test_65_characters_are_legible_and_do_not_overlap(where: tuple[int, int]) -> None:
     text = "".join(chr(ord("A") + i % 58) for i in range(64)) + "W"
-    facts = attend(of_characters(text), text, *where)
+    facts = attention_maps(of_characters(text), text, *where)
     figure = draw_attention(facts, NAME)
     figure.draw_without_rendering()
     for axes in panels(figure):
@@ -109,8 +109,8 @@ def test_65_characters_are_legible_and_do_not_overlap(where: tuple[int, int]) ->
 # --- Embeddings -----------------------------------------------------------------------------
 
 
-def test_each_token_is_a_dot_with_its_name_in_the_colour_of_its_kind(trained: Checkpoint) -> None:
-    facts = embed(trained)
+def test_each_token_is_a_dot_with_its_name_in_the_color_of_its_kind(trained: Checkpoint) -> None:
+    facts = project_embeddings(trained)
     figure = draw_embeddings(facts, NAME)
     (axes,) = figure.axes
     drawn = {
@@ -119,20 +119,20 @@ def test_each_token_is_a_dot_with_its_name_in_the_colour_of_its_kind(trained: Ch
     }  # fmt: skip
     assert {(x, y) for x, y, _ in drawn} == {(p.x, p.y) for p in facts.points}
     kinds = {(p.x, p.y): p.kind for p in facts.points}
-    colours = {kind: {c for x, y, c in drawn if kinds[x, y] == kind} for kind in kinds.values()}
-    assert all(len(found) == 1 for found in colours.values())
-    assert len({next(iter(found)) for found in colours.values()}) == len(colours)
+    colors = {kind: {c for x, y, c in drawn if kinds[x, y] == kind} for kind in kinds.values()}
+    assert all(len(found) == 1 for found in colors.values())
+    assert len({next(iter(found)) for found in colors.values()}) == len(colors)
     assert {t.get_text() for t in axes.texts} == {
         "␣" if p.token == " " else "↵" if p.token == "\n" else p.token for p in facts.points
     }
     assert axes.get_xlabel() == f"first component, {facts.explained[0]:.1%} of the variance"
     assert axes.get_ylabel() == f"second component, {facts.explained[1]:.1%} of the variance"
-    assert {t.get_text() for t in figure.legends[0].get_texts()} == set(colours)
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == set(colors)
 
 
 def test_names_do_not_overlap_even_where_tokens_crowd() -> None:
     crowded = of_characters("".join(map(chr, range(0x21, 0x7F))))
-    figure = draw_embeddings(embed(crowded), NAME)
+    figure = draw_embeddings(project_embeddings(crowded), NAME)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = [Text.get_window_extent(text) for text in axes.texts]
@@ -147,7 +147,7 @@ def test_names_do_not_overlap_even_where_tokens_crowd() -> None:
 
 def test_shapes_are_bars_of_what_each_step_costs() -> None:
     config = ClassicConfig(n_layer=3, n_head=2, n_embd=8, block_size=8)
-    way = follow(checkpoint_of(random_gpt(config, 3), CharTokenizer("abc")), "abcba")
+    way = trace_shapes(checkpoint_of(random_gpt(config, 3), CharTokenizer("abc")), "abcba")
     steps = [step for step in way.steps if not step.layer]
     figure = draw_shapes(way, NAME)
     for axes, cost in zip(figure.axes, ("parameters", "flops", "bytes"), strict=True):
@@ -202,9 +202,9 @@ def test_gradients_are_bars_of_the_ratio_with_what_is_wrong_beside_them() -> Non
 def test_long_model_names_lose_their_beginning(trained: Checkpoint) -> None:
     name = "a_long_folder/" * 10 + "runs/x, step 20"
     for figure in (
-        draw_attention(attend(trained, "old man", 0, 0), name),
-        draw_embeddings(embed(trained), name),
-        draw_shapes(follow(trained, TEXT), name),
+        draw_attention(attention_maps(trained, "old man", 0, 0), name),
+        draw_embeddings(project_embeddings(trained), name),
+        draw_shapes(trace_shapes(trained, TEXT), name),
     ):
         image_bytes(figure, "png")
         assert "\n…/a_long_folder/" in title(figure)
@@ -217,7 +217,7 @@ def test_long_model_names_lose_their_beginning(trained: Checkpoint) -> None:
 
 
 def test_picture_is_a_valid_image_of_its_size(trained: Checkpoint, tmp_path: Path) -> None:
-    facts = embed(trained)
+    facts = project_embeddings(trained)
     (tmp_path / "e.png").write_bytes(image_bytes(draw_embeddings(facts, NAME), "png"))
     with Image.open(tmp_path / "e.png") as image:
         image.verify()
@@ -227,7 +227,7 @@ def test_picture_is_a_valid_image_of_its_size(trained: Checkpoint, tmp_path: Pat
 
 def test_a_dollar_sign_and_a_backslash_are_no_formula() -> None:
     text = "$x^2$ \\alpha $_$"
-    figure = draw_attention(attend(of_characters(text), text, 0, 0), f"{text}, step 1")
+    figure = draw_attention(attention_maps(of_characters(text), text, 0, 0), f"{text}, step 1")
     assert image_bytes(figure, "png")
     assert label("$a$") == r"\$a\$"
 
@@ -238,7 +238,7 @@ def test_a_character_without_a_glyph_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(canvas, "_CJK", ())
     assert canvas.families() == ["DejaVu Sans"]
     assert label("你a␣↵") == "U+4F60a␣↵"
-    figure = draw_attention(attend(of_characters("你好a"), "你好a", 0, 0), NAME)
+    figure = draw_attention(attention_maps(of_characters("你好a"), "你好a", 0, 0), NAME)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["U+4F60", "U+597D", "a"]
     assert image_bytes(figure, "png")  # no warning of a missing glyph: it would be an error
     for cached in (canvas.families, canvas._glyphs):
@@ -248,6 +248,6 @@ def test_a_character_without_a_glyph_is_named(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(len(canvas.families()) < 2, reason="needs a font that has Chinese")
 def test_chinese_is_drawn_as_it_is() -> None:
     assert label("你好") == "你好"
-    figure = draw_embeddings(embed(of_characters("你好天地")), NAME)
+    figure = draw_embeddings(project_embeddings(of_characters("你好天地")), NAME)
     assert {t.get_text() for t in figure.axes[0].texts} == set("你好天地")
     assert image_bytes(figure, "png")  # no warning of a missing glyph: it would be an error

@@ -79,7 +79,7 @@ def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() ->
     assert (entries.count("spike"), entries.count("rewind")) == (1, 1)
 
 
-def test_several_runs_are_told_apart_by_colour_and_name() -> None:
+def test_several_runs_are_told_apart_by_color_and_name() -> None:
     runs = [run_named("runs/$x$_1", RISING), run_named("runs/b", [3.0, 2.0])]
     figure = draw_runs(runs)
     loss = figure.axes[0]
@@ -165,7 +165,7 @@ def test_image_has_the_stated_size(runs: int) -> None:
     assert b"<svg" in image_bytes(figure, "svg")
 
 
-def test_smoothing_is_the_mean_of_the_neighbours() -> None:
+def test_smoothing_is_the_mean_of_the_neighbors() -> None:
     values = list(np.random.default_rng(0).normal(size=90))  # 3 to each side
     found = smoothed(values)
     assert len(found) == 90

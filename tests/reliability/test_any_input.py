@@ -207,7 +207,7 @@ def test_any_metadata_is_a_model_or_a_checkpoint_error(
         header["__metadata__"]["minigpt"] = json.dumps(changed)
         path.write_bytes(signed(header, data))
         try:
-            found = load_checkpoint(path).facts
+            found = load_checkpoint(path).metadata
         except CheckpointError as error:
             said(error, f"{path}: ")
         else:

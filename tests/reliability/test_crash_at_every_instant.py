@@ -143,7 +143,7 @@ def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
 
     def check() -> None:
         saved = json.loads(read_tensors(run.state)[1]["state"])["step"]
-        seen.add((load_checkpoint(run.checkpoint).facts.step, saved))
+        seen.add((load_checkpoint(run.checkpoint).metadata.step, saved))
         with run.locked():
             again = resumed(small_config(), dataset, run)
             assert again.fit(Watcher()).finished

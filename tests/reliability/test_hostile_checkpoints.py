@@ -63,7 +63,7 @@ def named(path: Path, error: CheckpointError) -> str:
 def same(one: Checkpoint, other: Checkpoint) -> bool:
     weights, others = one.model.state_dict(), other.model.state_dict()
     return (
-        one.facts == other.facts
+        one.metadata == other.metadata
         and one.tokenizer.token_bytes == other.tokenizer.token_bytes
         and weights.keys() == others.keys()
         and all(torch.equal(weights[name], others[name]) for name in weights)
@@ -177,7 +177,7 @@ def test_file_replaced_while_it_is_read_gives_no_mixture(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_header, "_read_header", read_and_replace)
         assert same(load_checkpoint(path), known)
-    assert load_checkpoint(path).facts.step == 8
+    assert load_checkpoint(path).metadata.step == 8
 
 
 def test_weights_once_verified_are_no_longer_the_file(path: Path, whole: bytes) -> None:

@@ -24,7 +24,7 @@ pytestmark = [
 KILLS = int(os.environ.get("MINIGPT_TEST_KILLS", "100"))
 STEPS_BETWEEN_KILLS = 40
 """The run is so long that a typical process between two kills takes no more of it than this."""
-CLOCK = {"elapsed", "step_seconds", "tokens_per_second", "utilisation"}
+CLOCK = {"elapsed", "step_seconds", "tokens_per_second", "mfu"}
 
 
 def train_command(folder: Path, name: str, story: str) -> list[str]:

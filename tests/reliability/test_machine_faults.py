@@ -191,5 +191,5 @@ def test_prepared_dataset_in_a_read_only_folder_is_found(
         path.chmod(0o555 if path.is_dir() else 0o444)
     request.addfinalizer(lambda: [p.chmod(0o755) for p in (data_dir, *data_dir.rglob("*"))])
     found = prepare_dataset(Corpus("tale", (text,)), DataConfig(), data_dir)
-    assert found.facts == first.facts
+    assert found.metadata == first.metadata
     assert found.tokens("all").tolist() == first.tokens("all").tolist()

@@ -18,12 +18,12 @@ from minigpt_cli.generation.tokens import generate
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 from tests.helpers.tiny_checkpoint import forged, tiny_checkpoint
 
-# A title, a cleared screen, the same with one byte, colours, bells and steps back.
+# A title, a cleared screen, the same with one byte, colors, bells and steps back.
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b2J\x1b[31mred\b\b\x7f\x0e\x0b\x00[bold]"
 NAME = HOSTILE.replace("\x00", "")  # no file's name has that one
 TEXT = (HOSTILE + "ab ba\n") * 30
 
-# What the program itself sends: colours, and a bar that is drawn again in its place.
+# What the program itself sends: colors, and a bar that is drawn again in its place.
 OWN = re.compile(r"\x1b\[[0-9;]*m|\r|\x1b\[2K|\x1b\[1A|\x1b\[\?25[lh]")
 
 

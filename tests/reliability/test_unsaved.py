@@ -82,7 +82,7 @@ def test_checkpoint_that_had_to_wait_is_the_model_as_it_was_at_its_best(
     assert best < whole.state.step, "the best must be past before the disk has room again"
     trainer = Trainer(config, dataset, run)
     trainer.fit(Watcher(filling(disk, best, best + 1)))
-    assert load_checkpoint(run.checkpoint).facts.step == best
+    assert load_checkpoint(run.checkpoint).metadata.step == best
     assert differences(trainer, whole) == []
 
 
@@ -98,7 +98,7 @@ def test_disk_that_stays_full_ends_in_an_error_with_the_last_save_intact(
     assert watcher.steps[-1].step == 12  # it went on to its end all the same
     assert len(watcher.notes) == 1
     disk.full = False
-    assert load_checkpoint(run.checkpoint).facts.step == EVAL_INTERVAL
+    assert load_checkpoint(run.checkpoint).metadata.step == EVAL_INTERVAL
     again = resumed(small_config(), dataset, run)
     assert again.state.step == EVAL_INTERVAL
     assert again.fit(Watcher()).finished
@@ -174,7 +174,7 @@ def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: 
 
     trainer.fit(Watcher(delete))
     assert trainer.state.best_step < 12, "or the best were saved anew"
-    assert load_checkpoint(run.checkpoint).facts.step == 12
+    assert load_checkpoint(run.checkpoint).metadata.step == 12
 
 
 def test_deleted_configuration_is_written_again_and_costs_no_model(
@@ -191,7 +191,7 @@ def test_deleted_configuration_is_written_again_and_costs_no_model(
     watcher = Watcher(delete)
     trainer.fit(watcher)
     assert trainer.state.best_step < 12, "or the best were saved anew"
-    assert load_checkpoint(run.checkpoint).facts.step == trainer.state.best_step
+    assert load_checkpoint(run.checkpoint).metadata.step == trainer.state.best_step
     assert watcher.notes == [f"{run.config} was gone and is written again"]
     assert run.config.read_text() == config.to_toml()
 

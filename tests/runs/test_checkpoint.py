@@ -23,7 +23,7 @@ from minigpt_cli.runs.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from minigpt_cli.runs.checkpoint_header import FORMAT_VERSION, CheckpointFacts
+from minigpt_cli.runs.checkpoint_header import FORMAT_VERSION, CheckpointMetadata
 from minigpt_cli.tokenizer import Tokenizer, train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
@@ -35,7 +35,7 @@ MODELS = [
 ]
 
 
-def described(model: GPT, tokenizer: Tokenizer, **changes: Any) -> CheckpointFacts:
+def described(model: GPT, tokenizer: Tokenizer, **changes: Any) -> CheckpointMetadata:
     known: dict[str, Any] = {
         "version": "1.2.3",
         "model": model.config,
@@ -49,7 +49,7 @@ def described(model: GPT, tokenizer: Tokenizer, **changes: Any) -> CheckpointFac
         "val_loss": 1.75,
         "bits_per_byte": 2.5,
     }
-    return CheckpointFacts(**{**known, **changes})
+    return CheckpointMetadata(**{**known, **changes})
 
 
 def random_model(config: ModelConfig, vocab_size: int, seed: int = 0) -> GPT:
@@ -62,7 +62,7 @@ def random_model(config: ModelConfig, vocab_size: int, seed: int = 0) -> GPT:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointFacts]:
+def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointMetadata]:
     tokenizer = train_tokenizer("char", [story])
     model = random_model(MODELS[2], tokenizer.vocab_size)
     facts = described(model, tokenizer)
@@ -95,7 +95,7 @@ def test_one_file_brings_back_model_tokenizer_and_facts(
     (tmp_path / "checkpoint.safetensors").rename(tmp_path / "moved")
 
     found = load_checkpoint(tmp_path / "moved")
-    assert found.facts == facts
+    assert found.metadata == facts
     assert not found.model.training
     idx = torch.tensor([tokenizer.encode(story)[:8]])
     assert torch.equal(found.model(idx), model(idx))
@@ -109,7 +109,7 @@ def test_facts_that_are_not_known_yet_stay_unknown(tmp_path: Path, story: str) -
     model = random_model(MODELS[0], tokenizer.vocab_size)
     facts = described(model, tokenizer, train_loss=None, val_loss=None, bits_per_byte=None)
     checkpoint_file(tmp_path / "c", model, facts).write()
-    assert load_checkpoint(tmp_path / "c").facts == facts
+    assert load_checkpoint(tmp_path / "c").metadata == facts
 
 
 def test_tied_head_is_stored_once_and_tied_again(tmp_path: Path, story: str) -> None:
@@ -123,7 +123,7 @@ def test_tied_head_is_stored_once_and_tied_again(tmp_path: Path, story: str) -> 
 
 
 def test_any_safetensors_reader_finds_the_weights(
-    saved: tuple[Path, GPT, CheckpointFacts],
+    saved: tuple[Path, GPT, CheckpointMetadata],
 ) -> None:
     path, model, _ = saved
     tensors = load_file(path)  # the library itself, which reads no pickle
@@ -132,7 +132,7 @@ def test_any_safetensors_reader_finds_the_weights(
     assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
 
 
-def test_flipped_bit_anywhere_is_noticed(saved: tuple[Path, GPT, CheckpointFacts]) -> None:
+def test_flipped_bit_anywhere_is_noticed(saved: tuple[Path, GPT, CheckpointMetadata]) -> None:
     path, _, _ = saved
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
@@ -150,7 +150,7 @@ def test_flipped_bit_anywhere_is_noticed(saved: tuple[Path, GPT, CheckpointFacts
 
 
 def test_truncated_or_lengthened_file_is_refused(
-    saved: tuple[Path, GPT, CheckpointFacts],
+    saved: tuple[Path, GPT, CheckpointMetadata],
 ) -> None:
     path, _, _ = saved
     whole = path.read_bytes()
@@ -162,7 +162,7 @@ def test_truncated_or_lengthened_file_is_refused(
 
 
 def test_exchanged_weights_of_the_same_shape_are_noticed(
-    saved: tuple[Path, GPT, CheckpointFacts],
+    saved: tuple[Path, GPT, CheckpointMetadata],
 ) -> None:
     path, _, _ = saved
     whole = path.read_bytes()
@@ -222,7 +222,7 @@ def rewritten(path: Path, **changes: Any) -> None:
     ],
 )
 def test_description_that_does_not_fit_is_refused(
-    saved: tuple[Path, GPT, CheckpointFacts], changes: dict[str, Any], message: str
+    saved: tuple[Path, GPT, CheckpointMetadata], changes: dict[str, Any], message: str
 ) -> None:
     path, _, _ = saved
     rewritten(path, **changes)
@@ -231,7 +231,7 @@ def test_description_that_does_not_fit_is_refused(
 
 
 def test_full_disk_leaves_the_last_checkpoint_and_no_litter(
-    saved: tuple[Path, GPT, CheckpointFacts],
+    saved: tuple[Path, GPT, CheckpointMetadata],
 ) -> None:
     path, model, facts = saved
     before = path.read_bytes()
@@ -249,7 +249,7 @@ def test_full_disk_leaves_the_last_checkpoint_and_no_litter(
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_failure_before_the_rename_leaves_the_last_checkpoint(
-    saved: tuple[Path, GPT, CheckpointFacts], monkeypatch: pytest.MonkeyPatch, step: str
+    saved: tuple[Path, GPT, CheckpointMetadata], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path, model, facts = saved
     before = path.read_bytes()
@@ -265,7 +265,7 @@ def test_failure_before_the_rename_leaves_the_last_checkpoint(
 
 
 def test_folder_that_cannot_be_made_is_explained(
-    saved: tuple[Path, GPT, CheckpointFacts],
+    saved: tuple[Path, GPT, CheckpointMetadata],
 ) -> None:
     path, model, facts = saved
     inside = path / "checkpoint.safetensors"  # a file is in the folder's place

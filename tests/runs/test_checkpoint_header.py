@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.runs.checkpoint_header import Header, TensorFacts, read_header
+from minigpt_cli.runs.checkpoint_header import Header, TensorEntry, read_header
 
 
 def written(path: Path, header: Any, data: bytes = b"") -> Path:
@@ -145,12 +145,12 @@ metadata = st.dictionaries(st.sampled_from(["format", "minigpt"]), st.text(max_s
 def test_any_description_is_only_ever_a_checkpoint_error(metadata: dict[str, str]) -> None:
     header = Header(Path("f"), 0, {"format": "minigpt-checkpoint", **metadata}, ())
     with pytest.raises(CheckpointError):
-        header.facts()
+        header.checkpoint_metadata()
 
 
 def test_half_byte_dtypes_are_counted_in_bits() -> None:
-    assert TensorFacts("t", "F4", (3, 2)).bytes == 3
-    assert TensorFacts("t", "BF16", (3, 2)).bytes == 12
+    assert TensorEntry("t", "F4", (3, 2)).bytes == 3
+    assert TensorEntry("t", "BF16", (3, 2)).bytes == 12
 
 
 def test_reading_a_header_does_not_import_torch(tmp_path: Path) -> None:

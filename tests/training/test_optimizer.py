@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.optimizer import Muon, Optimizer, lr_scale, orthogonalise
+from minigpt_cli.training.optimizer import Muon, Optimizer, lr_scale, newton_schulz
 from tests.helpers.dense_gpt import random_gpt
 
 CLASSIC = ClassicConfig(n_layer=2, n_head=4, n_embd=32, block_size=16)
@@ -273,11 +273,11 @@ def test_the_models_own_stacked_weights_move_as_query_key_and_value_apart() -> N
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
     seed=st.integers(0, 99),
 )
-def test_orthogonalising_keeps_directions_and_evens_out_sizes(
+def test_orthogonalizing_keeps_directions_and_evens_out_sizes(
     rows: int, columns: int, scale: float, seed: int
 ) -> None:
     matrices = torch.stack([gradient(rows, columns, seed + i, scale) for i in range(2)])
-    out = orthogonalise(matrices).double()
+    out = newton_schulz(matrices).double()
     assert out.shape == matrices.shape
     for matrix, direction in zip(matrices.double(), out, strict=True):
         values = torch.linalg.svdvals(direction)
@@ -292,7 +292,7 @@ def test_orthogonalising_keeps_directions_and_evens_out_sizes(
 
 
 def test_a_matrix_of_zeros_stays_zero() -> None:
-    assert not orthogonalise(torch.zeros(2, 5, 3)).any()
+    assert not newton_schulz(torch.zeros(2, 5, 3)).any()
 
 
 def test_muon_leaves_weights_without_a_gradient_alone() -> None:

@@ -161,9 +161,9 @@ def test_best_checkpoint_is_the_best(dataset: Dataset, run: RunFolder) -> None:
     assert (result.best_step, result.step) == (EVAL_INTERVAL, MAX_ITERS)
     best = load_checkpoint(run.checkpoint)
     again = evaluate(best.model, best.tokenizer, dataset.tokens("val"))
-    assert best.facts.step == EVAL_INTERVAL
+    assert best.metadata.step == EVAL_INTERVAL
     lowest = min(report.val_loss for report in watcher.evaluations)
-    assert best.facts.val_loss == result.best_val_loss == again.loss == lowest
+    assert best.metadata.val_loss == result.best_val_loss == again.loss == lowest
 
 
 def test_run_stopped_before_any_evaluation_leaves_a_usable_checkpoint(
@@ -171,7 +171,7 @@ def test_run_stopped_before_any_evaluation_leaves_a_usable_checkpoint(
 ) -> None:
     train_until(2, "asked", small_config(), dataset, run)
     found = load_checkpoint(run.checkpoint)
-    assert (found.facts.step, found.facts.val_loss) == (2, None)
+    assert (found.metadata.step, found.metadata.val_loss) == (2, None)
 
 
 def test_state_holds_the_latest_weights_and_nothing_pickled(
@@ -209,8 +209,8 @@ def test_state_of_another_text_is_refused(
     changed = prepare_dataset(Corpus("story", (other,)), small_config().data, tmp_path / "data")
     with pytest.raises(CheckpointError, match="another text or tokenizer") as caught:
         resumed(small_config(), changed, run)
-    assert dataset.facts.fingerprint in str(caught.value)
-    assert changed.facts.fingerprint in str(caught.value)
+    assert dataset.metadata.fingerprint in str(caught.value)
+    assert changed.metadata.fingerprint in str(caught.value)
 
 
 def test_state_of_another_shape_and_a_checkpoint_in_its_place_are_refused(
@@ -227,5 +227,5 @@ def test_state_of_another_shape_and_a_checkpoint_in_its_place_are_refused(
 def test_text_shorter_than_a_block_says_how_much_it_needs(dataset: Dataset) -> None:
     with pytest.raises(CorpusError) as caught:
         Trainer(small_config("model.block_size=5000"), dataset, None)
-    assert f"has {dataset.facts.train_tokens} tokens" in str(caught.value)
+    assert f"has {dataset.metadata.train_tokens} tokens" in str(caught.value)
     assert "at least 5001" in str(caught.value)

@@ -14,7 +14,7 @@ from minigpt_cli.cli.inspect.loaded import Loaded
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import name_token, note_left_out, note_unknown
 from minigpt_cli.cli.render import grid, raw
-from minigpt_cli.inspection.attention import Attention, attend
+from minigpt_cli.inspection.attention import Attention, attention_maps
 
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)
 """The least weight of each shade, darkest first."""
@@ -37,7 +37,7 @@ def show_attention(
         head: only this one of each layer.
         output: where to.
     """
-    facts = attend(loaded.checkpoint, text, layer, head)
+    facts = attention_maps(loaded.checkpoint, text, layer, head)
     note_unknown(loaded, text)
     note_left_out(facts.window.left_out, len(facts.window.ids))
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.render import count, facts_table, file_progress, raw
+from minigpt_cli.cli.render import count, file_progress, key_value_table, raw
 from minigpt_cli.data.own_text import own_dataset
 from minigpt_cli.inspection.batch import StepBatch, step_batch
 from minigpt_cli.runs.folder import RunFolder
@@ -33,7 +33,7 @@ def show_batch(run: Path, step: int, data_dir: Path, output: Output) -> None:
 
 
 def _tables(batch: StepBatch, length: int) -> Iterator[Table | Rule | Text]:
-    table = facts_table()
+    table = key_value_table()
     table.add_row("step", count(batch.step) + (", left out" if batch.skipped else ""))
     table.add_row("learning rate", f"{batch.learning_rate:.4g}")
     table.add_row("windows", f"{len(batch.windows)} of {count(length)} tokens and the one after")

@@ -53,7 +53,7 @@ def chart(
     top = ceiling([[y for _, y in one.points] for one in curves])
     least, most = min(heights), max(heights) if top is None else top
     low, high = _apart(least, most)
-    rows = {row: label(high - (high - low) * row / (height - 1)) for row in _labelled(height)}
+    rows = {row: label(high - (high - low) * row / (height - 1)) for row in _labeled(height)}
     if least == most:  # it runs through the middle
         rows = {height // 2: label(least)}
     margin = max(_MARGIN, *map(len, rows.values()))
@@ -95,7 +95,7 @@ def _draw(canvas: Canvas, series: Series) -> None:
             canvas.point(x, y, color=series.color, marker=series.mark or None)
 
 
-def _labelled(height: int) -> list[int]:
+def _labeled(height: int) -> list[int]:
     """The rows with a label: the first, the last, and one between where there is room."""
     return [0, height // 2, height - 1] if height > 4 else [0, height - 1]
 

@@ -11,8 +11,8 @@ from rich.text import Text
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import (
     count,
-    facts_table,
     grid,
+    key_value_table,
     losses,
     model_size,
     raw,
@@ -20,7 +20,7 @@ from minigpt_cli.cli.render import (
     size,
 )
 from minigpt_cli.inspection.files import Inspection, inspect_file
-from minigpt_cli.runs.checkpoint_header import CheckpointFacts
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
@@ -45,16 +45,16 @@ def show_file(path: Path, tensors: bool, output: Output) -> None:
 
 
 def _summary(inspection: Inspection) -> Table:
-    table = facts_table()
+    table = key_value_table()
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
-    if inspection.facts is None:
+    if inspection.checkpoint is None:
         ours = inspection.metadata.get("format") == "minigpt-state"
         table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
-        for key, text in _described(inspection.facts):
+        for key, text in _described(inspection.checkpoint):
             table.add_row(key, raw(text))
         assert inspection.flops_per_token is not None
         table.add_row(
@@ -64,7 +64,7 @@ def _summary(inspection: Inspection) -> Table:
     return table
 
 
-def _described(facts: CheckpointFacts) -> list[tuple[str, str]]:
+def _described(facts: CheckpointMetadata) -> list[tuple[str, str]]:
     """What a checkpoint of ours says of its model, as names and texts."""
     model = facts.model
     bits = f", {facts.bits_per_byte:.3f} bits per byte" if facts.bits_per_byte is not None else ""
@@ -113,7 +113,7 @@ def _tensor_table(inspection: Inspection) -> Table:
 
 
 def _json(inspection: Inspection) -> dict[str, Any]:
-    facts = inspection.facts
+    facts = inspection.checkpoint
     described = None
     if facts is not None:
         described = {

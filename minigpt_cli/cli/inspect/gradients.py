@@ -36,7 +36,9 @@ def show_gradients(loaded: Loaded, data_dir: Path, output: Output) -> None:
         CorpusError: the model's own text is not there any more.
     """
     with file_progress() as bars:
-        dataset = own_dataset(loaded.checkpoint.facts, data_dir, bars.downloading, bars.preparing)
+        dataset = own_dataset(
+            loaded.checkpoint.metadata, data_dir, bars.downloading, bars.preparing
+        )
     facts = own_gradients(loaded.checkpoint, loaded.path, dataset)
     if not facts.as_in_run:
         print_note(
@@ -84,10 +86,10 @@ def _table(facts: Gradients) -> Table:
         ),
     )  # fmt: skip
     for one in facts.parameters:
-        mark, colour = MARKS[one.state]
+        mark, color = MARKS[one.state]
         table.add_row(
             one.name.removesuffix(".weight"), "x".join(map(str, one.shape)),
-            *map(_number, (one.gradient_norm, one.weight_norm, one.ratio)), Text(mark, colour),
+            *map(_number, (one.gradient_norm, one.weight_norm, one.ratio)), Text(mark, color),
         )  # fmt: skip
     return table
 

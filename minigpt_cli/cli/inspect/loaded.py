@@ -19,7 +19,7 @@ class Loaded:
         """What to call it in a title: its run's folder, and its step."""
         is_run = self.path.name == CHECKPOINT and self.path.parent.name
         path = self.path.parent if is_run else self.path
-        return f"{path}, step {self.checkpoint.facts.step:,}"
+        return f"{path}, step {self.checkpoint.metadata.step:,}"
 
 
 def load(path: Path) -> Loaded:

@@ -12,7 +12,7 @@ from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 from minigpt_cli.cli.writing import load_model
 from minigpt_cli.data.own_text import own_dataset
-from minigpt_cli.device import out_of_memory_explained
+from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.inspection.memorized import COPIED, Measure, Memorized, Verdict, memorized
@@ -47,13 +47,13 @@ def show_memorized(
         raise ConfigError(f"--samples {samples}: must be 1 or more")
     loaded = load_model(path, device, "auto", None)
     with file_progress() as bars:
-        dataset = own_dataset(loaded.facts, data_dir, bars.downloading, bars.preparing)
+        dataset = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
     writing = err.status("Writing, and searching the training text")
-    with writing, out_of_memory_explained("ask for fewer --samples"):
+    with writing, reraise_out_of_memory("ask for fewer --samples"):
         found = memorized(loaded.model, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))
 
     def tables() -> "Iterator[RenderableType]":
-        yield _measures(found, loaded.facts.corpus)
+        yield _measures(found, loaded.metadata.corpus)
         yield _verdict(found)
         yield Text()
         yield _passages(found)

@@ -14,8 +14,8 @@ from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import (
     count,
     duration,
-    facts_table,
     grid,
+    key_value_table,
     losses,
     model_size,
     raw,
@@ -84,7 +84,7 @@ def _alone(run: Run) -> Iterator[Table | Text]:
 
 
 def _summary(run: Run) -> Table:
-    table = facts_table()
+    table = key_value_table()
     table.add_row("run", raw(str(run.path)))
     if run.config is None:
         table.add_row("configuration", raw(run.config_problem or "", "red"))

@@ -12,7 +12,7 @@ from minigpt_cli.cli.inspect.loaded import Loaded
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import note_left_out, note_unknown
 from minigpt_cli.cli.render import count, grid, size
-from minigpt_cli.inspection.shapes import Shape, StepShape, Way, follow
+from minigpt_cli.inspection.shapes import Shape, ShapeTrace, StepShape, trace_shapes
 
 SPACIOUS = 100
 
@@ -25,7 +25,7 @@ def show_shapes(loaded: Loaded, text: str | None, output: Output) -> None:
         text: what it reads; None for a full window.
         output: where to.
     """
-    way = follow(loaded.checkpoint, text)
+    way = trace_shapes(loaded.checkpoint, text)
     note_unknown(loaded, text or "")
     note_left_out(way.left_out, way.tokens)
 
@@ -42,7 +42,7 @@ def show_shapes(loaded: Loaded, text: str | None, output: Output) -> None:
     output.show(asdict(way), tables, draw)
 
 
-def _table(way: Way) -> Table:
+def _table(way: ShapeTrace) -> Table:
     """The first block in full; the others are alike, and stand in one row."""
     columns = ["step", "in", "out", *(["size"] if _spacious() else [])]
     table = grid(*columns, "parameters", "FLOPs", "bytes", text_columns=len(columns))

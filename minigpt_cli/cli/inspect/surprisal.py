@@ -10,7 +10,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import out, printable
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.render import count, facts_table, file_progress, grid, one_line, raw
+from minigpt_cli.cli.render import count, file_progress, grid, key_value_table, one_line, raw
 from minigpt_cli.data.corpus import open_corpus
 from minigpt_cli.device import pick_device
 from minigpt_cli.inspection.surprisal import LEVELS, Scored, Surprisal, surprisal
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 3_000
-# Both colours are given, so that they can be read on a dark terminal and on a light one.
+# Both colors are given, so that they can be read on a dark terminal and on a light one.
 STYLES = ("", "black on #b9b38f", "black on #e6c34a", "black on #ee8a3a", "bold white on #b3261e")
 LEGEND = (
     f"under {LEVELS[0]:g} bit",
@@ -54,17 +54,17 @@ def show_surprisal(
             "".join(corpus.chunks()),
             progress=lambda done, total: bars.preparing("Predicting", done, total),
         )
-    summary = [("checkpoint", f"{path} (step {count(loaded.facts.step)})"), ("text", text)]
+    summary = [("checkpoint", f"{path} (step {count(loaded.metadata.step)})"), ("text", text)]
     summary += _summary(found)
 
     def tables() -> "Iterator[RenderableType]":
-        table = facts_table()
+        table = key_value_table()
         for name, value in summary:
             table.add_row(name, raw(value))
         yield table
         yield Text()
         if out.color_system and not out.no_color:
-            yield from _coloured_text(found)
+            yield from _colored_text(found)
         yield _hardest_table(found)
 
     def page() -> str:
@@ -91,7 +91,7 @@ def _summary(found: Surprisal) -> list[tuple[str, str]]:
     return rows
 
 
-def _coloured_text(found: Surprisal) -> "Iterator[RenderableType]":
+def _colored_text(found: Surprisal) -> "Iterator[RenderableType]":
     """The legend, and as much of the text as is read on a terminal."""
     patches = [(f" {name} ", style) for name, style in zip(LEGEND, STYLES, strict=True)]
     yield Text(" ").join([Text("bits per token:"), *(Text.assemble(patch) for patch in patches)])
@@ -102,7 +102,7 @@ def _coloured_text(found: Surprisal) -> "Iterator[RenderableType]":
         if (left := left - len(part.text)) < 0:
             break
         parts.append(part)
-    yield _coloured(_trimmed(parts))
+    yield _colored(_trimmed(parts))
     if note := _part_of(sum(len(part.text) for part in parts), found):
         yield Text(f"{note} --html FILE holds more.", "dim")
     yield Text()
@@ -117,7 +117,7 @@ def _hardest_table(found: Surprisal) -> "RenderableType":
     for passage in passages:
         hardest = passage.hardest
         table.add_row(
-            _coloured(_trimmed(passage.parts), wrapped=True),
+            _colored(_trimmed(passage.parts), wrapped=True),
             count(passage.line),
             f"{passage.bits_per_byte:.2f}",
             raw(f"{hardest.text!r} {hardest.bits or 0:.1f}"),
@@ -125,7 +125,7 @@ def _hardest_table(found: Surprisal) -> "RenderableType":
     return table
 
 
-def _coloured(parts: Sequence[Scored], wrapped: bool = False) -> Text:
+def _colored(parts: Sequence[Scored], wrapped: bool = False) -> Text:
     text = Text()
     for part in parts:
         text.append(printable(one_line(part.text)) if wrapped else _shown(part), STYLES[part.level])

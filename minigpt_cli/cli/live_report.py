@@ -15,7 +15,7 @@ LEAST_PAUSE = 20
 Until then the page shows the last; all else on it is new at every evaluation."""
 
 
-class Watching:
+class LiveReport:
     """A `Reporter` that passes on what it is told and rewrites the run's report.
 
     Leaving the context writes the last one, which no longer reads itself again.

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from minigpt_cli.cli import watching
-from minigpt_cli.cli.watching import Watching
+from minigpt_cli.cli import live_report as watching
+from minigpt_cli.cli.live_report import LiveReport
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, StepReport
 from minigpt_cli.training.setup import start_run
@@ -82,7 +82,7 @@ def test_report_is_current_after_every_evaluation(
         seen[step] = (f"<td>{step - 1} of 6</td>" in page, REFRESH in page)
 
     told = Told(look)
-    with Watching(told, trainer) as watched:
+    with LiveReport(told, trainer) as watched:
         trainer.fit(watched)
     assert seen[1] == seen[2] == (False, False)  # nothing to show yet
     assert seen[3] == seen[5] == (True, True)
@@ -100,7 +100,7 @@ def test_watched_run_is_the_same_run(trainer_of: Callable[..., Trainer]) -> None
         trainer_of("watched", "model.dropout=0.2"),
     )
     plain.fit(Told())
-    with Watching(Told(), trainer) as watched:
+    with LiveReport(Told(), trainer) as watched:
         trainer.fit(watched)
     expected = plain.model.state_dict()
     assert all(torch.equal(w, expected[n]) for n, w in trainer.model.state_dict().items())
@@ -113,7 +113,7 @@ def test_report_that_cannot_be_written_is_said_once_and_stops_nothing(
     trainer = trainer_of("watched")
     folder_of(trainer).report.mkdir()
     told = Told()
-    with Watching(told, trainer) as watched:
+    with LiveReport(told, trainer) as watched:
         assert trainer.fit(watched).finished
     (note,) = told.notes
     assert note.startswith("No report: watched/report.html: cannot be written")
@@ -127,7 +127,7 @@ def test_looking_inside_the_model_waits_until_it_costs_little(
     trainer, count = trainer_of("watched"), []
     monkeypatch.setattr(watching, "LEAST_PAUSE", pause)
     monkeypatch.setattr(watching, "look_inside", lambda folder: count.append(folder))
-    with Watching(Told(), trainer) as watched:
+    with LiveReport(Told(), trainer) as watched:
         trainer.fit(watched)
     assert len(count) == looks  # the first, the last, and those between that may be
 
@@ -141,7 +141,7 @@ def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
     def stop(step: int) -> None:
         trainer.stop_requested = step == 3
 
-    with Watching(Told(stop), trainer) as watched:
+    with LiveReport(Told(stop), trainer) as watched:
         assert not trainer.fit(watched).finished
     page = folder_of(trainer).report.read_text(encoding="utf-8")
     assert "<td>3 of 6</td>" in page
@@ -152,6 +152,6 @@ def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
             raise KeyboardInterrupt
 
     left = trainer_of("left")
-    with pytest.raises(KeyboardInterrupt), Watching(Told(leave), left) as watched:
+    with pytest.raises(KeyboardInterrupt), LiveReport(Told(leave), left) as watched:
         left.fit(watched)
     assert REFRESH in folder_of(left).report.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.inspection.walk import WEIGHTS, Step, walk
+from minigpt_cli.inspection.trace import WEIGHTS, Step, traced_forward
 from minigpt_cli.model.flops import forward_flops_per_token
 from tests.helpers.dense_gpt import random_gpt
 
@@ -29,7 +29,9 @@ def test_logits_are_those_of_the_fast_path(config: ModelConfig, length: int) -> 
     idx = torch.randint(50, (2, length), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = model(idx)
-    torch.testing.assert_close(walk(model, idx, lambda _: None), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        traced_forward(model, idx, lambda _: None), expected, atol=1e-4, rtol=0
+    )
 
 
 @every_family
@@ -40,7 +42,7 @@ def test_attention_weights_are_distributions_over_what_was_read(config: ModelCon
         if step.name == WEIGHTS:
             found.append(step.outputs[0].tensor)
 
-    walk(random_gpt(config), torch.arange(24)[None], watch)
+    traced_forward(random_gpt(config), torch.arange(24)[None], watch)
     assert [weights.shape for weights in found] == [(1, 4, 24, 24)] * 3
     for weights in found:
         torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 24))
@@ -52,7 +54,7 @@ def test_attention_weights_are_distributions_over_what_was_read(config: ModelCon
 def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -> None:
     model, steps = random_gpt(config), []
     window = torch.zeros(1, config.block_size, dtype=torch.long)
-    walk(model, window, steps.append)
+    traced_forward(model, window, steps.append)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         model(window)
     total = sum(step.flops for step in steps)
@@ -63,7 +65,7 @@ def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -
 @every_family
 def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> None:
     model, steps = random_gpt(config), []
-    walk(model, torch.zeros(2, 5, dtype=torch.long), steps.append)
+    traced_forward(model, torch.zeros(2, 5, dtype=torch.long), steps.append)
     letters = {"B": 2, "T": 5, "C": 32, "H": 4, "D": 8, "V": 50}
     if isinstance(config, ModernConfig):
         letters |= {"K": config.kv_heads, "F": config.hidden}
@@ -81,6 +83,6 @@ def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> No
 def test_no_step_changes_the_model() -> None:
     model = random_gpt(FAMILIES["modern"]).train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    walk(model, torch.zeros(1, 5, dtype=torch.long), lambda _: None)
+    traced_forward(model, torch.zeros(1, 5, dtype=torch.long), lambda _: None)
     assert model.training
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
