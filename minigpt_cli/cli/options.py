@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +9,7 @@ import typer
 
 from minigpt_cli.config.choices import Quantization
 from minigpt_cli.config.presets import preset_names
+from minigpt_cli.errors import ConfigError
 
 DEFAULT_PRESET = "small"
 DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"
@@ -61,3 +64,16 @@ Json = Annotated[
 ]
 
 DEFAULT_DATA_DIR = Path("data")
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Reports settings that are out of range as usage errors, with exit code 2.
+
+    Raises:
+        typer.BadParameter: a setting inside was refused.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -11,7 +11,7 @@ from pydivsufsort import divsufsort  # type: ignore[import-untyped]
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import generate_texts
-from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.inspection.tokens import line_of
 from minigpt_cli.model.gpt import GPT
 
 COPIED = 20
