@@ -75,7 +75,7 @@ class ViewGroup(TyperGroup):
         overview_too = self.commands[OVERVIEW].shell_complete(ctx, incomplete)
         return super().shell_complete(ctx, incomplete) + overview_too
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002 - TyperGroup's signature
         return ["[OPTIONS] [FILES]... | VIEW [ARGS]..."]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
