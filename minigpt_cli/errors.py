@@ -4,6 +4,12 @@ Only these errors are caught (in `cli/boundary.py`) and shown without a tracebac
 a bug.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
 
 class MinigptError(Exception):
     """An error the user can fix.
@@ -41,3 +47,48 @@ class OutOfMemoryError(MinigptError):
 
 class TrainingError(MinigptError):
     """Training cannot continue: a value became NaN or infinite, or the machine failed."""
+
+
+@contextmanager
+def reraise_as(
+    kind: type[MinigptError],
+    path: Path | str,
+    done: Literal["read", "written", "created"],
+    *,
+    missing: str = "",
+    hint: str = "",
+    settings: tuple[str, ...] = (),
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turns a failed file operation into `PATH: cannot be read (REASON); HINT`.
+
+    Args:
+        kind: the error to raise.
+        path: the file or folder, as the message names it.
+        done: what failed.
+        missing: what to say after the path when the file does not exist, instead of the above.
+        hint: the fix.
+        settings: those that the hint names, as in `MinigptError`.
+        also: what a library raises instead of `OSError`.
+
+    Raises:
+        MinigptError: of the given kind, when the operation fails or `path` cannot name a file.
+    """
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, *also)
+    try:
+        yield
+    except failures as error:
+        if isinstance(error, ValueError) and not isinstance(error, also) and _can_name_a_file(path):
+            raise  # a bug
+        if missing and isinstance(error, FileNotFoundError):
+            raise kind(f"{path}: {missing}", settings) from None
+        reason = getattr(error, "strerror", None) or error
+        advice = f"; {hint}" if hint else ""
+        raise kind(f"{path}: cannot be {done} ({reason}){advice}", settings) from None
+
+
+def _can_name_a_file(path: Path | str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
