@@ -97,7 +97,7 @@ def _prepare(
     }
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, [], "tokenize").data
+    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
     with file_progress() as progress:
         corpus = open_corpus(data.corpus, data_dir, data.encoding, progress.downloading)
         return prepare_dataset(corpus, data, data_dir, progress.preparing)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
 from minigpt_cli.data.corpus import Progress as DownloadProgress
 from minigpt_cli.data.dataset import Dataset
@@ -56,7 +56,7 @@ class Estimate:
 
 def start_run(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     data_dir: Path,
     out: Path | None,
     downloading: DownloadProgress,
@@ -81,7 +81,7 @@ def start_run(
 
 def resume_run(
     folder: RunFolder,
-    overrides: list[str],
+    overrides: Overrides,
     data_dir: Path,
     downloading: DownloadProgress,
     preparing: PrepareProgress,
@@ -123,7 +123,7 @@ def resume_run(
 
 def estimate_run(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     data_dir: Path,
     out: Path | None,
     downloading: DownloadProgress,
@@ -185,7 +185,7 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 def _config_and_data(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     data_dir: Path,
     downloading: DownloadProgress,
     preparing: PrepareProgress,
