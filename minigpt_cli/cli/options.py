@@ -7,6 +7,7 @@ import typer
 
 from minigpt_cli.config.choices import Quantization
 from minigpt_cli.config.presets import preset_names
+from minigpt_cli.errors import ConfigError
 
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
@@ -47,6 +48,20 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
         elif "--set" in available and "." in name:
             ways.append(f"--set {name}={value or 'VALUE'}")
     return f" (set with {' or '.join(ways)})" if ways else ""
+
+
+def parse_settings(texts: list[str]) -> dict[str, object]:
+    """The values given with `--set`, by the full name of their setting; the last one wins.
+
+    Raises:
+        typer.BadParameter: one is not `section.key=value`.
+    """
+    from minigpt_cli.config.loading import parse_override
+
+    try:
+        return dict(map(parse_override, texts))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from None
 
 
 DEFAULT_PRESET = "small"

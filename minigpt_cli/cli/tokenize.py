@@ -96,7 +96,7 @@ def _prepare(
     }
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, [], "tokenize").data
+    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
     with file_progress() as progress:
         return Workspace(data_dir, progress).dataset(data)
 

@@ -20,11 +20,13 @@ from minigpt_cli.cli.options import (
     Encoding,
     Json,
     Preset,
+    parse_settings,
 )
 from minigpt_cli.config.choices import Precision, TokenizerKind
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
+    from minigpt_cli.config.loading import Overrides
     from minigpt_cli.runs.metrics import Reporter, TrainResult
     from minigpt_cli.training.trainer import Trainer
 
@@ -148,8 +150,6 @@ def train(
     if list_presets:
         _list_presets(as_json)
         return
-    from minigpt_cli.config.schema import toml_value
-
     named = {
         "data.corpus": data,
         "data.tokenizer": tokenizer,
@@ -162,10 +162,8 @@ def train(
         "train.device": device,
         "train.seed": seed,
     }
-    overrides = [*(settings or [])]
-    overrides += [
-        f"{name}={toml_value(value)}" for name, value in named.items() if value is not None
-    ]
+    overrides = parse_settings(settings or [])
+    overrides |= {name: value for name, value in named.items() if value is not None}
     if run is not None and not resume:
         raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
     if resume and (preset is not None or dry_run or (run and out)):
@@ -181,7 +179,12 @@ def train(
 
 
 def _start(
-    preset: str, overrides: list[str], data_dir: Path, out: Path | None, watch: bool, as_json: bool
+    preset: str,
+    overrides: "Overrides",
+    data_dir: Path,
+    out: Path | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
@@ -195,7 +198,7 @@ def _start(
 
 
 def _resume(
-    run: Path | None, overrides: list[str], data_dir: Path, watch: bool, as_json: bool
+    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -290,7 +293,7 @@ def _first_sentence(preset: str) -> str:
 
 
 def _estimate(
-    preset: str, overrides: list[str], data_dir: Path, out_path: Path | None, as_json: bool
+    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress

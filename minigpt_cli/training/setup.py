@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
@@ -54,7 +54,7 @@ class Estimate:
 
 def start_run(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     workspace: Workspace,
     out: Path | None,
 ) -> Trainer:
@@ -77,7 +77,7 @@ def start_run(
 
 def resume_run(
     folder: RunFolder,
-    overrides: list[str],
+    overrides: Overrides,
     workspace: Workspace,
 ) -> Trainer:
     """Takes up a run where it was last saved.
@@ -117,7 +117,7 @@ def resume_run(
 
 def estimate_run(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     workspace: Workspace,
     out: Path | None,
 ) -> tuple[RunConfig, Estimate]:
@@ -177,7 +177,7 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 def _config_and_data(
     preset: str,
-    overrides: list[str],
+    overrides: Overrides,
     workspace: Workspace,
 ) -> tuple[RunConfig, Dataset]:
     config = resolve_machine(load_run_config(preset, overrides))
