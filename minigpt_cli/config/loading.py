@@ -6,6 +6,7 @@ every problem of a file is reported at once, each with its table, its key and wh
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from minigpt_cli.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, reraise_as
+
+Overrides = Mapping[str, object]
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
@@ -35,44 +38,69 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, unreadable, not UTF-8, or not TOML (with line and column).
     """
+    with reraise_as(ConfigError, path, "read", missing="no such file"):
+        data = path.read_bytes()
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # also an endless number, or endless brackets
+    except (ValueError, RecursionError) as error:  # also endless digits or brackets
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def load_run_config(preset: str, overrides: list[str] | None = None) -> RunConfig:
+def load_run_config(preset: str, overrides: Overrides | None = None) -> RunConfig:
     """Reads a preset by name or path and applies overrides.
 
     Args:
         preset: a shipped preset's name, or the path of a TOML file.
-        overrides: `section.key=value` each; the value is TOML, or else taken as a string.
+        overrides: values by the full name of their setting, as in `{"train.max_iters": 500}`.
 
     Raises:
         ConfigError: one line with every problem found.
     """
     path = preset_path(preset)
-    return resolve(read_toml(path), overrides or [], source=str(path))
+    return resolve(read_toml(path), overrides or {}, source=str(path))
 
 
-def resolve(tables: dict[str, Any], overrides: list[str], source: str) -> RunConfig:
-    """Validates the tables of a preset with overrides laid over them."""
+def parse_override(text: str) -> tuple[str, object]:
+    """The setting's full name and the value in `section.key=value`.
+
+    The value is read as TOML, or taken as a string where it is not TOML.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    name, equals, raw = (part.strip() for part in text.partition("="))
+    section, _, key = name.partition(".")
+    if not (equals and section and key):
+        raise ConfigError(f"{text}: not section.key=value, as in train.max_iters=500")
+    try:
+        return name, tomli.loads(f"value = {raw}")["value"]
+    except (ValueError, RecursionError):
+        return name, raw
+
+
+def resolve(tables: dict[str, Any], overrides: Overrides, source: str) -> RunConfig:
+    """Validates the tables of a preset with overrides applied to them.
+
+    Args:
+        tables: what `read_toml` returns; left as they are.
+        overrides: values by the full name of their setting.
+        source: the preset's name for messages.
+
+    Raises:
+        ConfigError: one line with every problem found.
+    """
     tables = {
         name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()
     }
     changed = set()
-    for override in overrides:
-        section, key, value = _parse_override(override)
+    for name, value in overrides.items():
+        section, _, key = name.partition(".")
         target = tables.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = value
-            changed.add(f"{section}.{key}")
+            changed.add(name)
     model = tables.setdefault("model", {})
     if isinstance(model, dict):
         model.setdefault("family", "modern")
@@ -115,22 +143,6 @@ def _location(problem: dict[str, Any]) -> tuple[str, ...]:
     if location[0] == "model" and len(location) > 1:
         del location[1]
     return tuple(location)
-
-
-def _parse_override(text: str) -> tuple[str, str, Any]:
-    name, equals, raw = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise ConfigError(
-            f"--set {text}: is not section.key=value; for example --set train.max_iters=500"
-        )
-    if section not in RunConfig.model_fields:
-        known = ", ".join(RunConfig.model_fields)
-        raise ConfigError(f"--set {text}: no table named {section}; there are {known}")
-    try:
-        return section, key, tomli.loads(f"value = {raw.strip()}")["value"]
-    except (ValueError, RecursionError):
-        return section, key, raw.strip()
 
 
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:

@@ -126,7 +126,7 @@ def _training(metadata: CheckpointMetadata, path: Path) -> TrainConfig | None:
     """The run's training settings, if a matching configuration is next to the checkpoint."""
     config = RunFolder(path.parent).config
     with suppress(ConfigError):  # missing, or not a configuration
-        run = resolve(read_toml(config), [], str(config))
+        run = resolve(read_toml(config), {}, str(config))
         if (run.model, run.data) == (metadata.model, metadata.data):
             return run.train
     return None

@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.loading import load_run_config, parse_override
 from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -181,7 +181,7 @@ settings_given = st.lists(
 def test_any_setting_is_taken_or_a_config_error(times: int) -> None:
     def check(overrides: list[str]) -> None:
         try:
-            config = load_run_config("tiny", overrides)
+            config = load_run_config("tiny", dict(map(parse_override, overrides)))
         except ConfigError as error:
             said(error)
         else:

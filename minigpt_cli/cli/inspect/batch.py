@@ -27,14 +27,14 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the text that a training step learned from."""
-    from minigpt_cli.data.own_text import own_dataset
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.batch import step_batch
     from minigpt_cli.runs.folder import RunFolder
     from minigpt_cli.training.state import saved_run
 
     saved = saved_run(RunFolder(run_folder(run)).state)
-    with file_progress() as bars:
-        dataset = own_dataset(saved, data_dir, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     length = saved.config.model.block_size
     Output(as_json).show(asdict(batch), lambda: _tables(batch, length))

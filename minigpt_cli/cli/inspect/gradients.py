@@ -36,15 +36,13 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show gradient norms for one training batch, per parameter."""
-    from minigpt_cli.data.own_text import own_dataset
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.gradients import own_gradients
 
     output = Output(as_json, plot, force=force)
     loaded = load(checkpoint, device)
-    with file_progress() as bars:
-        dataset = own_dataset(
-            loaded.checkpoint.metadata, data_dir, bars.downloading, bars.preparing
-        )
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
     gradients = own_gradients(loaded.checkpoint, loaded.path, dataset)
     if not gradients.as_in_run:
         print_note(

@@ -8,8 +8,8 @@ from copy import copy
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.inspect import (
     attention,
     batch,
@@ -44,7 +44,7 @@ EXAMPLE = (
 )
 
 
-class ViewGroup(TyperGroup):
+class ViewGroup(ErrorBoundary):
     """Hands whatever does not begin with the name of a view to the overview."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -38,15 +38,15 @@ def show(
 
     Text that the model never saw is searched for copies too, for comparison.
     """
-    from minigpt_cli.data.own_text import own_dataset
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.device import reraise_out_of_memory
     from minigpt_cli.generation.sampling import Sampling
     from minigpt_cli.inspection.memorized import COPIED, memorized
 
     loaded = load(checkpoint, device)
     metadata = loaded.checkpoint.metadata
-    with file_progress() as bars:
-        dataset = own_dataset(metadata, data_dir, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(metadata)
     generating = err.status("Generating, and searching the training text")
     with generating, reraise_out_of_memory("ask for fewer --samples"):
         sampling = Sampling(TEMPERATURE, seed=seed)

@@ -39,21 +39,16 @@ def show(
 
     --html FILE saves the colored text as a page.
     """
-    from minigpt_cli.data.corpus import open_corpus
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.surprisal import surprisal
     from minigpt_cli.pages.surprisal import summary_rows, surprisal_page
 
     output = Output(as_json, html=html, force=force)
     loaded = load(checkpoint, device)
     model, tokenizer = loaded.checkpoint.model, loaded.checkpoint.tokenizer
-    with file_progress() as bars:
-        corpus = open_corpus((file,), data_dir, encoding or "utf-8", bars.downloading)
-        found = surprisal(
-            model,
-            tokenizer,
-            "".join(corpus.chunks()),
-            progress=lambda done, total: bars.preparing("Predicting", done, total),
-        )
+    with file_progress() as progress:
+        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8")
+        found = surprisal(model, tokenizer, "".join(corpus.chunks()), progress=progress)
     step = count(loaded.checkpoint.metadata.step)
     summary = [("checkpoint", f"{loaded.path} (step {step})"), ("text", file)]
     summary += summary_rows(found)
