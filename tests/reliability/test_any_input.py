@@ -271,7 +271,7 @@ options = {
     "--precision --device --seed --out --preset",
     "generate": "--prompt --prompt-file --checkpoint --max-new-tokens --num-samples --stop "
     "--temperature --top-k --top-p --min-p --repetition-penalty --seed --precision --quantize "
-    "--device --top",
+    "--device",
     "eval": "--data --split --encoding --data-dir --quantize --device",
     "inspect": "--nonsense",
 }
