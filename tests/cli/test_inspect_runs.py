@@ -121,7 +121,7 @@ def test_plot_is_drawn_into_a_file_that_is_not_overwritten(
 
 def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home: Path) -> None:
     (home / "empty").mkdir()
-    assert refused("inspect", "empty").startswith("empty: holds no run")
+    assert refused("inspect", "empty").startswith("empty: contains no run")
     (RUN / "metrics.jsonl").unlink()
     message = refused("inspect", RUN)
     assert message.startswith("runs/tiny: a run without metrics")
@@ -132,7 +132,7 @@ def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home
 
 def test_folder_and_file_do_not_mix(refused: Refused) -> None:
     message = refused("inspect", RUN, RUN / "checkpoint.safetensors")
-    assert message.startswith("runs/tiny/checkpoint.safetensors: no run's folder")
+    assert message.startswith("runs/tiny/checkpoint.safetensors: not a run folder")
 
 
 def test_damaged_configuration_is_named_and_the_rest_shown(minigpt: Minigpt) -> None:
