@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt_cli.tokenizer import tokenizer_from_json
+from minigpt_cli.tokenizer.factory import tokenizer_from_json
 from tests.helpers.callers import Minigpt, Refused
 
 KINDS = ["char", "word", "byte", "bpe"]
