@@ -131,7 +131,7 @@ class DataConfig(_Table):
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
-    """Window sampling: `epochs` visits each window once per epoch; `random` draws with replacement."""
+    """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
     @field_validator("corpus", mode="before")
     @classmethod
