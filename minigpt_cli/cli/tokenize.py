@@ -87,8 +87,7 @@ def _prepare(
 ) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.config.loading import resolve
-    from minigpt_cli.data.corpus import open_corpus
-    from minigpt_cli.data.dataset import prepare_dataset
+    from minigpt_cli.data.workspace import Workspace
 
     table: dict[str, Any] = {
         "corpus": files or ["shakespeare"],
@@ -99,8 +98,7 @@ def _prepare(
         table["vocab_size"] = vocab_size
     data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
     with file_progress() as progress:
-        corpus = open_corpus(data.corpus, data_dir, data.encoding, progress.downloading)
-        return prepare_dataset(corpus, data, data_dir, progress.preparing)
+        return Workspace(data_dir, progress).dataset(data)
 
 
 def _with_rates(facts: "DatasetMetadata") -> dict[str, Any]:

@@ -187,13 +187,14 @@ def _start(
     as_json: bool,
 ) -> None:
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import start_run
 
-    with file_progress() as bars:
-        trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        trainer = start_run(preset, overrides, Workspace(data_dir, progress), out)
     assert trainer.folder is not None
     with trainer.folder.locked(new=True):
-        _fit(trainer, watch, as_json)
+        _fit(trainer, data_dir, watch, as_json)
 
 
 def _resume(
@@ -201,18 +202,19 @@ def _resume(
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume_run
 
     folder = RunFolder(run) if run else newest(STATE)
     with folder.locked():  # before its state is read: it would be an old one
-        with file_progress() as bars:
-            trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
+        with file_progress() as progress:
+            trainer = resume_run(folder, overrides, Workspace(data_dir, progress))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, watch, as_json)
+        _fit(trainer, data_dir, watch, as_json)
 
 
-def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
@@ -224,7 +226,7 @@ def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
         print_json({"run": str(trainer.folder.path), **asdict(result)})
     else:
         out.print(result_table(trainer.folder, result))
-    next_commands(trainer, result)
+    next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
 
@@ -296,12 +298,12 @@ def _estimate(
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import estimate_run
 
-    with file_progress() as bars:
-        config, estimate = estimate_run(
-            preset, overrides, data_dir, out_path, bars.downloading, bars.preparing
-        )
+    with file_progress() as progress:
+        workspace = Workspace(data_dir, progress)
+        config, estimate = estimate_run(preset, overrides, workspace, out_path)
     if as_json:
         print_json({**asdict(estimate), "config": config.model_dump(mode="json")})
         return

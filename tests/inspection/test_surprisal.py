@@ -167,7 +167,11 @@ def test_of_a_long_text_a_bounded_part_is_kept() -> None:
 def test_progress_is_told_in_bytes_up_to_the_end() -> None:
     told: list[tuple[int, int]] = []
     model = random_gpt(CONFIG, 256)
-    surprisal(model, ByteTokenizer(), TEXT * 50, progress=lambda *both: told.append(both))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append((done, total))
+
+    surprisal(model, ByteTokenizer(), TEXT * 50, progress=progress)
     assert all(before[0] < after[0] for before, after in pairwise(told))
     assert told[-1] == (len((TEXT * 50).encode()),) * 2
 
