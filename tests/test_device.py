@@ -60,13 +60,13 @@ def test_a_device_that_is_there_can_be_named(machine: pytest.MonkeyPatch) -> Non
 def test_a_device_that_is_not_there_is_refused_with_a_way_out(
     setting: str, machine: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=f"^--device {setting}: .* --device auto$"):
+    with pytest.raises(ConfigError, match=f"this machine has no device {setting}; use auto$"):
         pick_device(setting)
 
 
 def test_a_gpu_beyond_the_last_is_refused(machine: pytest.MonkeyPatch) -> None:
     with_cuda(machine, 2)
-    with pytest.raises(ConfigError, match=r"--device cuda:2: this machine has no such device"):
+    with pytest.raises(ConfigError, match="this machine has no device cuda:2"):
         pick_device("cuda:2")
 
 
@@ -163,7 +163,7 @@ def test_synchronising_waits_for_the_device_named(
     ],
 )
 def test_memory_that_runs_out_is_answered_with_advice(error: Exception) -> None:
-    advice = pytest.raises(OutOfMemoryError, match="memory ran out; buy some")
+    advice = pytest.raises(OutOfMemoryError, match="out of memory; buy some")
     with advice, reraise_out_of_memory("buy some"):
         raise error
 

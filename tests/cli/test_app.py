@@ -98,7 +98,7 @@ MISTAKES: list[tuple[tuple[object, ...], str]] = [
     ((*TINY, "--set", "model.n_layers=5"), "unknown setting model.n_layers; did you mean n_layer?"),
     ((*TINY, "--max-iters", 0), "train.max_iters = 0: must be greater than 0"),
     ((*TINY, "--learning-rate", "nan"), "optimizer.learning_rate = "),
-    ((*TINY, "--device", "gpu"), "--device gpu: use auto, cpu, cuda"),
+    ((*TINY, "--device", "gpu"), "unknown device gpu; use auto, cpu"),
     ((*TINY, "--data", "none.txt"), "none.txt: no such file or folder in "),
     ((*TINY[:3], "--data", "empty.txt"), "empty.txt: the text has 0 characters and needs"),
     ((*TINY[:3], "--data", "short.txt"), "the training text has 9 tokens and block_size = 32"),

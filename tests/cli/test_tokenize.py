@@ -76,7 +76,7 @@ def test_comparison_shows_every_kind_on_the_same_text(minigpt: Minigpt) -> None:
 def test_text_is_shown_token_by_token_and_comes_back(minigpt: Minigpt, home: Path) -> None:
     (home / "hello.txt").write_text("hello", encoding="utf-8")
     result = minigpt("tokenize", "hello.txt", "--text", "hello")
-    assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \nthe text comes back exactly\n"
+    assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \ndecoding restores the text\n"
 
 
 def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> None:
@@ -88,12 +88,12 @@ def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> Non
 
 def test_pieces_of_a_character_are_shown_as_bytes(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "é")
-    assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "the text comes back exactly"]
+    assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "decoding restores the text"]
 
 
 def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "word", "--text", "The zebra")
-    assert result.stdout.endswith("the text does not come back\n")
+    assert result.stdout.endswith("decoding does not restore the text\n")
     found = facts(minigpt, "--kind", "word", "--text", "The zebra")["text"]
     assert found["pieces"] == ["The", " ", "<unk>"]
     assert found["ids"][2] == 0
@@ -138,8 +138,8 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
         (["none.txt"], "none.txt: no such file or folder in "),
         (["story.txt", "--encoding", "klingon"], "--encoding klingon: no such encoding"),
         (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: must be less"),
-        (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),
-        (["story.txt", "--vocab-size", 99], "a char vocabulary has its own size"),
+        (["story.txt", "--val-fraction", 0], "data.val_fraction = 0.0: must be greater than 0"),
+        (["story.txt", "--vocab-size", 99], "the char tokenizer has a vocabulary of fixed size"),
         (["story.txt", "--kind", "bpe", "--vocab-size", 99], "bpe needs at least 256"),
         (["story.txt", "--kind", "bpe", "--vocab-size", 10**30], "data.vocab_size"),
         (["story.txt", "--text", "Ω"], "'Ω' (U+03A9)"),
@@ -154,3 +154,18 @@ def test_mistakes_are_named(
     (home / "latin.txt").write_bytes("café".encode("latin-1"))
     assert message in refused("tokenize", *options)
     assert not list((home / "data").rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--val-fraction", "nan"), ("--val-fraction", 1.5), ("--vocab-size", 1), ("--kind", "words")],
+)
+def test_value_out_of_range_is_a_usage_error(minigpt: Minigpt, option: str, value: object) -> None:
+    result = minigpt("tokenize", "story.txt", option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option in result.stderr
+
+
+def test_fix_that_a_message_names_comes_with_the_option_of_this_command(refused: Refused) -> None:
+    message = refused("tokenize", "story.txt", "--text", "Ω")
+    assert message.endswith("(set with --kind bpe)")
