@@ -135,7 +135,7 @@ def test_speed_is_the_arithmetic_of_a_product_over_the_best_time(
     def clock(times: Iterator[float] = times) -> float:
         return next(times)
 
-    monkeypatch.setattr(device_module.time, "perf_counter", clock)
+    monkeypatch.setattr("minigpt_cli.device.time.perf_counter", clock)
     size = 8  # a product of two 8 × 8 matrices: 64 entries of 8 multiplications and 8 additions
     assert matmul_flops(CPU, torch.float32, size) == 64 * (8 + 8) / 0.5
 

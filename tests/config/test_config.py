@@ -8,6 +8,7 @@ import pytest
 import tomli
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from minigpt_cli.config.loading import load_run_config, parse_override, read_toml, resolve
 from minigpt_cli.config.schema import (
@@ -21,7 +22,11 @@ from minigpt_cli.config.schema import (
 )
 from minigpt_cli.errors import ConfigError
 
-OWN = {"data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig}
+OWN: dict[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "train": TrainConfig,
+}
 KEYS = {
     "model": {*ClassicConfig.model_fields, *ModernConfig.model_fields},
     **{section: {*table.model_fields} for section, table in OWN.items()},
@@ -189,7 +194,7 @@ def test_default_learning_rate_follows_the_optimizer() -> None:
 def test_configuration_cannot_be_changed_after_it_was_checked() -> None:
     config = load_run_config("tiny")
     with pytest.raises(ValueError, match="frozen"):
-        config.train.max_iters = -1  # type: ignore[misc]
+        config.train.max_iters = -1
 
 
 @pytest.mark.parametrize(
