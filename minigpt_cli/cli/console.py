@@ -18,7 +18,7 @@ def silence(stream: TextIO) -> None:
 
 
 class _MessageConsole(Console):
-    """A console for messages. If it cannot write, the program goes on without them."""
+    """A console for messages. If it cannot write, the program continues without them."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:

@@ -1,4 +1,4 @@
-"""`minigpt tokenize`: what it prints of a text, and what it leaves on the disk."""
+"""`minigpt tokenize`: what it prints, and what it stores on disk."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_prepared_folder_holds_the_text(minigpt: Minigpt, story: str, kind: str)
     ]  # fmt: skip
 
 
-def test_json_has_the_same_facts(minigpt: Minigpt, story: str) -> None:
+def test_json_agrees_with_the_text(minigpt: Minigpt, story: str) -> None:
     found = facts(minigpt, "--kind", "byte")
     assert found["characters"] == len(story)
     assert found["tokens"] == found["train_tokens"] + found["val_tokens"] == len(story.encode())
@@ -73,13 +73,13 @@ def test_comparison_shows_every_kind_on_the_same_text(minigpt: Minigpt) -> None:
     assert table[3][4] == "300"
 
 
-def test_text_is_shown_token_by_token_and_comes_back(minigpt: Minigpt, home: Path) -> None:
+def test_text_is_shown_token_by_token_and_restored(minigpt: Minigpt, home: Path) -> None:
     (home / "hello.txt").write_text("hello", encoding="utf-8")
     result = minigpt("tokenize", "hello.txt", "--text", "hello")
     assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \ndecoding restores the text\n"
 
 
-def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> None:
+def test_brackets_are_shown_as_is_and_white_space_escaped(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "[b]\n\t\x1b")
     pieces = [f"{shown}:{ord(char)} " for shown, char in zip(
         ["[", "b", "]", "\\n", "\\t", "\\x1b"], "[b]\n\t\x1b", strict=True)]  # fmt: skip
@@ -91,7 +91,7 @@ def test_pieces_of_a_character_are_shown_as_bytes(minigpt: Minigpt) -> None:
     assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "decoding restores the text"]
 
 
-def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:
+def test_unknown_word_is_not_restored(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "word", "--text", "The zebra")
     assert result.stdout.endswith("decoding does not restore the text\n")
     found = facts(minigpt, "--kind", "word", "--text", "The zebra")["text"]
@@ -100,7 +100,7 @@ def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:
     assert found["round_trip"] is False
 
 
-def test_comparison_cuts_the_text_four_ways(minigpt: Minigpt) -> None:
+def test_comparison_shows_the_tokens_of_every_kind(minigpt: Minigpt) -> None:
     found = facts(minigpt, "--compare", "--text", "The tide")
     assert [cut["kind"] for cut in found] == KINDS
     assert found[0]["text"]["pieces"] == list("The tide")
@@ -109,11 +109,11 @@ def test_comparison_cuts_the_text_four_ways(minigpt: Minigpt) -> None:
     assert "".join(found[3]["text"]["pieces"]) == "The tide"
 
 
-def test_prepared_text_is_found_again_and_a_changed_one_is_not(
+def test_prepared_text_is_reused_unless_it_changed(
     minigpt: Minigpt, home: Path, story: str
 ) -> None:
     first, again = facts(minigpt), facts(minigpt)
-    assert first == again  # its seconds too: nothing was done anew
+    assert first == again  # including the seconds: nothing was computed again
     with (home / "story.txt").open("a", encoding="utf-8") as file:
         file.write("Zzz.\n")
     changed = facts(minigpt)
@@ -147,7 +147,7 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
         (["latin.txt"], "latin.txt: not utf-8: byte 3 (0xe9)"),
     ],
 )
-def test_mistakes_are_named(
+def test_user_errors_are_reported(
     refused: Refused, home: Path, options: list[object], message: str
 ) -> None:
     (home / "empty.txt").touch()
