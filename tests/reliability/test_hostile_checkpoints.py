@@ -408,7 +408,7 @@ def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole
 
 @pytest.mark.parametrize(
     "command",
-    [["eval", "--data", "a.txt"], ["generate", "-c"], ["generate", "--top", "2", "-c"]],
+    [["eval", "--data", "a.txt"], ["generate", "-c"], ["inspect", "next", "a", "-c"]],
 )
 def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
     path: Path, whole: bytes, command: list[str], monkeypatch: pytest.MonkeyPatch
