@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize, usage_errors
-from minigpt_cli.config.choices import Precision
+from minigpt_cli.cli.options import (
+    OUTPUT,
+    SETTINGS,
+    Device,
+    Json,
+    Precision,
+    Quantize,
+    Seed,
+    usage_errors,
+)
 from minigpt_cli.errors import ConfigError, reraise_as
 
 if TYPE_CHECKING:
@@ -102,27 +110,11 @@ RepetitionPenalty = Annotated[
         rich_help_panel=CHOICE,
     ),
 ]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        help="Random seed; in one precision, the same seed gives the same text.",
-        rich_help_panel=CHOICE,
-    ),
-]
 ExactWindow = Annotated[
     bool,
     typer.Option(
         "--exact-window",
         help="Past the context window, re-read it for every token (slow).",
-        rich_help_panel=SETTINGS,
-    ),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--precision",
-        help="Numeric precision: auto, fp32 or bf16.",
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -152,7 +144,7 @@ def generate(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = 0,
     exact_window: ExactWindow = False,
-    precision: PrecisionOption = "auto",
+    precision: Precision = "auto",
     quantize: Quantize = None,
     device: Device = "cpu",
     show_probabilities: ShowProbabilities = False,
