@@ -94,11 +94,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     try:
         tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
-        raise CheckpointError(f"{path}: {error}; use another copy") from None
+        raise CheckpointError(f"{path}: {error}; restore a backup, or train again") from None
     if tokenizer.vocab_size != metadata.vocab_size:
         raise CheckpointError(
             f"{path}: its tokenizer has {tokenizer.vocab_size} tokens and its model "
-            f"{metadata.vocab_size}; use another copy"
+            f"{metadata.vocab_size}; restore a backup, or train again"
         )
     model = _model(metadata, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
@@ -114,13 +114,13 @@ def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path)
     if metadata.model.n_layer > len(tensors):
         raise CheckpointError(
             f"{path}: claims {metadata.model.n_layer} layers and holds {len(tensors)} tensors; "
-            "use another copy"
+            "restore a backup, or train again"
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
     if list(embedding.shape) != [metadata.vocab_size, metadata.model.n_embd]:
         raise CheckpointError(
             f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
-            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; use another copy"
+            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; restore a backup, or train again"
         )
     with torch.device("meta"), _NothingDrawn():  # sizes without memory
         model = GPT(metadata.model, metadata.vocab_size)
@@ -164,16 +164,18 @@ def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
         state = "missing" if name in wanted else "of no use to this model"
-        raise CheckpointError(f"{path}: the tensor {name:.80} is {state}; use another copy")
+        raise CheckpointError(
+            f"{path}: the tensor {name:.80} is {state}; restore a backup, or train again"
+        )
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             raise CheckpointError(
                 f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} and the model "
-                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; use another copy"
+                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; restore a backup, or train again"
             )
         if not tensor.isfinite().all():
             raise CheckpointError(
-                f"{path}: the tensor {name} holds weights that are no numbers; use another copy"
+                f"{path}: the tensor {name} holds weights that are no numbers; restore a backup, or train again"
             )
 
 
@@ -212,7 +214,7 @@ def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[s
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise CheckpointError(
-            f"{path}: damaged: its content does not match its digest; use another copy"
+            f"{path}: damaged: its content does not match its digest; restore a backup, or train again"
         )
     return tensors, metadata
 
@@ -222,12 +224,14 @@ def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     if entry.dtype not in _DTYPES:
         raise CheckpointError(
             f"{path}: the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes; "
-            "use another copy"
+            "restore a backup, or train again"
         )
     tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
     if read != entry.bytes:  # cut off since its header was read
-        raise CheckpointError(f"{path}: ends in the middle of {entry.name:.80}; use another copy")
+        raise CheckpointError(
+            f"{path}: ends in the middle of {entry.name:.80}; restore a backup, or train again"
+        )
     return tensor
 
 

@@ -127,7 +127,7 @@ class Header:
         except ValueError as error:
             reason = str(error)
         raise CheckpointError(
-            f"{self.path}: its description is damaged ({reason}); use another copy"
+            f"{self.path}: its description is damaged ({reason}); restore a backup, or train again"
         )
 
 
