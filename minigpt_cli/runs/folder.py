@@ -137,12 +137,14 @@ class RunFolder:
         _replace(self.metrics, "".join(kept))
 
 
-def file_errors(path: Path, done: Literal["read", "written"]) -> AbstractContextManager[None]:
+def file_errors(
+    path: Path, done: Literal["read", "written"], also: tuple[type[Exception], ...] = ()
+) -> AbstractContextManager[None]:
     """Turns a failed file operation inside a run folder into a `CheckpointError`."""
     if done == "read":
         return reraise_as(CheckpointError, path, done)
     hint = "free some space or choose another run folder"
-    return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",))
+    return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
 
 
 def _replace(path: Path, text: str) -> None:

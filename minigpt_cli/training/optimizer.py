@@ -227,7 +227,7 @@ class Optimizer:
             for key in part.remembers
         }
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
-            state = "missing" if name in places else "of no use to this optimizer"
+            state = "missing" if name in places else "unexpected"
             raise CheckpointError(f"{path}: {name} is {state}; restore a backup, or train again")
         for part in self._parts:
             part.state.clear()
@@ -241,7 +241,7 @@ class Optimizer:
                 )
             if not tensor.isfinite().all():
                 raise CheckpointError(
-                    f"{path}: {name} holds what are no numbers; restore a backup, or train again"
+                    f"{path}: {name} contains NaN or infinity; restore a backup, or train again"
                 )
             part.state[parameter][key] = tensor.to(parameter.device)
 

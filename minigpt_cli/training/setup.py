@@ -68,14 +68,15 @@ class TrainRequest:
         """
         config = self.config()
         dataset = self.workspace.dataset(config.data)
-        if dataset.metadata.val_tokens < 2:
+        learner = Learner(config, dataset)
+        if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "
                 f"{dataset.metadata.val_tokens} tokens and needs at least 2; use a longer text, or "
                 "a larger data.val_fraction",
                 settings=("data.val_fraction=0.2",),
             )
-        return Learner(config, dataset)
+        return learner
 
 
 def train(

@@ -277,6 +277,8 @@ class Trainer:
             train_loss=self.state.recent_loss,
             val_loss=result.loss if result else None,
             bits_per_byte=result.bits_per_byte if result else None,
+            optimizer=self.config.optimizer,
+            train=self.config.train,
         )
 
     def _save_is_due(self) -> bool:

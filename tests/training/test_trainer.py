@@ -168,6 +168,12 @@ def test_best_checkpoint_is_the_best(dataset: Dataset, run: RunFolder) -> None:
     assert best.metadata.val_loss == result.best_val_loss == again.loss == lowest
 
 
+def test_checkpoint_records_all_settings_of_its_run(dataset: Dataset, run: RunFolder) -> None:
+    config = small_config("train.seed=3")
+    train(config, dataset, run)
+    assert load_checkpoint(run.checkpoint).metadata.config == config
+
+
 def test_run_stopped_before_any_evaluation_leaves_a_usable_checkpoint(
     dataset: Dataset, run: RunFolder
 ) -> None:
