@@ -102,7 +102,7 @@ def test_two_tokens_are_a_map_and_one_is_none() -> None:
     assert len(project_embeddings(untrained(CharTokenizer("ab"))).points) == 2
     with pytest.raises(ConfigError, match="2 dimensions; this model has 1 and 8"):
         project_embeddings(untrained(CharTokenizer("a")))
-    with pytest.raises(ConfigError, match="2 tokens in 1 dimensions"):
+    with pytest.raises(ConfigError, match="this model has 2 and 1"):
         project_embeddings(untrained(CharTokenizer("ab"), n_embd=1))
 
 
