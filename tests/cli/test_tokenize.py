@@ -136,7 +136,7 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
     ("options", "message"),
     [
         (["none.txt"], "none.txt: no such file or folder in "),
-        (["story.txt", "--encoding", "klingon"], "--encoding klingon: no such encoding"),
+        (["story.txt", "--encoding", "klingon"], "data.encoding = klingon: unknown encoding"),
         (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: input should be less"),
         (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),
         (["story.txt", "--vocab-size", 99], "a char vocabulary has its own size"),
