@@ -131,7 +131,7 @@ def test_parameters_of_a_state_are_those_of_its_model(minigpt: Minigpt) -> None:
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_long_metadata_leave_room_for_the_facts(minigpt: Minigpt, home: Path) -> None:
+def test_long_metadata_is_shortened_in_the_table_only(minigpt: Minigpt, home: Path) -> None:
     metadata = {"k" * 150: "v" * 500}
     save_file({"w": torch.ones(2)}, "foreign.safetensors", metadata)
     shown = minigpt("inspect", "foreign.safetensors").stdout

@@ -167,7 +167,7 @@ def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_look")
-def test_report_lies_in_its_run_and_is_written_anew(minigpt: Minigpt) -> None:
+def test_report_is_in_its_run_and_is_replaced_each_time(minigpt: Minigpt) -> None:
     for _ in range(2):
         result = minigpt("inspect", "report", RUN)
         assert (result.exit_code, result.stderr) == (0, "Wrote runs/tiny/report.html\n")
