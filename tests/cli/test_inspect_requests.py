@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from minigpt_cli.cli.inspect.group import VIEWS
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from tests.helpers.callers import Minigpt, Misused, Refused
+from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
 RUN = "runs/tiny"
 TRAIN = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu")
@@ -91,6 +91,21 @@ def test_help_lists_the_views_and_the_options_of_the_overview(minigpt: Minigpt) 
     assert all(shown.index(f" {view} ", views) > views for view in VIEWS)
     assert shown.index("--tensors") < views
     assert shown == minigpt("inspect", RUN, "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("minigpt inspect at", ["attention"]),
+        ("minigpt inspect --ten", ["--tensors"]),
+        ("minigpt inspect attention --la", ["--layer"]),
+    ],
+)
+def test_shell_completion_offers_views_and_their_options(
+    program: Program, typed: str, offered: list[str]
+) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    assert program(_MINIGPT_COMPLETE="complete_bash", **words).stdout.split() == offered
 
 
 def test_file_with_the_name_of_a_view_is_reached_by_its_path(minigpt: Minigpt, home: Path) -> None:
