@@ -10,7 +10,8 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import OptimizerConfig
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
 
 
 def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
