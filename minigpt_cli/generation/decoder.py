@@ -8,7 +8,6 @@ is fp32: for a single token that is no slower, and attention is much faster.
 Shapes: B texts side by side, C n_embd, H heads, K key/value heads, D head_dim, V vocab.
 """
 
-import platform
 from collections.abc import Callable
 
 import torch
@@ -21,8 +20,7 @@ from minigpt_cli.model.kernels import EPSILON, apply_rotary
 from minigpt_cli.model.kv_cache import KVCache
 from minigpt_cli.model.layers import Linear, RMSNorm
 from minigpt_cli.model.positions import Rotary
-
-_int8_product = torch.ops.aten._weight_int8pack_mm  # noqa: SLF001 - it has no other name
+from minigpt_cli.private_torch import int8_product, packed_linear
 
 
 class Decoder:
@@ -85,24 +83,15 @@ class _Matrix:
 
 def product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Multiplies by the matrix of a layer, (B, in) to (B, out), by the fastest kernel for it."""
-    if linear.int8 is not None and linear.in_features % 16 == 0:  # it reads 16 at a time
+    if linear.int8 is not None and linear.in_features % 16 == 0:
         numbers, scale = linear.int8
-        return lambda x: _int8_product(x.bfloat16(), numbers, scale)
+        return lambda x: int8_product(x.bfloat16(), numbers, scale)
     weight = linear.weight.detach().to(dtype)
-    if weight.device.type == "cpu" and dtype == torch.bfloat16 and _onednn_has_bf16():
-        # Laid out once as oneDNN wants it, instead of anew for every token.
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001
-        multiply = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - as PyTorch's compiler does
-        return lambda x: multiply(x.bfloat16(), packed, None, "none", [], "")
+    if weight.device.type == "cpu" and dtype == torch.bfloat16:
+        multiply = packed_linear(weight)
+        if multiply is not None:
+            return lambda x: multiply(x.bfloat16())
     return lambda x: F.linear(x.to(dtype), weight)
-
-
-def _onednn_has_bf16() -> bool:
-    available = (
-        platform.machine() in ("x86_64", "AMD64")  # elsewhere untried
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )
-    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
 class _Layer:

@@ -338,7 +338,7 @@ def test_a_seed_makes_the_model_that_it_made_in_version_0_1_0(
     model = GPT(config, 5).initialize()
     qkv = model.get_parameter("blocks.0.attention.qkv.weight")
     drawn = [model.token_embedding.weight[0, 0], qkv[0, 0], model.head.weight[-1, -1]]
-    assert [float(x) for x in drawn] == pytest.approx(expected, abs=1e-5)
+    assert [x.item() for x in drawn] == pytest.approx(expected, abs=1e-5)
 
 
 def test_biases_are_where_the_settings_want_them() -> None:
