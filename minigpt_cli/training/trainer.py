@@ -26,7 +26,7 @@ from minigpt_cli.device import (
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.model.compilation import compile_blocks, eagerly
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
@@ -329,8 +329,9 @@ class Trainer:
         """What the model writes now, from nothing; its randomness is its own."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
+        writer = ModelAndTokenizer(self.model, self.dataset.tokenizer)
         with self._eagerly():
-            return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
+            return "".join(generate(writer, "", count, sampling))
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
