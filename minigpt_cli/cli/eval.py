@@ -96,16 +96,16 @@ def _tokens(
 ) -> "Tokens":
     """The text to score: the model's own, found by its fingerprint, or another."""
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.data.corpus import open_corpus
     from minigpt_cli.data.dataset import encode_corpus
-    from minigpt_cli.data.own_text import own_dataset
+    from minigpt_cli.data.workspace import Workspace
 
-    with file_progress() as bars:
+    with file_progress() as progress:
+        workspace = Workspace(data_dir, progress)
         if data:
-            corpus = open_corpus(tuple(data), data_dir, encoding or "utf-8", bars.downloading)
+            corpus = workspace.corpus(tuple(data), encoding or "utf-8")
             fraction = loaded.metadata.data.val_fraction
             return encode_corpus(corpus, loaded.tokenizer, split, fraction)
-        own = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
+        own = workspace.own_dataset(loaded.metadata)
     return own.tokens(split)
 
 

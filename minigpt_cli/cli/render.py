@@ -1,6 +1,6 @@
 """Facts become tables, and work under way becomes progress bars."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -94,27 +94,13 @@ def losses(train: float | None, validation: float | None) -> str:
     return ", ".join(f"{name} {loss:.4f}" for name, loss in named.items() if loss is not None)
 
 
-class FileProgress:
-    """Bars for downloads and for reading text, on a terminal only; gone when done."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def downloading(self, done: int, total: int) -> None:
-        """Bytes of a download."""
-        self.preparing("Downloading", done, total)
-
-    def preparing(self, stage: str, done: int, total: int) -> None:
-        """Bytes of a named stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done)
-
-
 @contextmanager
-def file_progress() -> Iterator[FileProgress]:
-    """Shows bars while texts are fetched and prepared."""
+def file_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows bars on a terminal while texts are downloaded and prepared; they disappear when done.
+
+    Yields:
+        A `data.progress.Progress`: a bar for each stage.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -124,4 +110,11 @@ def file_progress() -> Iterator[FileProgress]:
     with Progress(
         *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
     ) as progress:
-        yield FileProgress(progress)
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield show

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from minigpt_cli.data.dataset import Dataset, DatasetMetadata
-    from minigpt_cli.tokenizer import Tokenizer
+    from minigpt_cli.tokenizer.base import Tokenizer
 
 EXAMPLE = (
     "Examples:  minigpt tokenize book.txt --kind bpe --vocab-size 2000    "
@@ -87,8 +87,7 @@ def _prepare(
 ) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.config.loading import resolve
-    from minigpt_cli.data.corpus import open_corpus
-    from minigpt_cli.data.dataset import prepare_dataset
+    from minigpt_cli.data.workspace import Workspace
 
     table: dict[str, Any] = {
         "corpus": files or ["shakespeare"],
@@ -97,10 +96,9 @@ def _prepare(
     }
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, [], "tokenize").data
+    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
     with file_progress() as progress:
-        corpus = open_corpus(data.corpus, data_dir, data.encoding, progress.downloading)
-        return prepare_dataset(corpus, data, data_dir, progress.preparing)
+        return Workspace(data_dir, progress).dataset(data)
 
 
 def _with_rates(facts: "DatasetMetadata") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import GenerationRequest, NextTokens, generate_tokens
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import StreamDecoder, Tokenizer
+from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
 
 
 class TextModel(Protocol):

@@ -127,7 +127,7 @@ def _training(facts: CheckpointMetadata, path: Path) -> TrainConfig | None:
     """How the run was trained, if its configuration lies beside the checkpoint."""
     config = RunFolder(path.parent).config
     with suppress(ConfigError):  # there is none, or another program's
-        run = resolve(read_toml(config), [], str(config))
+        run = resolve(read_toml(config), {}, str(config))
         if (run.model, run.data) == (facts.model, facts.data):
             return run.train
     return None

@@ -13,12 +13,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.data.corpus import Progress
+from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.lines import line_of
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 """Bits where a token counts as harder: one of 2, of 4, of 16, of 256 equally likely ones."""
@@ -84,7 +84,7 @@ def surprisal(
     hardest: int = 50,
     beginning: int = 100_000,
     context: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Surprisal:
     """Measures a text token by token and passage by passage.
 
@@ -99,7 +99,7 @@ def surprisal(
         hardest: how many passages to keep.
         beginning: how many characters of the text to keep, about.
         context: tokens before each at least, other than half a window; 1 is what `evaluate` gives.
-        progress: told of the bytes of text read.
+        progress: called with the bytes of text read so far.
 
     Raises:
         CorpusError: the text has fewer than two tokens.
@@ -117,8 +117,7 @@ def surprisal(
     for predicted in predict_tokens(model, ids, context=context):
         bits[done : done + len(predicted.nats)] = predicted.nats.numpy() / math.log(2)
         done += len(predicted.nats)
-        if progress:
-            progress(int(ends[done - 1]), int(ends[-1]))
+        progress("Predicting", int(ends[done - 1]), int(ends[-1]))
     counted = counted_bytes(tokenizer).numpy().astype(np.int32)[ids]
     counted[0] = 0
     total = float(bits.sum(dtype=np.float64))

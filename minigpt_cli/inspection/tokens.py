@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 _NAMES = {" ": "␣", "\n": "↵", "\t": "⇥"}
 

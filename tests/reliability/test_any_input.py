@@ -15,11 +15,11 @@ from hypothesis.strategies import SearchStrategy
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.loading import load_run_config, parse_override
 from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
 from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 
@@ -181,7 +181,7 @@ settings_given = st.lists(
 def test_any_setting_is_taken_or_a_config_error(times: int) -> None:
     def check(overrides: list[str]) -> None:
         try:
-            config = load_run_config("tiny", overrides)
+            config = load_run_config("tiny", dict(map(parse_override, overrides)))
         except ConfigError as error:
             said(error)
         else:

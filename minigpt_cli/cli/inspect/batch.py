@@ -10,7 +10,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import count, file_progress, key_value_table, raw
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.inspection.batch import StepBatch, step_batch
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training.state import saved_run
@@ -26,8 +26,8 @@ def show_batch(run: Path, step: int, data_dir: Path, output: Output) -> None:
         output: where to.
     """
     saved = saved_run(RunFolder(run).state)
-    with file_progress() as bars:
-        dataset = own_dataset(saved, data_dir, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     output.show(asdict(batch), lambda: _tables(batch, saved.config.model.block_size))
 

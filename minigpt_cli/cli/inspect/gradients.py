@@ -13,7 +13,7 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.loaded import Loaded
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import count, file_progress, grid
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State, own_gradients
 
 MARKS: dict[State, tuple[str, str]] = {
@@ -35,10 +35,8 @@ def show_gradients(loaded: Loaded, data_dir: Path, output: Output) -> None:
     Raises:
         CorpusError: the model's own text is not there any more.
     """
-    with file_progress() as bars:
-        dataset = own_dataset(
-            loaded.checkpoint.metadata, data_dir, bars.downloading, bars.preparing
-        )
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
     facts = own_gradients(loaded.checkpoint, loaded.path, dataset)
     if not facts.as_in_run:
         print_note(

@@ -11,7 +11,7 @@ from minigpt_cli.cli.console import err
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 from minigpt_cli.cli.writing import load_model
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.sampling import Sampling
@@ -46,8 +46,8 @@ def show_memorized(
     if samples < 1:
         raise ConfigError(f"--samples {samples}: must be 1 or more")
     loaded = load_model(path, device, "auto", None)
-    with file_progress() as bars:
-        dataset = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(loaded.metadata)
     writing = err.status("Writing, and searching the training text")
     with writing, reraise_out_of_memory("ask for fewer --samples"):
         found = memorized(loaded.model, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))

@@ -11,7 +11,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import out, printable
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.render import count, file_progress, grid, key_value_table, one_line, raw
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import pick_device
 from minigpt_cli.inspection.surprisal import LEVELS, Scored, Surprisal, surprisal
 from minigpt_cli.pages.render import render
@@ -46,13 +46,13 @@ def show_surprisal(
     """
     output.refuse("plot")
     loaded = load_checkpoint(path, pick_device(device))
-    with file_progress() as bars:
-        corpus = open_corpus((text,), data_dir, encoding or "utf-8", bars.downloading)
+    with file_progress() as progress:
+        corpus = Workspace(data_dir, progress).corpus((text,), encoding or "utf-8")
         found = surprisal(
             loaded.model,
             loaded.tokenizer,
             "".join(corpus.chunks()),
-            progress=lambda done, total: bars.preparing("Predicting", done, total),
+            progress=progress,
         )
     summary = [("checkpoint", f"{path} (step {count(loaded.metadata.step)})"), ("text", text)]
     summary += _summary(found)
