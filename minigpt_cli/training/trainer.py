@@ -35,7 +35,8 @@ from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.runs.writer import RunWriter
-from minigpt_cli.training.optimizer import Optimizer, learning_rate, lr_scale
+from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.schedule import learning_rate, lr_scale
 from minigpt_cli.training.stability import (
     MOST_REWINDS,
     LossMonitor,
