@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.data.dataset import Tokens
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT
@@ -217,7 +218,7 @@ def test_a_limit_beyond_the_text_changes_nothing(max_tokens: int) -> None:
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 def test_both_widths_of_stored_tokens_score_alike(dtype: type) -> None:
     model = random_gpt(MODERN, 70_000)
-    tokens = np.array([5, 60_000, 7, 65_535, 9], dtype=dtype)
+    tokens: Tokens = np.array([5, 60_000, 7, 65_535, 9], dtype=dtype)
     tokenizer = WordTokenizer([f"{i:05}" for i in range(69_999)])
     assert_equal_scores(
         evaluate(model, tokenizer, tokens), score(model, tokenizer, tokens.tolist(), [0])

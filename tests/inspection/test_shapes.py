@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from minigpt_cli.tokenizer.byte import ByteTokenizer
 from tests.helpers.checkpoints import checkpoint_of
 from tests.helpers.dense_gpt import random_gpt
 
-SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16}
+SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from minigpt_cli.model.flops import forward_flops_per_token
 from tests.helpers.dense_gpt import random_gpt
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
-FAMILIES = {
+FAMILIES: dict[str, ModelConfig] = {
     "classic": ClassicConfig(**SIZES, dropout=0.3),
     "classic-bare": ClassicConfig(**SIZES, activation="relu", bias=False, tie_embeddings=True),
     "modern": ModernConfig(**SIZES, dropout=0.3),
@@ -52,7 +52,8 @@ def test_attention_weights_are_distributions_over_what_was_read(config: ModelCon
 
 @every_family
 def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -> None:
-    model, steps = random_gpt(config), []
+    model = random_gpt(config)
+    steps: list[TracedOp] = []
     window = torch.zeros(1, config.block_size, dtype=torch.long)
     traced_forward(model, window, steps.append)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -64,7 +65,8 @@ def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -
 
 @every_family
 def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> None:
-    model, steps = random_gpt(config), []
+    model = random_gpt(config)
+    steps: list[TracedOp] = []
     traced_forward(model, torch.zeros(2, 5, dtype=torch.long), steps.append)
     letters = {"B": 2, "T": 5, "C": 32, "H": 4, "D": 8, "V": 50}
     if isinstance(config, ModernConfig):

@@ -36,14 +36,15 @@ def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def inputs(
     length: int, heads: tuple[int, int], dtype: torch.dtype, batch: int = 2, seed: int = 0
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Random q, k and v as the model makes them: heads lie side by side in memory."""
     generator = torch.Generator().manual_seed(seed)
     H, K = heads
-    return [
+    q, k, v = (
         torch.randn(batch, length, n, 16, generator=generator).to(dtype).transpose(1, 2)
         for n in (H, K, K)
-    ]
+    )
+    return q, k, v
 
 
 def largest_error(ours: Tensor, exact: Tensor) -> float:
@@ -58,8 +59,10 @@ def largest_error(ours: Tensor, exact: Tensor) -> float:
 def test_attention_and_its_gradients_equal_the_formula(
     length: int, heads: tuple[int, int], dtype: torch.dtype
 ) -> None:
-    ours = [x.requires_grad_() for x in inputs(length, heads, dtype)]
-    exact = [x.detach().double().requires_grad_() for x in ours]
+    ours, exact = inputs(length, heads, dtype), inputs(length, heads, dtype)
+    exact = (exact[0].double(), exact[1].double(), exact[2].double())
+    for x in (*ours, *exact):
+        x.requires_grad_()
     out, expected = causal_attention(*ours), written_out(*exact)
     assert out.dtype == dtype
     assert out.shape == expected.shape
@@ -68,8 +71,8 @@ def test_attention_and_its_gradients_equal_the_formula(
         assert largest_error(causal_attention(*ours), expected) < TOLERANCE[dtype]
 
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    out.backward(upstream)
-    expected.backward(upstream.double())
+    torch.autograd.backward(out, upstream)
+    torch.autograd.backward(expected, upstream.double())
     for name, x, y in zip("qkv", ours, exact, strict=True):
         assert x.grad is not None
         assert y.grad is not None
