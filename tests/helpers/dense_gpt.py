@@ -108,10 +108,10 @@ def _rotated(x: Tensor, theta: float) -> Tensor:
     T, D = x.shape
     frequency = torch.tensor([theta ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
     angle = torch.arange(T, dtype=torch.float64)[:, None] * frequency
-    turned = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(
+    rotated = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(
         torch.ones_like(angle), angle
     )
-    return torch.cat((turned.real, turned.imag), dim=1)
+    return torch.cat((rotated.real, rotated.imag), dim=1)
 
 
 def _feed_forward(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The model written out step by step is the model."""
+"""The traced forward pass computes what the model computes."""
 
 from typing import Any
 
@@ -35,7 +35,9 @@ def test_logits_are_those_of_the_fast_path(config: ModelConfig, length: int) -> 
 
 
 @every_family
-def test_attention_weights_are_distributions_over_what_was_read(config: ModelConfig) -> None:
+def test_attention_weights_are_distributions_over_the_tokens_read_so_far(
+    config: ModelConfig,
+) -> None:
     found = []
 
     def record(op: TracedOp) -> None:
@@ -82,7 +84,7 @@ def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> No
             assert [eval(number) for number in numbers] == list(value.tensor.shape)
 
 
-def test_no_step_changes_the_model() -> None:
+def test_tracing_does_not_change_the_model() -> None:
     model = random_gpt(FAMILIES["modern"]).train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     traced_forward(model, torch.zeros(1, 5, dtype=torch.long), lambda _: None)

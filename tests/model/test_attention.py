@@ -10,8 +10,8 @@ from torch import Tensor
 
 from minigpt_cli.model.attention import causal_attention
 
-# fp64 and fp32 take PyTorch's kernel; bf16 on a CPU goes by blocks, which these lengths cut
-# before, at, after and far beyond their ends.
+# fp64 and fp32 use PyTorch's kernel; bf16 on a CPU works in blocks of 128 queries: lengths below,
+# at, above and far beyond that.
 LENGTHS = [1, 5, 127, 128, 129, 256, 300]
 HEADS = [(4, 4), (4, 2), (3, 1)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.02}
@@ -37,7 +37,7 @@ def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def inputs(
     length: int, heads: tuple[int, int], dtype: torch.dtype, batch: int = 2, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Random q, k and v as the model makes them: heads lie side by side in memory."""
+    """Random q, k and v laid out as in the model: the heads of a token are adjacent in memory."""
     generator = torch.Generator().manual_seed(seed)
     H, K = heads
     q, k, v = (
@@ -48,7 +48,7 @@ def inputs(
 
 
 def largest_error(ours: Tensor, exact: Tensor) -> float:
-    """Relative, of the worst position: one wrong row may not hide among good ones."""
+    """The relative error of the worst position, so that one wrong row cannot hide among good ones."""
     difference = (ours.double() - exact).flatten(2).norm(dim=2)
     return float((difference / exact.flatten(2).norm(dim=2).clamp(min=0.1)).detach().max())
 
@@ -94,7 +94,7 @@ def test_attention_scales_scores_by_the_root_of_the_head_size(dtype: torch.dtype
 
 @every_dtype
 @given(length=st.sampled_from([2, 128, 131, 260]), data=st.data())
-def test_a_later_key_or_value_moves_no_earlier_output_by_one_bit(
+def test_a_later_key_or_value_changes_no_bit_of_an_earlier_output(
     dtype: torch.dtype, length: int, data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(0, length - 1), label="place")

@@ -1,4 +1,4 @@
-"""The arithmetic a model is said to cost, against PyTorch's own counter on a real forward pass."""
+"""The FLOPs computed from a model's sizes, against PyTorch's counter on a real forward pass."""
 
 from typing import Any
 
