@@ -48,7 +48,7 @@ def inputs(
 
 
 def largest_error(ours: Tensor, exact: Tensor) -> float:
-    """The relative error of the worst position, so that one wrong row cannot hide among good ones."""
+    """The relative error of the worst position: one wrong row must not hide among good ones."""
     difference = (ours.double() - exact).flatten(2).norm(dim=2)
     return float((difference / exact.flatten(2).norm(dim=2).clamp(min=0.1)).detach().max())
 

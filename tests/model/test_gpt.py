@@ -253,7 +253,7 @@ def logits_in_fp32(model: GPT, idx: Tensor) -> Tensor:
     return out
 
 
-def test_texts_side_by_side_do_not_mix() -> None:
+def test_texts_in_a_batch_do_not_affect_each_other() -> None:
     for config in FAMILIES:
         model, idx = random_gpt(config), tokens(20, batch=3)
         together = model(idx)
@@ -342,7 +342,7 @@ def test_a_seed_makes_the_model_that_it_made_in_version_0_1_0(
     assert [x.item() for x in drawn] == pytest.approx(expected, abs=1e-5)
 
 
-def test_biases_are_where_the_settings_want_them() -> None:
+def test_settings_decide_which_layers_have_biases() -> None:
     def biases(**settings: Any) -> set[str]:
         model = GPT(ClassicConfig(**SIZES | {"n_layer": 1}, **settings), 65)
         return {name for name, _ in model.named_parameters() if name.endswith("bias")}
@@ -383,7 +383,7 @@ def test_dropout_acts_in_training_only(config: ModelConfig, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("config", FAMILIES, ids=name_of)
-def test_the_past_stays_closed_to_the_future_under_dropout(config: ModelConfig) -> None:
+def test_with_dropout_no_position_depends_on_a_later_token(config: ModelConfig) -> None:
     model = random_gpt(config.model_copy(update={"dropout": 0.3})).train()
     idx = tokens(40)
     changed = idx.clone()

@@ -274,7 +274,7 @@ def test_the_models_own_stacked_weights_move_as_query_key_and_value_apart() -> N
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
     seed=st.integers(0, 99),
 )
-def test_orthogonalizing_keeps_directions_and_evens_out_sizes(
+def test_newton_schulz_keeps_singular_vectors_and_equalizes_singular_values(
     rows: int, columns: int, scale: float, seed: int
 ) -> None:
     matrices = torch.stack([gradient(rows, columns, seed + i, scale) for i in range(2)])
@@ -296,7 +296,7 @@ def test_a_matrix_of_zeros_stays_zero() -> None:
     assert not newton_schulz(torch.zeros(2, 5, 3)).any()
 
 
-def test_muon_leaves_weights_without_a_gradient_alone() -> None:
+def test_muon_does_not_change_weights_without_a_gradient() -> None:
     moved, still = gradient(8, 8, 0), gradient(8, 8, 1)
     optimizer = Muon([(moved, (8,)), (still, (8,))], lr=0.1, momentum=0.9, weight_decay=1.0)
     moved.grad = gradient(8, 8, 2)
