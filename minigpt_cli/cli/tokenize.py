@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from minigpt_cli.data.dataset import Dataset, DatasetMetadata
-    from minigpt_cli.tokenizer import Tokenizer
+    from minigpt_cli.tokenizer.base import Tokenizer
 
 EXAMPLE = (
     "Examples:  minigpt tokenize book.txt --kind bpe --vocab-size 2000    "

@@ -26,12 +26,8 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError, TokenizerError
-from minigpt_cli.tokenizer import (
-    Tokenizer,
-    check_settings,
-    tokenizer_from_json,
-    train_tokenizer,
-)
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]

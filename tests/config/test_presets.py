@@ -79,7 +79,7 @@ def test_gpt2_preset_has_124_million_parameters() -> None:
     [("smal", "small"), ("nanoGPT", "nanogpt"), ("gpt-2", "gpt2"), ("clasic", "classic")],
 )
 def test_near_preset_names_are_offered(wrong: str, offered: str) -> None:
-    with pytest.raises(ConfigError, match=f"no such preset; did you mean.* {offered}"):
+    with pytest.raises(ConfigError, match=f"unknown preset .*; did you mean.* {offered}"):
         preset_path(wrong)
 
 

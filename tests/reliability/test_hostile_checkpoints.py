@@ -18,7 +18,7 @@ from minigpt_cli.cli.app import app
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.runs import checkpoint_header
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.tokenizer import train_tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import (
     CLASSIC,

@@ -24,7 +24,8 @@ from minigpt_cli.runs.checkpoint import (
     write_tensors,
 )
 from minigpt_cli.runs.checkpoint_header import FORMAT_VERSION, CheckpointMetadata
-from minigpt_cli.tokenizer import Tokenizer, train_tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
 MODELS = [
@@ -69,6 +70,12 @@ def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointMetadata]:
     path = tmp_path / "checkpoint.safetensors"
     checkpoint_file(path, model, facts).write()
     return path, model, facts
+
+
+def test_loading_draws_no_random_number(saved: tuple[Path, GPT, CheckpointMetadata]) -> None:
+    state = torch.get_rng_state()
+    load_checkpoint(saved[0])
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @contextmanager

@@ -12,18 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigpt_cli.errors import TokenizerError
-from minigpt_cli.tokenizer import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    StreamDecoder,
-    Tokenizer,
-    WordTokenizer,
-    tokenizer_from_json,
-    train_tokenizer,
-)
-from minigpt_cli.tokenizer.bpe import splittable
-from minigpt_cli.tokenizer.word import whole_pieces
+from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
+from minigpt_cli.tokenizer.bpe import BPETokenizer, splittable
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer, whole_pieces
 
 # What cutting goes wrong on: contractions, white space of all sorts (U+001C is white space to
 # Python and not to the BPE library), scripts without spaces, marks, joined emoji, digits.
