@@ -203,7 +203,7 @@ class Trainer:
             self._learning_rate(problem.step),
             self._monitor.recent_norms,
             rewinds=len(self.state.skipped),
-            look=f"{self.folder.command('inspect')} --batch {problem.step}",
+            look=self.folder.command(f"inspect batch {problem.step}"),
         )
         settings = ("optimizer.learning_rate", "optimizer.grad_clip=1.0")
         return TrainingError(f"{message}{more}", settings)

@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_error_with_the_way_out(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CorpusError, match=r"cannot be written \(No space left .*another data folder"):
+    with pytest.raises(CorpusError, match=r"cannot be written \(No space .*another data folder"):
         shelf.prepare()
     assert shelf.folders() == []
 

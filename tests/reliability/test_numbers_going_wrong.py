@@ -198,7 +198,7 @@ def test_run_stops_after_three_rewinds_and_says_what_it_saw(
     assert "after 3 rewinds" in message
     assert "smaller optimizer.learning_rate" in message
     assert "optimizer.learning_rate" in caught.value.settings
-    assert f"minigpt inspect {run.path} --batch {BAD + 3}" in message
+    assert f"minigpt inspect batch {BAD + 3} {run.path}" in message
     norms = [row["grad_norm"] for row in rows(run) if row["type"] == "step"]
     assert f"{norms[-1]:.3g}" in message
     assert resumed(small_config(), dataset, run).state.step == 2 * EVAL_INTERVAL
