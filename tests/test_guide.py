@@ -184,15 +184,15 @@ def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     waiting: list[int] = []
     take_step = Learner.take_step
 
-    def interrupted(self: Learner, step: int) -> Any:
+    def step(self: Learner, number: int) -> Any:
         if waiting:
             waiting[0] -= 1
             if waiting[0] == 0:
                 waiting.clear()
                 signal.raise_signal(signal.SIGINT)
-        return take_step(self, step)
+        return take_step(self, number)
 
-    monkeypatch.setattr(Learner, "take_step", interrupted)
+    monkeypatch.setattr(Learner, "take_step", step)
     return waiting
 
 

@@ -147,12 +147,12 @@ def test_folders_without_a_run_or_without_metrics_say_which(tmp_path: Path) -> N
     (tmp_path / "a-file").touch()
     with pytest.raises(CheckpointError, match=r"a-file: not a run folder"):
         read_run(tmp_path / "a-file")
-    with pytest.raises(CheckpointError, match=r"\(it has neither config.toml nor metrics"):
+    with pytest.raises(CheckpointError, match=r"contains no run \(neither config.toml nor metrics"):
         read_run(tmp_path)
     (tmp_path / "config.toml").touch()
-    with pytest.raises(CheckpointError, match=r"no step is logged in .*; continue training$"):
+    with pytest.raises(CheckpointError, match=r"without metrics .*; resume training$"):
         read_run(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "checkpoint.safetensors").touch()
-    with pytest.raises(CheckpointError, match=r"no step is logged.* minigpt inspect .*/checkpoint"):
+    with pytest.raises(CheckpointError, match=r"without metrics.* minigpt inspect .*/checkpoint"):
         read_run(tmp_path)
