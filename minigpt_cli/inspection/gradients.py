@@ -1,24 +1,18 @@
 """What one batch of its own text would change in a model, parameter by parameter."""
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from minigpt_cli.config.loading import read_toml, resolve
 from minigpt_cli.config.schema import TrainConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import reraise_out_of_memory
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.runs.folder import RunFolder
 
 EXPLODING = 1.0
 """A gradient longer than its own weights, and than this, is said to explode."""
@@ -60,7 +54,7 @@ class Gradients:
     step: int
     """Whose batch it is (the first, where a step has several): the step after the checkpoint's."""
     as_in_run: bool
-    """Whether batch size and seed are the run's, or only the usual ones."""
+    """Whether batch size and seed are the run's, or only the defaults."""
     windows: int
     tokens: int
     loss: float
@@ -71,22 +65,23 @@ class Gradients:
     """As the model lists them; a tied head is its embedding."""
 
 
-def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradients:
+def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     """Measures the batch that the run takes next from these weights, without dropout.
 
-    Where the run's `config.toml` does not lie beside the checkpoint, its batch size and seed are
-    taken to be the usual ones.
+    A checkpoint of minigpt 0.1.0 does not record its batch size and seed: the defaults are used.
 
     Raises:
         CorpusError: the training text is shorter than one window.
         OutOfMemoryError: memory ran out.
     """
-    facts, run = checkpoint.metadata, _training(checkpoint.metadata, path)
-    train = run or TrainConfig()
-    batches = training_batches(dataset.tokens("train"), facts.model, facts.data, train)
-    x, y = batches.batch(facts.step * train.grad_accum_steps)
+    metadata = checkpoint.metadata
+    train = metadata.train or TrainConfig()
+    batches = training_batches(dataset.tokens("train"), metadata.model, metadata.data, train)
+    x, y = batches.batch(metadata.step * train.grad_accum_steps)
     with reraise_out_of_memory("look at a checkpoint of a smaller model"):
-        return measure(checkpoint.model, x, y, facts.step + 1, as_in_run=run is not None)
+        return measure(
+            checkpoint.model, x, y, metadata.step + 1, as_in_run=metadata.train is not None
+        )
 
 
 def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = False) -> Gradients:
@@ -121,13 +116,3 @@ def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = F
             for name, p in named.items()
         ),
     )
-
-
-def _training(facts: CheckpointMetadata, path: Path) -> TrainConfig | None:
-    """How the run was trained, if its configuration lies beside the checkpoint."""
-    config = RunFolder(path.parent).config
-    with suppress(ConfigError):  # there is none, or another program's
-        run = resolve(read_toml(config), {}, str(config))
-        if (run.model, run.data) == (facts.model, facts.data):
-            return run.train
-    return None

@@ -68,7 +68,9 @@ def test_a_view_fits_80_columns_of_any_terminal(
 def test_a_file_from_elsewhere_is_refused(refused: Refused, view: tuple[str, ...]) -> None:
     save_file({"w": torch.zeros(2)}, "foreign.safetensors")
     message = refused("inspect", "foreign.safetensors", *view)
-    assert message.startswith("foreign.safetensors: a safetensors file, but no minigpt checkpoint")
+    assert message.startswith(
+        "foreign.safetensors: a safetensors file, but not a minigpt checkpoint"
+    )
 
 
 @pytest.mark.parametrize("option", ["--attention", "--shapes", "--next"])
@@ -212,12 +214,11 @@ def test_gradients_need_the_models_own_text(refused: Refused) -> None:
     assert "the text has changed" in refused("inspect", FILE, "--gradients")
 
 
-def test_gradients_say_when_the_batch_is_not_the_runs(minigpt: Minigpt) -> None:
+def test_gradients_of_a_checkpoint_alone_are_of_its_runs_batch(minigpt: Minigpt) -> None:
     shutil.copy(FILE, "alone.safetensors")
-    assert minigpt("inspect", "alone.safetensors", "--gradients").stderr == (
-        "No config.toml that fits lies beside the checkpoint: the batch has the usual size and "
-        "seed.\n"
-    )
+    result = minigpt("inspect", "alone.safetensors", "--gradients")
+    assert result.stderr == ""
+    assert result.stdout == minigpt("inspect", FILE, "--gradients").stdout
 
 
 def test_next_is_what_generate_shows_with_the_cuts_drawn_in(minigpt: Minigpt) -> None:

@@ -29,7 +29,7 @@ def test_batch_zero_is_refused_and_no_loss_curve(refused: Refused) -> None:
 
 @pytest.mark.parametrize("view", [("--batch", 1), ("--report",)])
 def test_view_of_a_run_wants_its_folder(refused: Refused, view: tuple[object, ...]) -> None:
-    assert refused("inspect", FILE, *view).startswith(f"{FILE}: no run's folder; name one")
+    assert refused("inspect", FILE, *view).startswith(f"{FILE}: not a run folder; pass one")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home
 
 def test_folder_and_file_do_not_mix(refused: Refused) -> None:
     message = refused("inspect", RUN, RUN / "checkpoint.safetensors")
-    assert message.startswith("runs/tiny/checkpoint.safetensors: no run's folder")
+    assert message.startswith("runs/tiny/checkpoint.safetensors: not a run folder")
 
 
 def test_damaged_configuration_is_named_and_the_rest_shown(minigpt: Minigpt) -> None:
@@ -193,7 +193,7 @@ def test_report_elsewhere_overwrites_only_when_told(minigpt: Minigpt, refused: R
 def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
     refused: Refused, minigpt: Minigpt
 ) -> None:
-    assert refused("inspect", "none", "--report").startswith("none: no run's folder")
+    assert refused("inspect", "none", "--report").startswith("none: not a run folder")
     assert refused("inspect", RUN / "checkpoint.safetensors", "--report").endswith(
         "name one that minigpt train made"
     )

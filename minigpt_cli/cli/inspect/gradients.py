@@ -37,11 +37,11 @@ def show_gradients(loaded: Loaded, data_dir: Path, output: Output) -> None:
     """
     with file_progress() as progress:
         dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
-    facts = own_gradients(loaded.checkpoint, loaded.path, dataset)
+    facts = own_gradients(loaded.checkpoint, dataset)
     if not facts.as_in_run:
         print_note(
-            "No config.toml that fits lies beside the checkpoint: the batch has the usual size and "
-            "seed."
+            "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
+            "the default batch size and seed."
         )
 
     def tables() -> Iterator[Table | Text]:

@@ -21,7 +21,7 @@ from minigpt_cli.cli.render import (
     raw,
 )
 from minigpt_cli.config.schema import differences, toml_value
-from minigpt_cli.inspection.run_history import Run, letter, read_run
+from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 from minigpt_cli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def show_report(path: Path, output: Output) -> None:
     output.show(_json([run]), lambda: [_summary(run)], lambda: _draw([run]), page)
 
 
-def _draw(runs: Sequence[Run]) -> "Figure":
+def _draw(runs: Sequence[RunHistory]) -> "Figure":
     from minigpt_cli.plots.runs import draw_runs
 
     return draw_runs(runs)
 
 
-def _alone(run: Run) -> Iterator[Table | Text]:
+def _alone(run: RunHistory) -> Iterator[Table | Text]:
     yield _summary(run)
     yield Text()
     train = Series([(row.step, row.loss) for row in run.steps])
@@ -83,7 +83,7 @@ def _alone(run: Run) -> Iterator[Table | Text]:
             yield _small_chart(Series(known), run, label)
 
 
-def _summary(run: Run) -> Table:
+def _summary(run: RunHistory) -> Table:
     table = key_value_table()
     table.add_row("run", raw(str(run.path)))
     if run.config is None:
@@ -114,7 +114,7 @@ def _summary(run: Run) -> Table:
     return table
 
 
-def _compared(runs: Sequence[Run]) -> Iterator[Table | Text]:
+def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
     names = _letters(runs)
     columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
     table = grid("", "run", *columns, text_columns=2)
@@ -159,12 +159,12 @@ def _lettered(
     return series
 
 
-def _different(runs: Sequence[Run]) -> dict[str, tuple[object, ...]]:
+def _different(runs: Sequence[RunHistory]) -> dict[str, tuple[object, ...]]:
     configs = [run.config for run in runs if run.config is not None]
     return differences(*configs) if configs else {}
 
 
-def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
+def _differences(names: Sequence[str], runs: Sequence[RunHistory]) -> Table | Text:
     known = [name for name, run in zip(names, runs, strict=True) if run.config is not None]
     found = _different(runs)
     if not found:
@@ -176,20 +176,20 @@ def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
     return table
 
 
-def _letters(runs: Sequence[Run]) -> list[str]:
+def _letters(runs: Sequence[RunHistory]) -> list[str]:
     return [letter(number) for number in range(len(runs))]
 
 
-def _val_losses(run: Run) -> list[tuple[float, float]]:
+def _val_losses(run: RunHistory) -> list[tuple[float, float]]:
     return [(row.step, row.val_loss) for row in run.evaluations]
 
 
-def _best(run: Run, color: str) -> list[Series]:
+def _best(run: RunHistory, color: str) -> list[Series]:
     best = run.best
     return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
 
 
-def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
+def _chart(series: Sequence[Series], runs: Sequence[RunHistory]) -> Text:
     return chart(
         series,
         steps=_span(runs),
@@ -199,7 +199,7 @@ def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
     )
 
 
-def _small_chart(series: Series, run: Run, label: str) -> Text:
+def _small_chart(series: Series, run: RunHistory, label: str) -> Text:
     return chart(
         [series],
         steps=_span([run]),
@@ -211,13 +211,13 @@ def _small_chart(series: Series, run: Run, label: str) -> Text:
     )
 
 
-def _span(runs: Sequence[Run]) -> tuple[int, int]:
+def _span(runs: Sequence[RunHistory]) -> tuple[int, int]:
     """First and last step of any."""
     steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
     return min(steps), max(steps)
 
 
-def _json(runs: Sequence[Run]) -> dict[str, Any]:
+def _json(runs: Sequence[RunHistory]) -> dict[str, Any]:
     return {
         "runs": [
             {
@@ -231,9 +231,7 @@ def _json(runs: Sequence[Run]) -> dict[str, Any]:
                     name: [asdict(row) for row in getattr(run, name)]
                     for name in ("steps", "evaluations", "samples", "machines")
                 },
-                "incidents": [
-                    {"type": type(row).__name__.lower(), **asdict(row)} for row in run.incidents
-                ],
+                "incidents": [{"type": row.type, **asdict(row)} for row in run.incidents],
             }
             for run in runs
         ],
