@@ -121,7 +121,7 @@ def test_plot_is_drawn_into_a_file_that_is_not_overwritten(
 
 def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home: Path) -> None:
     (home / "empty").mkdir()
-    assert refused("inspect", "empty").startswith("empty: holds no run")
+    assert refused("inspect", "empty").startswith("empty: not a run folder")
     (RUN / "metrics.jsonl").unlink()
     message = refused("inspect", RUN)
     assert message.startswith("runs/tiny: a run without metrics")

@@ -137,7 +137,7 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
     [
         (["none.txt"], "none.txt: no such file or folder in "),
         (["story.txt", "--encoding", "klingon"], "data.encoding = klingon: unknown encoding"),
-        (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: input should be less"),
+        (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: must be less"),
         (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),
         (["story.txt", "--vocab-size", 99], "a char vocabulary has its own size"),
         (["story.txt", "--kind", "bpe", "--vocab-size", 99], "bpe needs at least 256"),

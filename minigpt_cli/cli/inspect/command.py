@@ -175,7 +175,9 @@ def _run(files: list[Path] | None) -> Path:
         raise typer.BadParameter("this view is of one run; name one")
     if files:
         if not is_folder(files[0]):
-            raise CheckpointError(f"{files[0]}: no run's folder; name one that minigpt train made")
+            raise CheckpointError(
+                f"{files[0]}: not a run folder; pass one created by minigpt train"
+            )
         return files[0]
     folder = newest(METRICS).path
     print_note(f"Using {folder}")
