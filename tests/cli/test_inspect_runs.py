@@ -124,10 +124,10 @@ def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home
     assert refused("inspect", "empty").startswith("empty: not a run folder")
     (RUN / "metrics.jsonl").unlink()
     message = refused("inspect", RUN)
-    assert message.startswith("runs/tiny: a run without metrics")
+    assert message.startswith("runs/tiny: no step is logged in metrics.jsonl")
     assert message.endswith("minigpt inspect runs/tiny/checkpoint.safetensors")
     missing = refused("inspect", RUN, "runs/none")
-    assert missing.startswith("runs/tiny: a run without metrics")
+    assert missing.startswith("runs/tiny: no step is logged in metrics.jsonl")
 
 
 def test_folder_and_file_do_not_mix(refused: Refused) -> None:
@@ -195,7 +195,7 @@ def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
 ) -> None:
     assert refused("inspect", "none", "--report").startswith("none: not a run folder")
     assert refused("inspect", RUN / "checkpoint.safetensors", "--report").endswith(
-        "name one that minigpt train made"
+        "pass one created by minigpt train"
     )
     (RUN / "metrics.jsonl").unlink()
     assert "without metrics" in refused("inspect", RUN, "--report")
