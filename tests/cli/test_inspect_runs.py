@@ -198,7 +198,7 @@ def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
         "pass one created by minigpt train"
     )
     (RUN / "metrics.jsonl").unlink()
-    assert "without metrics" in refused("inspect", RUN, "--report")
+    assert "no step is logged" in refused("inspect", RUN, "--report")
     assert not (RUN / "report.html").exists()
     assert minigpt("inspect", RUN, RUN, "--report").exit_code == 2
     assert minigpt("inspect", RUN, "--report", "--embeddings").exit_code == 2
