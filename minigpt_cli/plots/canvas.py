@@ -1,12 +1,14 @@
 """What all pictures share: how a figure is made, how texts look in it, and how it is written."""
 
 import io
-import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
@@ -21,8 +23,8 @@ OKABE_ITO = {
 }  # fmt: skip
 """Colors that color-blind people tell apart (Okabe & Ito 2008)."""
 
-_EM = 0.62
-"""Width of a usual letter over its size."""
+_MOST = 400
+"""Characters: no longer text fits a picture, nor is worth measuring."""
 _LATIN = "DejaVu Sans"  # matplotlib brings it along
 _CJK = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB",
@@ -49,34 +51,72 @@ def label(text: str) -> str:
     return "".join(map(_shown, text))
 
 
-def name_in(figure: Figure, name: str, size: float = 10, beside: int = 0) -> str:
-    """A label for a file, a folder or a model that fits in a line: of a long one, the end.
+def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] = "start") -> str:
+    """A text from outside as a label no wider than its room, "…" for what is left out.
+
+    Args:
+        text: any text.
+        inches: the room for the label.
+        size: of the letters, points.
+        keep: which part of a long text to show.
+    """
+    if keep == "start":
+        return _longest(text, inches, size, lambda kept: label(text[:kept]) + "…")
+    return _longest(text, inches, size, lambda kept: "…" + label(text[len(text) - kept :]))
+
+
+def name_in(
+    figure: Figure, name: str, size: float = 10, beside: str = "", margin: float = 0.1
+) -> str:
+    """A label for a file, a folder or a model that fits on one line; a long one loses its beginning.
 
     Args:
         figure: its width is the room.
         name: its end tells it from others.
         size: of the letters, points.
-        beside: how many letters else stand in the line.
+        beside: the other text on that line, as long as it may become.
+        margin: inches of the line that are not for text.
     """
-    room = figure.get_figwidth() * 72 / (_EM * size) - beside
-    if sum(map(_widths, name)) <= room:
-        return label(name)
-    start = len(name)
-    while start and (room := room - _widths(name[start - 1])) >= 1:  # 1 is the sign's
-        start -= 1
-    folder = name.find("/", start)
-    return "…" + label(name[start if folder < 0 else folder :])
+
+    def end(kept: int) -> str:
+        start = len(name) - kept
+        folder = name.find("/", start)
+        return "…" + label(name[start if folder < 0 else folder :])
+
+    room = figure.get_figwidth() - margin - text_inches(beside, size)
+    return _longest(name, room, size, end)
+
+
+def _longest(text: str, inches: float, size: float, shortened: Callable[[int], str]) -> str:
+    """The whole text if it has room, else the longest of what `shortened(kept)` makes of it."""
+    if len(text) <= _MOST and text_inches(label(text), size) <= inches:
+        return label(text)
+    counts = range(1, min(len(text), _MOST + 1))
+    kept = bisect_left(counts, True, key=lambda kept: text_inches(shortened(kept), size) > inches)
+    return shortened(kept)
+
+
+def text_inches(shown: str, size: float) -> float:
+    """Inches that a label takes, in the fonts and letters it will be drawn with."""
+    if not shown:
+        return 0.0
+    text = Text(0, 0, shown, fontsize=size, fontfamily=families())
+    text.set_figure(_ruler())
+    return float(text.get_window_extent().width) / DPI
+
+
+@cache
+def _ruler() -> Figure:
+    """A figure that only texts to be measured are put into."""
+    figure = Figure(dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _shown(char: str) -> str:
     if ord(char) not in _glyphs():
         return f"U+{ord(char):04X}"
     return r"\$" if char == "$" else char
-
-
-def _widths(char: str) -> int:
-    """How many letters' room a character takes."""
-    return 2 if unicodedata.east_asian_width(char) in "WF" else len(_shown(char))
 
 
 @cache

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, name_in, new_figure
+from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, fitted, name_in, new_figure
 
 _COLORS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
     "word start": "green", "digit": "purple", "punctuation": "orange",
     "white space": "sky blue", "other": "black",
 }  # fmt: skip
+_LONGEST = 2.0
+"""Inches of a token's name."""
 
 
 def draw_embeddings(facts: Embeddings, model: str) -> Figure:
@@ -43,7 +45,7 @@ def draw_embeddings(facts: Embeddings, model: str) -> Figure:
     ):
         axis.set_label_text(f"{name} component, {share:.1%} of the variance")
     figure.legend(loc="outside lower center", ncols=len(get_args(Kind)), fontsize=8)
-    name = name_in(figure, model, beside=len(", 999,999 of 999,999 tokens named"))
+    name = name_in(figure, model, beside=", 999,999 of 999,999 tokens named")
     title = figure.suptitle(f"Token embeddings in two dimensions\n{name}", fontsize=10)
     figure.draw_without_rendering()  # from here on everything has its place
     named = _name(axes, facts.named)
@@ -61,7 +63,7 @@ def _name(axes: Axes, points: tuple[TokenPoint, ...]) -> int:
     named = 0
     for point, dot in zip(points, dots, strict=True):
         name = axes.annotate(
-            label(visible(point.token)), (point.x, point.y), (0, 0), textcoords="offset points",
+            fitted(visible(point.token), _LONGEST, 10), (point.x, point.y), (0, 0), textcoords="offset points",
             fontsize=10, fontfamily=families(), ha="center", va="center",
             arrowprops={"arrowstyle": "-", "lw": 0.5, "alpha": 0.5, "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip

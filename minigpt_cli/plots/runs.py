@@ -16,7 +16,9 @@ TRAIN, VALIDATION, BEST, BAD = (
 )
 _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
-_TITLE = 12
+_TITLE, _LEGEND = 12, 9  # points
+_LEGEND_MARGIN = 0.8
+"""Inches: the line before a name in a legend, and the space around them."""
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -44,12 +46,12 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
         what = f": loss over {runs[0].last_step:,} step{'s' if runs[0].last_step != 1 else ''}"
-        title = name_in(figure, str(runs[0].path), _TITLE, len(what)) + what
+        title = name_in(figure, str(runs[0].path), _TITLE, what) + what
     else:
         _compare_losses(figure, loss, runs)
         title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
         figure.set_figheight(figure.get_figheight() + 0.2 * len(runs))
-        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
+        figure.legend(loc="outside lower center", frameon=False, fontsize=_LEGEND)
     figure.suptitle(title, fontsize=_TITLE)
     loss.set_ylabel("loss (nats per token)")
     losses = [[*_known(run, "loss")[1], *(row.val_loss for row in run.evaluations)] for run in runs]
@@ -115,13 +117,14 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
         mark = _mark((steps, losses))
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
+        name = name_in(figure, str(run.path), _LEGEND, f"{letter(i)}  {best}", _LEGEND_MARGIN)
         axes.plot(
             [row.step for row in run.evaluations],
             [row.val_loss for row in run.evaluations],
             color=_color(i),
             marker="o",
             markersize=4,
-            label=f"{letter(i)}  {name_in(figure, str(run.path), beside=30)}{best}",
+            label=f"{letter(i)}  {name}{best}",
         )
         if run.best:
             _star(axes, run.best, _color(i), "")

@@ -200,7 +200,7 @@ def test_gradients_are_bars_of_the_ratio_with_what_is_wrong_beside_them() -> Non
 
 
 def test_long_model_names_lose_their_beginning(trained: Checkpoint) -> None:
-    name = "a_long_folder/" * 10 + "runs/x, step 20"
+    name = "a_long_folder/" * 20 + "runs/x, step 20"
     for figure in (
         draw_attention(attention_maps(trained, "old man", 0, 0), name),
         draw_embeddings(project_embeddings(trained), name),
