@@ -1,6 +1,7 @@
 """What holds for every test: the same surroundings, hypothesis without a clock, no network."""
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     ):  # fmt: skip
         os.environ.pop(variable, None)
     os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
+    # A background job ignores Ctrl-C, and so would the programs that tests start from it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -16,9 +16,9 @@ from minigpt_cli.plots.canvas import fitted, name_in, new_figure, text_inches
 
 _INCHES_PER_TOKEN = 0.13
 _WIDEST = 13.0
-"""Inches of all maps side by side: a screen shows no more without shrinking the letters."""
+"""Inches for all maps side by side; a wider picture would be shrunk to fit a screen."""
 _LONGEST = 1.0
-"""Inches of a token's name."""
+"""Inches at most for a token's name."""
 
 
 @dataclass(frozen=True)
@@ -26,34 +26,34 @@ class _Ticks:
     """The names along both axes of a map."""
 
     every: int
-    """How many tokens share the room that one name needs."""
+    """One token in this many is named."""
     places: range
     names: list[str]
     size: float
-    """Of the letters, points."""
+    """Font size in points."""
     upright: bool
-    """Whether the names below a map are turned."""
+    """Whether the names below a map are rotated."""
 
 
-def draw_attention(facts: Attention, model: str) -> Figure:
-    """One heat map for each head, a layer a row; a single head fills the picture.
+def draw_attention(attention: Attention, model: str) -> Figure:
+    """One heat map per head, one row per layer; a single head fills the picture.
 
     Args:
-        facts: the heads to draw.
-        model: what to call it in the title.
+        attention: the heads to draw.
+        model: the model's name for the title.
     """
-    rows = len({head.layer for head in facts.heads})
-    columns = len(facts.heads) // rows
-    alone = len(facts.heads) == 1
+    rows = len({head.layer for head in attention.heads})
+    columns = len(attention.heads) // rows
+    alone = len(attention.heads) == 1
     least, most = (5.0 if alone else 1.7), max(1.4, _WIDEST / columns)
-    side = min(max(least, _INCHES_PER_TOKEN * len(facts.window.tokens)), most)
-    ticks = _ticks(facts.window.tokens, side)
+    side = min(max(least, _INCHES_PER_TOKEN * len(attention.window.tokens)), most)
+    ticks = _ticks(attention.window.tokens, side)
     longest = max(text_inches(name, ticks.size) for name in ticks.names)
     above = longest if ticks.upright else 0.0
     figure = new_figure(columns * side + 1.6 + longest, rows * side + 1.1 + above)
     panels = figure.subplots(rows, columns, squeeze=False)
     image = None
-    for panel, head in zip(panels.flat, facts.heads, strict=True):
+    for panel, head in zip(panels.flat, attention.heads, strict=True):
         image = _map(panel, head)
         if not alone:
             panel.set_title(f"layer {head.layer}, head {head.head}", fontsize=8)
@@ -65,7 +65,11 @@ def draw_attention(facts: Attention, model: str) -> Figure:
     bar = figure.colorbar(image, ax=panels, shrink=min(1.0, 4 / (rows * side)), aspect=25)
     bar.set_label("attention weight")
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
-    which = f"layer {facts.heads[0].layer}, head {facts.heads[0].head}" if alone else "each head"
+    which = (
+        f"layer {attention.heads[0].layer}, head {attention.heads[0].head}"
+        if alone
+        else "each head"
+    )
     figure.suptitle(f"Where {which} looks\n{name_in(figure, model)}", fontsize=10)
     figure.supxlabel(f"looks at{some}", fontsize=9)
     figure.supylabel("token", fontsize=9)
@@ -73,14 +77,14 @@ def draw_attention(facts: Attention, model: str) -> Figure:
 
 
 def _map(panel: Axes, head: Head) -> AxesImage:
-    """Later tokens, which it cannot see, stay white; roots of the weights are colored evenly."""
+    """Later tokens, which the head cannot see, stay white; colors follow the square root."""
     seen = np.tri(len(head.weights), dtype=bool)
     weights = np.ma.masked_array(head.weights, ~seen)
     return panel.imshow(weights, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1))
 
 
 def _ticks(tokens: Sequence[str], side: float) -> _Ticks:
-    """Names as many of the tokens as have room along a side of so many inches."""
+    """Names for as many tokens as fit along a side of this many inches."""
     every = math.ceil(len(tokens) * 0.105 / side)
     size = min(9.0, 72 * 0.8 * side * every / len(tokens))
     names = [fitted(visible(token), _LONGEST, size) for token in tokens[::every]]

@@ -1,4 +1,4 @@
-"""What all pictures share: how a figure is made, how texts look in it, and how it is written."""
+"""What all pictures share: making a figure, fitting text into it, and encoding it as a file."""
 
 import io
 from bisect import bisect_left
@@ -24,8 +24,8 @@ OKABE_ITO = {
 """Colors that color-blind people tell apart (Okabe & Ito 2008)."""
 
 _MOST = 400
-"""Characters: no longer text fits a picture, nor is worth measuring."""
-_LATIN = "DejaVu Sans"  # matplotlib brings it along
+"""Characters at most in a label; longer texts never fit a picture and are slow to measure."""
+_LATIN = "DejaVu Sans"  # shipped with matplotlib
 _CJK = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB",
     "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP",
@@ -34,7 +34,7 @@ _CJK = (
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure whose parts make room for each other.
+    """An empty figure that lays out its parts without overlap.
 
     Args:
         width: inches.
@@ -44,20 +44,20 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def label(text: str) -> str:
-    """A text from outside for a title, a tick or a mark: shown as it is.
+    """Any text as a title, tick or mark, shown literally.
 
-    A dollar sign begins no formula, and a character that no font here has is named: U+4F60.
+    A dollar sign does not start a formula; a character missing from all fonts becomes U+4F60.
     """
     return "".join(map(_shown, text))
 
 
 def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] = "start") -> str:
-    """A text from outside as a label no wider than its room, "…" for what is left out.
+    """Any text as a label no wider than its room, with "…" for what is left out.
 
     Args:
         text: any text.
         inches: the room for the label.
-        size: of the letters, points.
+        size: font size in points.
         keep: which part of a long text to show.
     """
     if keep == "start":
@@ -68,14 +68,14 @@ def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] 
 def name_in(
     figure: Figure, name: str, size: float = 10, beside: str = "", margin: float = 0.1
 ) -> str:
-    """A label for a file, a folder or a model that fits on one line; a long one loses its beginning.
+    """A label for a file, folder or model that fits on one line; a long one loses its beginning.
 
     Args:
-        figure: its width is the room.
-        name: its end tells it from others.
-        size: of the letters, points.
-        beside: the other text on that line, as long as it may become.
-        margin: inches of the line that are not for text.
+        figure: the picture, whose width is the room.
+        name: the name, whose end tells it from others.
+        size: font size in points.
+        beside: other text on the same line, at its longest.
+        margin: inches of the line not available for text.
     """
 
     def end(kept: int) -> str:
@@ -88,7 +88,7 @@ def name_in(
 
 
 def _longest(text: str, inches: float, size: float, shortened: Callable[[int], str]) -> str:
-    """The whole text if it has room, else the longest of what `shortened(kept)` makes of it."""
+    """The whole text if it fits, else the longest `shortened(kept)` that does."""
     if len(text) <= _MOST and text_inches(label(text), size) <= inches:
         return label(text)
     counts = range(1, min(len(text), _MOST + 1))
@@ -97,7 +97,7 @@ def _longest(text: str, inches: float, size: float, shortened: Callable[[int], s
 
 
 def text_inches(shown: str, size: float) -> float:
-    """Inches that a label takes, in the fonts and letters it will be drawn with."""
+    """Width of a label in inches, in the fonts it will be drawn with."""
     if not shown:
         return 0.0
     text = Text(0, 0, shown, fontsize=size, fontfamily=families())
@@ -107,7 +107,7 @@ def text_inches(shown: str, size: float) -> float:
 
 @cache
 def _ruler() -> Figure:
-    """A figure that only texts to be measured are put into."""
+    """A figure for measuring text."""
     figure = Figure(dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
@@ -121,39 +121,39 @@ def _shown(char: str) -> str:
 
 @cache
 def families() -> list[str]:
-    """Font families for any text, in order: the usual one, then one that has Chinese."""
+    """Font families in order of preference: the default, then one that covers Chinese."""
     found = {font.name for font in fontManager.ttflist}
     return [_LATIN, *[name for name in _CJK if name in found][:1]]
 
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """Every character that these families can draw."""
+    """Every code point that these families can draw."""
     files = [fontManager.findfont(family) for family in families()]
     return frozenset().union(*(get_font(file).get_charmap() for file in files))
 
 
 def smallest_letters(figure: Figure) -> float:
-    """The size of the smallest text in a figure, points."""
+    """Font size of the smallest text in a figure, in points."""
     return min(
         float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text().strip()
     )
 
 
 def image_format(path: Path) -> Format:
-    """The format that a file's name asks for.
+    """The image format that a file's extension stands for.
 
     Raises:
-        ConfigError: it is none that can be drawn.
+        ConfigError: the extension is neither .png nor .svg.
     """
     for known in get_args(Format):
         if path.suffix.lower() == f".{known}":
             return known  # type: ignore[no-any-return]
-    raise ConfigError(f"--plot {path}: ends in neither .png nor .svg; name it so")
+    raise ConfigError(f"--plot {path}: must end in .png or .svg")
 
 
 def image_bytes(figure: Figure, file_format: Format) -> bytes:
-    """The figure as a file, with neither a date nor a random name in it."""
+    """The figure as an image file, byte for byte reproducible: no date and no random ids."""
     for text in figure.findobj(Text):
         text.set_fontfamily(families())
     buffer = io.BytesIO()

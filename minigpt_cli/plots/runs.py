@@ -1,4 +1,4 @@
-"""How training went: loss above; learning rate, speed and gradient norm below, on one x axis."""
+"""Training curves: loss above; learning rate, speed and gradient norm below, on one x axis."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
 _TITLE, _LEGEND = 12, 9  # points
 _LEGEND_MARGIN = 0.8
-"""Inches: the line before a name in a legend, and the space around them."""
+"""Inches for the sample line before a name in a legend, and the space around them."""
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -30,8 +30,8 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     """The curves of one run in detail, or those of several to compare.
 
     Args:
-        runs: at least one.
-        width: inches; letters have their size whatever it is.
+        runs: at least one run.
+        width: width in inches; font sizes do not depend on it.
     """
     below = [
         (field, name)
@@ -57,24 +57,32 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     losses = [[*_known(run, "loss")[1], *(row.val_loss for row in run.evaluations)] for run in runs]
     _clip(loss, losses)
     for axes, (field, name) in zip(others, below, strict=True):
-        for i, run in enumerate(runs):
-            known = _known(run, field)
-            axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
-        axes.set_ylabel(name)
-        if field == "grad_norm":  # the others are as high as they were set, or ran
-            _clip(axes, [_known(run, field)[1] for run in runs])
-    for axes in (loss, *others):
-        axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes, (field, _) in zip(others, below, strict=True):
-        if field == "tokens_per_second":
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    last = (loss, *others)[-1]
-    last.set_xlabel("step")
-    last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    last.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        _draw_below(axes, runs, field, name)
+    _style((loss, *others))
     figure.align_ylabels()
     return figure
+
+
+def _draw_below(axes: Axes, runs: Sequence[Run], field: str, name: str) -> None:
+    """One of the smaller curves below the loss."""
+    for i, run in enumerate(runs):
+        known = _known(run, field)
+        axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
+    axes.set_ylabel(name)
+    if field == "grad_norm":  # the other curves have no outliers
+        _clip(axes, [_known(run, field)[1] for run in runs])
+    if field == "tokens_per_second":
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _style(panels: Sequence[Axes]) -> None:
+    for axes in panels:
+        axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    steps = panels[-1]
+    steps.set_xlabel("step")
+    steps.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    steps.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _draw_loss(axes: Axes, run: Run) -> None:
@@ -135,12 +143,17 @@ def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:
 
 
 def _mark(known: tuple[list[int], list[float]]) -> str:
-    """A line needs two points; one alone is a dot."""
+    """The marker of a curve: a line needs two points, so a single one is drawn as a dot."""
     return "o" if len(known[0]) == 1 else ""
 
 
 def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Leaves out what would press all else flat, and says so; `curves` are what is drawn."""
+    """Cuts off outliers that would flatten everything else, and says so.
+
+    Args:
+        axes: where the curves are drawn.
+        curves: the values drawn.
+    """
     top = ceiling(curves)
     if top is None:
         return
@@ -148,8 +161,8 @@ def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
     low = min(values)
     room = 0.05 * (top - low) or 0.05 * top
     axes.set_ylim(low - room, top + room)
-    said = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
-    axes.set_title(said, loc="right", fontsize="small")
+    note = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
+    axes.set_title(note, loc="right", fontsize="small")
 
 
 def _color(i: int) -> str:
@@ -157,17 +170,17 @@ def _color(i: int) -> str:
 
 
 def _known(run: Run, field: str) -> tuple[list[int], list[float]]:
-    """The steps that have a value, and their values."""
+    """The steps that have a value for this field, and the values."""
     rows = [(step.step, getattr(step, field)) for step in run.steps]
     known = [(step, value) for step, value in rows if value is not None]
     return [step for step, _ in known], [value for _, value in known]
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean around each value: of a fifteenth of all, and of fewer at both ends."""
+    """A moving average over a fifteenth of the values, narrower at both ends."""
     reach = len(values) // 30
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
     before = np.minimum(at, reach)
-    after = np.minimum(before, at[::-1])  # the first losses fall too steeply to look ahead
+    after = np.minimum(before, at[::-1])  # the first losses fall too steeply for a one-sided mean
     return [float(x) for x in (sums[at + after + 1] - sums[at - before]) / (before + after + 1)]
