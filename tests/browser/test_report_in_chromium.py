@@ -145,7 +145,7 @@ def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
         points = min(text.get_fontsize() for text in texts)
         assert points * DPI / 72 * scale >= 8.99, alt
     caption = shown.execute_script("return document.querySelector('.map figcaption').innerText")
-    assert "scrolls sideways" in caption
+    assert "Scroll sideways" in caption
 
 
 def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:
