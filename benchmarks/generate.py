@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ def transformers_writing() -> Callable[[], float]:
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = ModernConfig()
-    peer = Qwen3ForCausalLM(
+    peer: Any = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=VOCAB,
             hidden_size=config.n_embd,
@@ -97,7 +98,8 @@ def transformers_writing() -> Callable[[], float]:
             eos_token_id=None,
             bos_token_id=None,
         )
-    ).eval()
+    )
+    peer.eval()
 
     def run() -> float:
         started = time.perf_counter()

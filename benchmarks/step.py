@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    classic, modern = ClassicConfig(**SIZES), ModernConfig(**SIZES)
+    classic, modern = ClassicConfig.model_validate(SIZES), ModernConfig.model_validate(SIZES)
     contenders = [
         Apart("plain PyTorch, fp32", "fp32"),
         Apart("plain PyTorch, bf16 by autocast", "bf16"),

@@ -57,7 +57,8 @@ class Step:
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Fenced blocks by their language, and every line outside them as a block called `text`."""
-    language, block = None, []
+    language: str | None = None
+    block: list[str] = []
     for line in page.read_text(encoding="utf-8").splitlines():
         if language is None and not line.startswith("```"):
             yield "text", [line]

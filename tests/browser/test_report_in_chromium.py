@@ -142,7 +142,7 @@ def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
     assert {alt for alt, _ in found} == set(figures)
     for alt, scale in found:
         texts = [text for text in figures[alt].findobj(Text) if text.get_text().strip()]
-        points = min(text.get_fontsize() for text in texts)
+        points = min(float(text.get_fontsize()) for text in texts)
         assert points * DPI / 72 * scale >= 8.99, alt
     caption = shown.execute_script("return document.querySelector('.map figcaption').innerText")
     assert "Scroll sideways" in caption

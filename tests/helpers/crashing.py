@@ -84,8 +84,9 @@ def _arm(at: int) -> None:
                 file.write(data[start : start + len(data) // 3 + 1])
 
     real_fsync, real_open = os.fsync, io.open
-    assert checkpoint.save_file is safetensors.torch.save_file
-    os.fsync, io.open, checkpoint.save_file = fsync, open_torn, save_file  # type: ignore[assignment]
+    assert vars(checkpoint)["save_file"] is safetensors.torch.save_file
+    os.fsync, io.open = fsync, open_torn  # type: ignore[assignment]
+    vars(checkpoint)["save_file"] = save_file
     sys.addaudithook(audit)
 
 

@@ -16,6 +16,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> None:
         "{% block content %}<p>{{ said }}</p>{% endblock %}"
     )
     packaged = pages._environment()
+    assert packaged.loader is not None
     base, _, _ = packaged.loader.get_source(packaged, "base.html.jinja")
     loader = DictLoader({"base.html.jinja": base, "own.html.jinja": source})
     monkeypatch.setattr(pages, "_environment", lambda: packaged.overlay(loader=loader))

@@ -32,7 +32,7 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(params=SCRIPTS.values(), ids=SCRIPTS)
+@pytest.fixture(params=list(SCRIPTS.values()), ids=list(SCRIPTS))
 def long_word(request: pytest.FixtureRequest) -> str:
     """Characters without a space or a slash; more than any picture has room for."""
     script: str = request.param

@@ -29,11 +29,12 @@ SLOWLY = 20
 
 def hunt(times: int, examples: int, check: Callable[[Any], None], given_by: Any) -> None:
     """Tries a check on many inputs: always the same, or in the slow stage always others."""
+    decorated: Any = given(given_by)(check)
     run = settings(
         max_examples=times * examples,
         derandomize=times == 1,
         suppress_health_check=list(HealthCheck),
-    )(given(given_by)(check))
+    )(decorated)
     if times > 1:
         run = hypothesis.seed(seed())(run)
     run()

@@ -108,7 +108,7 @@ def test_changed_byte_is_noticed_or_was_padding(path: Path, whole: bytes) -> Non
     tries = check_changed(path, range(0, len(whole), 3), lambda i, byte: {byte ^ 1 << i % 8})
     assert tries > 700
     path.write_bytes(whole)
-    assert check_changed(path, range(*sorted(padding(whole))[:1], len(whole), 999), blanks) > 0
+    assert check_changed(path, range(min(padding(whole)), len(whole), 999), blanks) > 0
 
 
 def blanks(place: int, byte: int) -> set[int]:

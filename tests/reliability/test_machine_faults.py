@@ -121,11 +121,16 @@ def test_full_disk(
     assert after == before
 
 
+def make_writable(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+
+
 def test_read_only_folder(place: Place, unprivileged: None, request: pytest.FixtureRequest) -> None:
     before = place.content()
     for path in (place.folder, *place.folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    request.addfinalizer(lambda: [p.chmod(0o755) for p in (place.folder, *place.folder.rglob("*"))])
+    request.addfinalizer(lambda: make_writable(place.folder))
     place.refused(errno.EACCES)
     assert place.content() == before
 
@@ -189,7 +194,7 @@ def test_prepared_dataset_in_a_read_only_folder_is_found(
     (data_dir / "tale" / f"{first.folder.name}.lock").unlink()
     for path in (data_dir, *data_dir.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    request.addfinalizer(lambda: [p.chmod(0o755) for p in (data_dir, *data_dir.rglob("*"))])
+    request.addfinalizer(lambda: make_writable(data_dir))
     found = prepare_dataset(Corpus("tale", (text,)), DataConfig(), data_dir)
     assert found.metadata == first.metadata
     assert found.tokens("all").tolist() == first.tokens("all").tolist()

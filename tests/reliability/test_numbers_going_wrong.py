@@ -14,6 +14,7 @@ import torch
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError, TrainingError
+from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training import setup as training_run
 from minigpt_cli.training.stability import MOST_REWINDS, NotFinite, spike
@@ -48,7 +49,7 @@ def poisoned(
         training = targets is not None
         return poison(loss) if training and trainer.state.step + 1 in steps else loss
 
-    trainer.model.forward = bad  # type: ignore[method-assign]
+    trainer.model.forward = bad  # type: ignore[method-assign,assignment]
     return trainer
 
 
@@ -121,7 +122,7 @@ def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFo
     def spoil(step: int) -> None:
         if step == EVAL_INTERVAL + 1 and next(once, False):
             with torch.no_grad():
-                trainer.model.norm.weight.fill_(math.nan)
+                trainer.model.get_parameter("norm.weight").fill_(math.nan)
 
     watcher = Watcher(spoil)
     assert trainer.fit(watcher).finished
@@ -163,17 +164,15 @@ def test_spoiled_weights_are_never_saved(
 def test_bad_validation_loss_goes_back_too(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli.training import trainer as module
-
-    real, calls = module.evaluate, iter(range(10))
+    calls = iter(range(10))
 
     def sometimes(*arguments: object) -> object:
-        result = real(*arguments)  # type: ignore[arg-type]
+        result = evaluate(*arguments)  # type: ignore[arg-type]
         if next(calls) == 1:
             object.__setattr__(result, "loss", math.nan)
         return result
 
-    monkeypatch.setattr(module, "evaluate", sometimes)
+    monkeypatch.setattr("minigpt_cli.training.trainer.evaluate", sometimes)
     trainer = Trainer(small_config(), dataset, run)
     watcher = Watcher()
     assert trainer.fit(watcher).finished
@@ -219,17 +218,13 @@ def test_run_that_may_not_or_cannot_go_back_stops_at_once(
 def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli.training import trainer as module
-
-    real = module.evaluate
-
     def bad_from_ten(model: Any, *rest: Any) -> Any:
-        result = real(model, *rest)
+        result = evaluate(model, *rest)
         if trainer.state.step >= 2 * EVAL_INTERVAL:
             object.__setattr__(result, "loss", math.nan)
         return result
 
-    monkeypatch.setattr(module, "evaluate", bad_from_ten)
+    monkeypatch.setattr("minigpt_cli.training.trainer.evaluate", bad_from_ten)
     trainer = Trainer(small_config(), dataset, run)
     watcher = Watcher()
     with pytest.raises(TrainingError, match=r"validation loss is nan at step 10 .*after 1 rewind;"):

@@ -10,6 +10,7 @@ import pytest
 
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.io import atomic
 from minigpt_cli.runs import checkpoint as checkpoint_module
 from minigpt_cli.runs import folder as run_folder_module
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -26,12 +27,12 @@ class Disk:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.full = False
-        real_replacing, real_append = checkpoint_module.replacing, RunFolder.append_metrics
+        real_append = RunFolder.append_metrics
 
         def replacing(path: Path) -> object:
             if self.full:
                 raise FULL
-            return real_replacing(path)
+            return atomic.replacing(path)
 
         def append(folder: RunFolder, rows: list[dict[str, object]]) -> None:
             with run_folder_module._explained(folder.metrics, "written"):
