@@ -402,6 +402,8 @@ def test_training_goes_on_when_nobody_can_hear_how_it_goes(home: Path, where: st
     if where == "closed pipe":
         reading, writing = os.pipe()
         os.close(reading)
+    elif not Path(where).exists():
+        pytest.skip("needs the device that is always full")
     else:
         writing = os.open(where, os.O_WRONLY)
     done = subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=writing)

@@ -29,7 +29,7 @@ SLOWLY = 20
 
 def hunt(times: int, examples: int, check: Callable[[Any], None], given_by: Any) -> None:
     """Tries a check on many inputs: always the same, or in the slow stage always others."""
-    decorated: Any = given(given_by)(check)
+    decorated: Any = given(given_by)(check)  # type: ignore[no-untyped-call]
     run = settings(
         max_examples=times * examples,
         derandomize=times == 1,
