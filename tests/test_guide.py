@@ -235,7 +235,7 @@ def test_every_picture_and_page_that_the_guide_names_is_made_by_a_command(page: 
         assert name in typed
 
 
-LINKED = [ENGLISH, CHINESE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [ENGLISH, CHINESE, *sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", [*dict.fromkeys(LINKED)], ids=lambda page: page.name)
