@@ -1,4 +1,4 @@
-"""What holds for every test: the same surroundings, hypothesis without a clock, no network."""
+"""Shared by all tests: the same environment, no network, deterministic hypothesis."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.seeds import seed
@@ -47,7 +48,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets tests reach loopback only, and pip no index, unless they are marked `network`."""
+    """Limits tests to loopback, and pip to no index, unless they are marked `network`."""
     if request.node.get_closest_marker("network"):
         return
 
@@ -64,7 +65,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def story() -> str:
-    """A little text of our own, long enough for a tiny model."""
+    """A short text, long enough for a tiny model."""
     who = ("The ferryman", "A lamplighter", "My neighbour", "The old heron")
     does = ("counts", "mends", "follows", "forgets")
     what = ("paper boats", "the slow tide", "three green lanterns", "every bridge")
@@ -73,12 +74,27 @@ def story() -> str:
 
 @pytest.fixture(scope="session")
 def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
-    """A folder with `story.txt`, its prepared data and a finished run of `tiny`; not to change."""
+    """A folder with `story.txt`, its prepared data and a finished run of `tiny`; not to change.
+
+    The first worker that needs it trains, and all share it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "trained", shared / "trained.done"
+    with FileLock(shared / "trained.lock"):
+        if not done.exists():
+            _train_home(folder, story)
+            done.touch()
+    return folder
+
+
+def _train_home(folder: Path, story: str) -> None:
     from typer.testing import CliRunner
 
     from minigpt_cli.cli.app import app
 
-    folder = tmp_path_factory.mktemp("home")
+    folder.mkdir()
     (folder / "story.txt").write_text(story, encoding="utf-8")
     settings = ["max_iters=20", "eval_interval=10", "log_interval=1", "precision=fp32"]
     options = [word for setting in settings for word in ("--set", f"train.{setting}")]
@@ -87,12 +103,11 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
         arguments = ["train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu"]
         result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return folder
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, story: str) -> "Dataset":
-    """The story, a token a character."""
+    """The story, one token per character."""
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import prepare_dataset
     from tests.helpers.training import small_config
@@ -113,13 +128,13 @@ def run(tmp_path: Path) -> "RunFolder":
 
 @pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's speed is of no interest, and takes longer to measure than to train."""
+    """Skips measuring the machine's speed, which takes longer than the training."""
     monkeypatch.setattr("minigpt_cli.training.trainer.matmul_flops", lambda *_: 1e12)
 
 
 @pytest.fixture
 def unprivileged() -> Iterator[None]:
-    """Makes file permissions hold for root too, as in a container's tests."""
+    """Makes file permissions apply to root too, such as in a container."""
     if not hasattr(os, "geteuid"):
         pytest.skip("needs file permissions")
     if os.geteuid() != 0:

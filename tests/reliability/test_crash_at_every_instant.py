@@ -126,9 +126,10 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
     assert crash_at_every_call(prepare, act, check) > 15
 
 
+@pytest.mark.parametrize("part", range(4))  # the longest test: workers share it
 @pytest.mark.usefixtures("no_measuring")
-def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
-    tmp_path: Path, dataset: Dataset, run: RunFolder
+def test_a_run_resumes_exactly_from_every_instant_of_its_saves(
+    tmp_path: Path, dataset: Dataset, run: RunFolder, part: int
 ) -> None:
     (tmp_path / "whole").mkdir()
     whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
@@ -156,5 +157,5 @@ def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
             "run.lock",
         }  # fmt: skip
 
-    assert crash_at_every_call(prepare, act, check) > 30
+    assert crash_at_every_call(prepare, act, check, part, parts=4) > 30
     assert seen == {(5, 9), (10, 9), (10, 10), (10, 11)}
