@@ -83,7 +83,7 @@ def _arm(at: int) -> None:
         return opened if mode in ("r", "rb") else TornFile(opened, call)
 
     def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-        """Writes in pieces from Python; the library writes from Rust, where no call can be counted."""
+        """Writes in pieces; the library writes from Rust, where no call can be counted."""
         data = safetensors.torch.save(tensors, metadata)
         with path.open("wb") as file:
             for start in range(0, len(data), len(data) // 3 + 1):
