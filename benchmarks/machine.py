@@ -1,4 +1,4 @@
-"""The description of the machine that belongs to every measurement, and where results are kept."""
+"""Describes the machine of a measurement, and keeps the results."""
 
 import json
 import os

@@ -1,8 +1,8 @@
 """Where the time of a training step goes: `python -m benchmarks.step`.
 
 The baby GPT (6 layers, 6 heads, 384 wide, block 256, batch 16), in both families and several
-precisions, compared with plain fp32 PyTorch and its fused attention. Plain PyTorch runs in a process
-of its own, where `keep_freed_memory` has no effect.
+precisions, compared with plain fp32 PyTorch and its fused attention. Plain PyTorch runs in a
+process of its own, where `keep_freed_memory` has no effect.
 """
 
 import argparse
