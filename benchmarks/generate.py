@@ -3,8 +3,9 @@
 The baby GPT (6 layers, 6 heads, 384 wide, block 256, modern) with random weights generates 500
 tokens from a prompt of one. The baselines are recomputing the whole context for every token, as
 nanoGPT does; `transformers` with its own cache; and multiplying by each weight matrix once per
-token and doing nothing else, in plain PyTorch and with the matrices packed in advance. The
-contenders take turns, so that changes of the machine's speed affect all of them. Needs the extra `bench`.
+token and doing nothing else, in plain PyTorch and with the matrices packed in advance.
+The contenders take turns, so that changes of the machine's speed affect all of them. Needs the
+extra `bench`.
 """
 
 import argparse

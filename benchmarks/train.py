@@ -1,8 +1,8 @@
 """Loss and training time of the presets: `python -m benchmarks.train`.
 
 Every run is a whole command in a process of its own, timed from start to exit, with nothing
-compiled in advance. The baseline is the preset `nanogpt`. Runs of the same seed follow each other, so that
-changes of the machine's speed affect all of them.
+compiled in advance. The baseline is the preset `nanogpt`. Runs of the same seed follow each other,
+so that changes of the machine's speed affect all of them.
 """
 
 import argparse
