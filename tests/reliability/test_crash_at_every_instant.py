@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @pytest.fixture(autouse=True)
 def _no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ends loses nothing of what it wrote: only calling `fsync` is an instant."""
+    """Makes `fsync` free: a process that ends loses nothing it wrote, so only the call counts."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -33,7 +33,7 @@ def assert_old_or_new(
     write: Callable[[], None],
     read: Callable[[Path], object] = Path.read_bytes,
 ) -> None:
-    """Cuts `write` short everywhere: what is at `path` is `old` or what a whole `write` leaves."""
+    """Cuts `write` short everywhere: `path` holds `old` or what a complete `write` leaves."""
     seen: list[object] = []
 
     def prepare() -> None:
@@ -60,7 +60,7 @@ def assert_old_or_new(
 
 
 def content(path: Path) -> object:
-    """Of a safetensors file, whose metadata has no fixed order; verified."""
+    """The verified content of a safetensors file, whose metadata has no fixed order."""
     tensors, metadata = read_tensors(path)
     return {name: tensor.tolist() for name, tensor in tensors.items()}, metadata
 
@@ -80,7 +80,7 @@ def test_a_configuration_is_the_old_one_or_the_new_one(run: RunFolder, old: byte
     assert_old_or_new(run.config, old, lambda: run.write_config("new = 2\n# 中文\n"))
 
 
-def test_metrics_are_cut_or_not(run: RunFolder) -> None:
+def test_metrics_are_cut_completely_or_not_at_all(run: RunFolder) -> None:
     old = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st'
     assert_old_or_new(run.metrics, old, lambda: run.cut_metrics(2))
     assert run.metrics.read_bytes() == b'{"step": 1}\n{"step": 2}\n'

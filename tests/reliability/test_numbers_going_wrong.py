@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number changes nothing: the run goes on without the batch."""
+"""A non-finite loss or gradient changes nothing: the run continues without the batch."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ def small_config(*overrides: str) -> RunConfig:
 def poisoned(
     trainer: Trainer, steps: set[int], poison: Callable[[torch.Tensor], torch.Tensor]
 ) -> Trainer:
-    """A trainer whose loss on the batches of some steps is what `poison` makes of it."""
+    """A trainer whose loss is passed through `poison` at some steps."""
     forward = trainer.model.forward
 
     def bad(idx: torch.Tensor, targets: torch.Tensor | None = None, *rest: object) -> torch.Tensor:
@@ -62,12 +62,12 @@ def to_infinity(loss: torch.Tensor) -> torch.Tensor:
 
 
 def to_steep(loss: torch.Tensor) -> torch.Tensor:
-    """The loss stays as it is, and its gradient becomes infinite."""
+    """Leaves the loss as it is and makes its gradient infinite."""
     return loss + (loss - loss.detach()) * 1e38 * 1e38
 
 
 def without(steps: list[int], config: RunConfig, dataset: Dataset, folder: RunFolder) -> Trainer:
-    """A run that knew from the start which batches to leave out."""
+    """A run told from the start which batches to skip."""
     folder.path.mkdir()
     trainer = Trainer(config, dataset, folder)
     trainer.state.skipped = steps
@@ -103,7 +103,7 @@ def test_update_of_a_bad_step_is_not_applied(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("bad", [[BAD], [3, 2], [EVAL_INTERVAL, 9], [9, 8, 7]])
-def test_late_look_on_an_accelerator_comes_to_the_same(
+def test_late_check_on_an_accelerator_gives_the_same_result(
     dataset: Dataset, run: RunFolder, tmp_path: Path, bad: list[int]
 ) -> None:
     config = small_config("train.log_interval=4")
@@ -115,7 +115,7 @@ def test_late_look_on_an_accelerator_comes_to_the_same(
     assert differences(trainer, expected) == ["metrics"]
 
 
-def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFolder) -> None:
+def test_spoiled_weights_are_restored(dataset: Dataset, run: RunFolder) -> None:
     trainer = Trainer(small_config(), dataset, run)
     once = iter([True])
 
@@ -161,7 +161,7 @@ def test_spoiled_weights_are_never_saved(
     assert all(weight.isfinite().all() for weight in weights)
 
 
-def test_bad_validation_loss_goes_back_too(
+def test_bad_validation_loss_rewinds_too(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(10))
@@ -203,7 +203,7 @@ def test_run_stops_after_three_rewinds_and_says_what_it_saw(
 
 
 @pytest.mark.parametrize("setting", ["train.on_nonfinite=stop", None])
-def test_run_that_may_not_or_cannot_go_back_stops_at_once(
+def test_run_that_may_not_or_cannot_rewind_stops_at_once(
     dataset: Dataset, run: RunFolder, setting: str | None
 ) -> None:
     config = small_config(*([setting] if setting else []))
@@ -215,7 +215,7 @@ def test_run_that_may_not_or_cannot_go_back_stops_at_once(
     assert watcher.notes == []
 
 
-def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
+def test_step_that_stays_bad_without_its_batch_is_not_retried(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bad_from_ten(model: Any, *rest: Any) -> Any:
@@ -239,7 +239,7 @@ def test_first_step_may_be_skipped_and_evaluated(dataset: Dataset, run: RunFolde
     assert watcher.evaluations[0].train_loss is None
 
 
-def test_no_way_back_is_told_beside_what_was_seen(dataset: Dataset, run: RunFolder) -> None:
+def test_impossible_rewind_is_reported_with_its_cause(dataset: Dataset, run: RunFolder) -> None:
     trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def delete(step: int) -> None:
@@ -278,9 +278,7 @@ def test_rows_that_wait_for_the_disk_do_not_outlive_a_rewind(
     assert steps == [step for step in range(1, MAX_ITERS + 1) if step != BAD]
 
 
-def test_crash_after_a_rewind_does_not_meet_the_batch_again(
-    dataset: Dataset, run: RunFolder
-) -> None:
+def test_crash_after_a_rewind_still_skips_the_batch(dataset: Dataset, run: RunFolder) -> None:
     trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def die(step: int) -> None:
