@@ -32,6 +32,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="MINIGPT_DATA",
+        readable=False,  # the core reports what cannot be read, in one way for all files
         help="Where fetched and prepared texts are kept.",
         rich_help_panel=DATA,
     ),

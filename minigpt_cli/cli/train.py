@@ -35,7 +35,8 @@ EXAMPLE = (
 
 
 Run = Annotated[
-    Path | None, typer.Argument(help="With --resume: the run's folder. Default: the newest.")
+    Path | None,
+    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN)
