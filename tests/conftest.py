@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 # Models this small are many times faster on one thread than on two that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that spin while they wait take the cores that other test workers need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 from filelock import FileLock
