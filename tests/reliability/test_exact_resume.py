@@ -206,7 +206,7 @@ MUTATIONS = {
     **{
         f"optimizer {key}": forget_memory(kind, key)
         for kind in (Muon, AdamW)
-        for key in kind.remembers
+        for key in kind.state_has_shape
     },
     **{
         f"state {name}": forget_field(name)
