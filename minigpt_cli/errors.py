@@ -4,9 +4,11 @@ Only these errors are caught (in `cli/boundary.py`) and shown without a tracebac
 a bug.
 """
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -81,10 +83,37 @@ def reraise_as(
         if isinstance(error, ValueError) and not isinstance(error, also) and _can_name_a_file(path):
             raise  # a bug
         if missing and isinstance(error, FileNotFoundError):
-            raise kind(f"{path}: {missing}", settings) from None
+            raise kind(f"{path}: {missing}{did_you_mean(path)}", settings) from None
         reason = getattr(error, "strerror", None) or error
         advice = f"; {hint}" if hint else ""
         raise kind(f"{path}: cannot be {done} ({reason}){advice}", settings) from None
+
+
+def did_you_mean(path: Path | str) -> str:
+    """`; did you mean diary/jan.txt?` when something with a similar name exists, else nothing.
+
+    The first part of the path that does not exist is compared with its neighbors, and a bare name
+    with the runs too.
+    """
+    path = Path(path)
+    try:
+        wrong = next(part for part in (*reversed(path.parents), path) if not part.exists())
+        folders = {wrong.parent, *([Path("runs")] if path.name == str(path) else [])}
+        found = [near for folder in folders if folder.is_dir() for near in _similar(folder, wrong)]
+    except (OSError, ValueError, StopIteration):
+        return ""
+    whole = [near / path.relative_to(wrong) for near in found]
+    shown = [str(full if full.exists() else near) for full, near in zip(whole, found, strict=True)]
+    return f"; did you mean {' or '.join(sorted(shown)[:2])}?" if shown else ""
+
+
+def _similar(folder: Path, wrong: Path) -> list[Path]:
+    """What a folder holds under a similar name: other letters, another case, a suffix left out."""
+    names = {name.casefold(): name for name in islice((p.name for p in folder.iterdir()), 10_000)}
+    wanted = wrong.name.casefold()
+    close = [low for low in names if Path(low).stem == wanted]
+    close += difflib.get_close_matches(wanted, names, n=2, cutoff=0.8)
+    return [folder / names[low] for low in dict.fromkeys(close)]
 
 
 def _can_name_a_file(path: Path | str) -> bool:

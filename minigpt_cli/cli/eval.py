@@ -16,6 +16,7 @@ from minigpt_cli.cli.options import (
     Json,
     Quantize,
 )
+from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def evaluate(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN|FILE", help="Run folders or checkpoint files. Default: the newest run."
+            metavar="RUN|FILE",
+            help="Run folders or checkpoint files (default: the newest run), and texts.",
         ),
     ] = None,
     data: Annotated[
@@ -80,12 +82,13 @@ def evaluate(
     from minigpt_cli.cli.console import print_json, print_note
     from minigpt_cli.evaluation import evaluate as score
 
-    if encoding and not data:
+    models, texts = models_and_texts(checkpoints or [], data or [])
+    if encoding and not texts:
         raise typer.BadParameter("--encoding is only valid with --data")
-    default: Split = "all" if data else "val"
-    text = Text(tuple(data or ()), split or default, encoding or "utf-8", data_dir)
+    default: Split = "all" if texts else "val"
+    text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir)
     scored = []
-    wanted: list[Path | None] = [*(checkpoints or [])] or [None]
+    wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer

@@ -17,6 +17,7 @@ from minigpt_cli.cli.options import (
     Seed,
     usage_errors,
 )
+from minigpt_cli.cli.typed import model_and_prompt
 from minigpt_cli.errors import ConfigError, reraise_as
 
 if TYPE_CHECKING:
@@ -129,7 +130,14 @@ ShowProbabilities = Annotated[
 Top = Annotated[str | None, typer.Option("--top", hidden=True, callback=_moved)]
 
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PROMPT", help="Text to continue, as with --prompt."),
+]
+
+
 def generate(
+    words: Words = None,
     prompt: Prompt = None,
     prompt_file: PromptFile = None,
     interactive: Interactive = False,
@@ -167,6 +175,10 @@ def generate(
             "--precision fp32": precision == "fp32",
         }
     )
+    if words:
+        if prompt_file is not None:
+            raise typer.BadParameter("--prompt-file and a prompt cannot be combined")
+        checkpoint, prompt = model_and_prompt(words, checkpoint, prompt)
     from minigpt_cli.generation.sampling import Sampling
 
     with usage_errors():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt_cli.cli.typed import named_run
 from minigpt_cli.config.choices import Precision, Quantization
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def checkpoint_path(given: Path | None) -> Path:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.runs.folder import find_checkpoint
 
-    path, chosen = find_checkpoint(given)
-    if chosen:
+    meant = None if given is None else named_run(given)
+    path, chosen = find_checkpoint(meant)
+    if chosen or meant != given:
         print_note(f"Using {path}")
     return path
 
@@ -93,16 +95,22 @@ def run_folder(given: Path | None) -> Path:
         CheckpointError: there is no run to choose, or the path is not a folder.
     """
     from minigpt_cli.cli.console import print_note
-    from minigpt_cli.errors import CheckpointError
+    from minigpt_cli.errors import CheckpointError, did_you_mean
     from minigpt_cli.runs.folder import METRICS, is_folder, newest
 
     if given is None:
         folder = newest(METRICS).path
         print_note(f"Using {folder}")
         return folder
-    if not is_folder(given):
-        raise CheckpointError(f"{given}: not a run folder; pass one created by minigpt train")
-    return given
+    folder = named_run(given)
+    if not is_folder(folder):
+        raise CheckpointError(
+            f"{given}: not a run folder; pass one created by minigpt train"
+            + ("" if given.exists() else did_you_mean(given))
+        )
+    if folder != given:
+        print_note(f"Using {folder}")
+    return folder
 
 
 def short_name(checkpoint: Path) -> str:

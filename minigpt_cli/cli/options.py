@@ -1,7 +1,7 @@
 """Options that several commands share, and how to set what an error advises to change."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -131,9 +131,30 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
     from minigpt_cli.config.loading import parse_override
 
     try:
-        return dict(map(parse_override, texts))
+        found = [parse_override(text) for text in texts]
     except ConfigError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from None
+    for text, (name, _) in zip(texts, found, strict=True):
+        if not text.lstrip().startswith(name):
+            from minigpt_cli.cli.console import print_note
+
+            print_note(f"--set {text}: taken as {name}")
+    return dict(found)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, which may be written 1e3 or 1_000.
+
+    Raises:
+        typer.BadParameter: the text is something else.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        with suppress(ValueError):
+            if (number := float(text)).is_integer() and "e" in text.lower():
+                return int(number)
+    raise typer.BadParameter(f"{text!r} is not a whole number")
 
 
 @contextmanager

@@ -24,7 +24,9 @@ from minigpt_cli.cli.options import (
     Preset,
     SeedOverride,
     parse_settings,
+    whole_number,
 )
+from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
@@ -39,9 +41,12 @@ EXAMPLE = (
 )
 
 
-Run = Annotated[
-    Path | None,
-    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TEXT|PRESET|RUN",
+        help="A text, as with --data; a preset; or with --resume a run (default: the newest).",
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
@@ -97,10 +102,24 @@ Settings = Annotated[
     ),
 ]
 MaxIters = Annotated[
-    int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
+    int | None,
+    typer.Option(
+        "--max-iters",
+        help="Optimizer steps.",
+        parser=whole_number,
+        metavar="N",
+        rich_help_panel=SETTINGS,
+    ),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Sequences per batch.", rich_help_panel=SETTINGS)
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Sequences per batch.",
+        parser=whole_number,
+        metavar="N",
+        rich_help_panel=SETTINGS,
+    ),
 ]
 LearningRate = Annotated[
     float | None,
@@ -122,7 +141,7 @@ Compile = Annotated[
 
 
 def train(
-    run: Run = None,
+    words: Words = None,
     preset: Preset = None,
     resume: Resume = False,
     out: Out = None,
@@ -150,6 +169,9 @@ def train(
     if list_presets:
         _list_presets(as_json)
         return
+    run = resumed_run(words or []) if resume else None
+    if words and not resume:
+        preset, data = preset_and_texts(words, preset, data)
     named = {
         "data.corpus": data,
         "data.tokenizer": tokenizer,
@@ -164,8 +186,6 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
-    if run is not None and not resume:
-        raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
     if resume and (preset is not None or dry_run):
         raise typer.BadParameter("--resume cannot be combined with --preset or --dry-run")
     if run is not None and out is not None:

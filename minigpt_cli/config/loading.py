@@ -6,9 +6,9 @@ all problems are reported at once, each with its table, its key and the fix.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli
 from pydantic import BaseModel, ValidationError
@@ -65,19 +65,66 @@ def load_run_config(preset: str, overrides: Overrides | None = None) -> RunConfi
 def parse_override(text: str) -> tuple[str, object]:
     """The setting's full name and the value in `section.key=value`.
 
-    The value is read as TOML, or taken as a string where it is not TOML.
+    The section may be left out. The value is read as TOML, or taken as a string where it is not
+    TOML; a whole number may be written 1e3.
 
     Raises:
-        ConfigError: the text has another form.
+        ConfigError: the text has another form, or a name without a section is not a setting.
     """
     name, equals, raw = (part.strip() for part in text.partition("="))
-    section, _, key = name.partition(".")
-    if not (equals and section and key):
+    if not (equals and name) or name.startswith(".") or name.endswith("."):
         raise ConfigError(f"{text}: not section.key=value, as in train.max_iters=500")
+    if "." not in name:
+        name = _full_name(name)
+    if raw in ("True", "False"):
+        return name, raw == "True"
     try:
-        return name, tomli.loads(f"value = {raw}")["value"]
+        value = tomli.loads(f"value = {raw}")["value"]
     except (ValueError, RecursionError):
         return name, raw
+    if isinstance(value, float) and "e" in raw.lower() and value.is_integer() and _is_whole(name):
+        return name, int(value)
+    return name, value
+
+
+def setting_names() -> dict[str, list[Any]]:
+    """Every setting's full name, with its type in each table that has it."""
+    tables = [*_TABLES.items(), *(("model", family) for family in _FAMILIES.values())]
+    found: dict[str, list[Any]] = {}
+    for section, table in tables:
+        for key, field in table.model_fields.items():
+            found.setdefault(f"{section}.{key}", []).append(field.annotation)
+    return found
+
+
+def _full_name(key: str) -> str:
+    """The full name of a setting that was named without its section.
+
+    Raises:
+        ConfigError: no setting, or more than one, has this key.
+    """
+    names = setting_names()
+    found = [name for name in names if name.partition(".")[2] == key]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        keys = [name.partition(".")[2] for name in names]
+        close = difflib.get_close_matches(key, keys, n=2)
+        found = [name for name in names if name.partition(".")[2] in close]
+    hint = f"did you mean {' or '.join(found)}?" if found else "write section.key=value"
+    raise ConfigError(f"unknown setting {key}; {hint}")
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a setting takes whole numbers only."""
+    kinds = {part for kind in setting_names().get(name, ()) for part in _parts(kind)}
+    return int in kinds and float not in kinds
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    yield kind
+    for part in get_args(kind):
+        yield from _parts(part)
 
 
 def resolve(tables: dict[str, Any], overrides: Overrides, source: str) -> RunConfig:

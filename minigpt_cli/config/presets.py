@@ -6,7 +6,9 @@ Imports nothing heavy, so that `--help` and shell completion stay fast.
 import difflib
 from pathlib import Path
 
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, did_you_mean
+
+_OTHER_FORMATS = (".yaml", ".yml", ".json", ".py", ".ini", ".cfg")
 
 
 def shipped_folder(name: str) -> Path:
@@ -27,11 +29,19 @@ def preset_path(preset: str) -> Path:
     Raises:
         ConfigError: no shipped preset has that name; similar names are offered.
     """
-    if preset.endswith(".toml") or "/" in preset or "\\" in preset:
-        return Path(preset)
     names = preset_names()
+    is_path = "/" in preset or "\\" in preset
+    if preset.endswith(".toml") or (is_path and Path(preset).suffix not in _OTHER_FORMATS):
+        return Path(preset)
     if preset in names:
         return shipped_folder("configs") / f"{preset}.toml"
+    if (other := Path(preset)).suffix.lower() in _OTHER_FORMATS:
+        raise ConfigError(
+            f"{preset}: presets are TOML files, as in {other.with_suffix('.toml')} with the lines "
+            "[train] and max_iters = 500"
+        )
     close = difflib.get_close_matches(preset.lower(), names, n=2)
+    if not close and (files := did_you_mean(f"{preset}.toml")):
+        raise ConfigError(f"unknown preset {preset}{files}")
     hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
     raise ConfigError(f"unknown preset {preset}; {hint}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from minigpt_cli.config.presets import shipped_folder
 from minigpt_cli.data.download import downloaded, read_card
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.errors import CorpusError, did_you_mean, reraise_as
 
 TEXT_SUFFIXES = (".txt", ".md")
 _CHUNK = 1 << 20
@@ -123,7 +123,7 @@ def _own_files(source: str, known: list[str]) -> list[Path]:
     except FileNotFoundError:
         raise CorpusError(
             f"{source}: no such file or folder in {Path.cwd()}, nor a known corpus "
-            f"({', '.join(known)})"
+            f"({', '.join(known)}){did_you_mean(source)}"
         ) from None
     except (OSError, ValueError) as error:  # also a zero byte, which no name can have
         reason = getattr(error, "strerror", None) or error

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.errors import CheckpointError, ConfigError
+from minigpt_cli.errors import CheckpointError, ConfigError, did_you_mean
 from minigpt_cli.runs.folder import RunFolder, is_folder
 from minigpt_cli.runs.metrics import (
     EvaluationRow,
@@ -122,7 +122,7 @@ def _latest(rows: list[Row], kind: type[_R]) -> tuple[_R, ...]:
 def _nothing_logged(folder: RunFolder) -> str:
     path = folder.path
     if not is_folder(path):
-        return f"{path}: not a run folder; pass one created by minigpt train"
+        return f"{path}: not a run folder; pass one created by minigpt train{did_you_mean(path)}"
     if not folder.has(folder.config) and not folder.has(folder.metrics):
         return (
             f"{path}: contains no run (neither {folder.config.name} nor {folder.metrics.name}); "

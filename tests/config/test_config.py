@@ -154,7 +154,9 @@ def test_nan_and_infinity_are_rejected(value: str) -> None:
     [
         ("model.n_head=5", "model.n_head = 5 does not divide model.n_embd = 384"),
         ("model.n_head", "model.n_head: not section.key=value"),
-        ("n_head=4", "n_head=4: not section.key=value"),
+        ("n_heads=4", "unknown setting n_heads; did you mean model.n_head"),
+        ("n_head=5", "model.n_head = 5 does not divide model.n_embd = 384"),
+        (".n_head=4", ".n_head=4: not section.key=value"),
         ("modle.n_head=4", "unknown setting modle; did you mean model?"),
         ("modle.train=4", "unknown setting modle; did you mean model?"),
         ("train.batch_sise=4", "unknown setting train.batch_sise; did you mean batch_size?"),

@@ -1,5 +1,7 @@
 """`minigpt inspect [FILES]`: runs by their folders, a checkpoint by its header."""
 
+import difflib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import checkpoint_path
 from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.typed import is_text, named_run
+from minigpt_cli.errors import ConfigError
 
 EXAMPLE = "minigpt inspect runs/small runs/tiny"
 
@@ -37,9 +41,45 @@ def show(
     from minigpt_cli.runs.folder import is_folder
 
     output = Output(as_json, plot, force=force)
+    files = [named_run(path) for path in files or []]
+    _check_words(files)
     if files and not tensors and any(is_folder(path) for path in files):
         show_runs(files, output)
         return
     if files and len(files) > 1:
         raise typer.BadParameter("several files cannot be combined; pass one, or run folders")
     show_file(checkpoint_path(files[0] if files else None), tensors, output)
+
+
+def _check_words(files: list[Path]) -> None:
+    """Answers a text, or a misspelled view, with the command that was meant.
+
+    Raises:
+        ConfigError: the first word is a text.
+        typer.BadParameter: it is a misspelled view, or nothing at all.
+    """
+    from minigpt_cli.cli.inspect.group import OVERVIEW, VIEWS
+
+    if not files or (word := str(files[0])).endswith(".safetensors"):
+        return
+    views = [view for view in VIEWS if view != OVERVIEW]
+    if is_text(word) and _is_plain(files[0]):
+        raise ConfigError(
+            f"{word}: not a safetensors file, but a text; use minigpt inspect surprisal {word} "
+            f"(what a model finds hard in it), minigpt eval {word} or minigpt tokenize {word}"
+        )
+    if os.path.lexists(word):
+        return
+    if close := difflib.get_close_matches(word.lower(), views, n=1):
+        raise typer.BadParameter(f"{word}: no such view; did you mean minigpt inspect {close[0]}?")
+    if len(files) > 1 or " " in word:
+        raise typer.BadParameter(f"{word}: no such file, run or view (views: {', '.join(views)})")
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file starts as text; a folder was looked into before."""
+    try:
+        head = path.read_bytes()[:4096] if path.is_file() else b""
+    except OSError:
+        return False
+    return b"\0" not in head

@@ -1,0 +1,150 @@
+"""What words typed without an option mean: a text, a preset, a run, or a prompt."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
+from minigpt_cli.errors import ConfigError, did_you_mean
+
+_RUNS = Path("runs")
+_RUN_FILES = ("checkpoint.safetensors", "state.safetensors", "metrics.jsonl")
+
+
+def is_model(word: str) -> bool:
+    """Whether a run folder or a checkpoint file has this name, or a run under `runs/`."""
+    path = named_run(Path(word))
+    if path.is_dir():
+        return any((path / name).exists() for name in _RUN_FILES)
+    return path.suffix == ".safetensors" and path.is_file()
+
+
+def is_text(word: str) -> bool:
+    """Whether a known corpus, a text file or a folder with texts has this name."""
+    path = Path(word)
+    if is_model(word):
+        return False
+    if path.is_dir():
+        return any(p.suffix.lower() in (".txt", ".md") for p in path.rglob("*"))
+    return path.is_file() or _is_corpus(word)
+
+
+def _is_corpus(word: str) -> bool:
+    return word in {path.stem for path in shipped_folder("data").glob("*.toml")}
+
+
+def named_run(path: Path) -> Path:
+    """`runs/NAME` for the bare NAME of a run, where nothing else has that name."""
+    run = _RUNS / path
+    bare = path.name == str(path) and path.name
+    return run if bare and not os.path.lexists(path) and run.is_dir() else path
+
+
+def resumed_run(words: list[str]) -> Path | None:
+    """The run to resume.
+
+    Raises:
+        typer.BadParameter: more than one was named.
+    """
+    if len(words) > 1:
+        raise typer.BadParameter("--resume continues one run; name one")
+    return named_run(Path(words[0])) if words else None
+
+
+def preset_and_texts(
+    words: list[str], preset: str | None, texts: list[str] | None
+) -> tuple[str | None, list[str] | None]:
+    """What `minigpt train WORD...` means, and says so in one line.
+
+    Args:
+        words: the words typed without an option.
+        preset: the value of `--preset`.
+        texts: the values of `--data`.
+
+    Raises:
+        typer.BadParameter: a word means nothing, or more than one thing.
+    """
+    from minigpt_cli.cli.console import print_note
+
+    found: list[str] = []
+    for word in words:
+        is_preset = word in preset_names() or word.endswith(".toml")
+        if is_model(word) and not is_preset:
+            raise typer.BadParameter(
+                f"{word} is a run; to continue it: minigpt train --resume {word}"
+            )
+        if is_preset and os.path.lexists(word) and not word.endswith(".toml"):
+            raise typer.BadParameter(
+                f"{word} is a preset and a file here; use --preset {word} or --data {word}"
+            )
+        if is_preset and preset is not None:
+            raise typer.BadParameter(f"{word}: the preset is {preset} already; leave out one")
+        if is_preset:
+            preset = word
+            found.append(f"--preset {word}")
+        elif _is_corpus(word) or os.path.lexists(word):
+            texts = [*(texts or []), word]
+            found.append(f"--data {word}")
+        else:
+            raise typer.BadParameter(_unknown(word))
+    print_note(f"Taken as: {' '.join(found)}")
+    return preset, texts
+
+
+def _unknown(word: str) -> str:
+    """What to say of a word that is neither a preset nor a text."""
+    if near := did_you_mean(word):
+        return f"{word}: no such file, folder or preset{near}"
+    if os.sep in word or Path(word).suffix:
+        return f"{word}: no such file or folder in {Path.cwd()}"
+    try:
+        preset_path(word)
+    except ConfigError as error:
+        return f"{error}; a text is a file, a folder or a known corpus"
+    raise AssertionError
+
+
+def model_and_prompt(
+    words: list[str], checkpoint: Path | None, prompt: str | None
+) -> tuple[Path | None, str | None]:
+    """What `minigpt generate WORD...` means: a run if one has the first name, and a prompt.
+
+    Args:
+        words: the words typed without an option.
+        checkpoint: the value of `--checkpoint`.
+        prompt: the value of `--prompt`.
+
+    Raises:
+        typer.BadParameter: there are two runs or two prompts, or the word is a text file.
+    """
+    from minigpt_cli.cli.console import print_note
+
+    found = []
+    if checkpoint is None and is_model(words[0]):
+        checkpoint, words = Path(words[0]), words[1:]
+        found.append(f"--checkpoint {checkpoint}")
+    if len(words) == 1 and Path(words[0]).suffix in (".txt", ".md") and Path(words[0]).is_file():
+        raise typer.BadParameter(
+            f"{words[0]} is a file; use --prompt-file {words[0]} (one prompt per line) or "
+            f"--prompt - < {words[0]}"
+        )
+    if words and prompt is not None:
+        raise typer.BadParameter(f"the prompt is given twice: {words[0]} and --prompt")
+    if words:
+        prompt = " ".join(words)
+    if len(words) > 1:  # without quotes
+        found.append(f'--prompt "{prompt}"')
+    if found:
+        print_note(f"Taken as: {' '.join(found)}")
+    return checkpoint, prompt
+
+
+def models_and_texts(words: list[Path], texts: list[str]) -> tuple[list[Path], list[str]]:
+    """What `minigpt eval WORD...` means: models, and texts to measure them on."""
+    from minigpt_cli.cli.console import print_note
+
+    more = [str(word) for word in words if is_text(str(word))]
+    if more:
+        print_note(f"Taken as: {' '.join(f'--data {word}' for word in more)}")
+    return [word for word in words if str(word) not in more], [*texts, *more]
