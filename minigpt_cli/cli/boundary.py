@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from minigpt_cli.cli.help import plain_types
 from minigpt_cli.cli.options import how_to_set
 from minigpt_cli.errors import MinigptError
 
@@ -42,6 +43,16 @@ class ErrorBoundary(TyperGroup):
             silence(sys.stdout)
             print_error("cannot write the output (no space left); free some space")
             raise typer.Exit(1) from None
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """A command by its name, with plain help."""
+        command = super().get_command(ctx, name)
+        return command and plain_types(command)
+
+    def get_params(self, ctx: Any) -> Any:
+        """The group's own options, with plain help."""
+        plain_types(self)
+        return super().get_params(ctx)
 
     def _options(self, ctx: Any) -> set[str]:
         """Every option of the command that ran."""

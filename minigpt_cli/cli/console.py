@@ -44,14 +44,19 @@ def in_unicode() -> bool:
 
 
 def print_error(message: str) -> None:
-    """Prints an error as one line of any length; brackets are not markup."""
+    """Prints an error as one line, wrapped at words on a terminal; brackets are not markup."""
     line = " ".join(message.split())
-    err.print(Text.assemble(("error: ", "bold red"), printable(line)), soft_wrap=True)
+    _print_wrapped(Text.assemble(("error: ", "bold red"), printable(line)))
 
 
 def print_note(message: str) -> None:
     """Prints a message to stderr."""
-    err.print(Text(printable(message), style="dim"), soft_wrap=True)
+    _print_wrapped(Text(printable(message), style="dim"))
+
+
+def _print_wrapped(text: Text) -> None:
+    """Prints a line; a log file gets it whole."""
+    err.print(text, soft_wrap=not err.is_terminal)
 
 
 def print_json(value: Any) -> None:

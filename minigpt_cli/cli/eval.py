@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.loading import load, short_name
 from minigpt_cli.cli.options import (
     DATA,
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from minigpt_cli.evaluation import Evaluation
     from minigpt_cli.runs.checkpoint import Checkpoint
 
-EXAMPLE = (
-    "Examples:  minigpt eval    minigpt eval runs/small runs/nanogpt    "
-    "minigpt eval --data my-poems.txt"
+EXAMPLE = examples(
+    "minigpt eval", "minigpt eval runs/small runs/nanogpt", "minigpt eval my-poems.txt"
 )
 
 
@@ -137,7 +137,7 @@ def _json(scored: Scored, text: Text) -> dict[str, Any]:
 
 def _print_table(scored: list[Scored], text: Text) -> None:
     from minigpt_cli.cli.console import out, print_note
-    from minigpt_cli.cli.render import count, grid, raw
+    from minigpt_cli.cli.render import count, fit, grid, raw
 
     own = dict.fromkeys(one.checkpoint.metadata.corpus for one in scored)
     part = "whole text" if text.split == "all" else f"{text.split} split"
@@ -157,7 +157,7 @@ def _print_table(scored: list[Scored], text: Text) -> None:
             f"{result.bits_per_byte:.4f}",
             f"{result.accuracy:.1%}",
         )
-    out.print(table)
+    out.print(fit(table, out.width))
     if not text.sources and len(own) > 1:
         print_note("Each model was measured on its own text; the results are not comparable.")
     for one in scored:

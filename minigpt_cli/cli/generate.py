@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import (
     OUTPUT,
@@ -23,9 +24,10 @@ from minigpt_cli.errors import ConfigError, reraise_as
 if TYPE_CHECKING:
     from minigpt_cli.cli.writing import Writer
 
-EXAMPLE = (
-    'Examples:  minigpt generate --prompt "ROMEO:"    minigpt generate --interactive    '
-    "minigpt generate --prompt-file prompts.txt --json"
+EXAMPLE = examples(
+    'minigpt generate "ROMEO:"',
+    "minigpt generate --interactive",
+    "minigpt generate --prompt-file prompts.txt --json",
 )
 PROMPT, CHOICE = "Prompt", "Choice of the next token"
 

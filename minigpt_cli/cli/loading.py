@@ -1,6 +1,7 @@
 """From what the user typed to a run or a loaded model: the only way the commands get one."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,10 @@ CheckpointPath = Annotated[
 RunPath = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="A run folder. Default: the newest run.")
 ]
+
+
+_LOOKED_AT = 10
+"""Runs at most that are compared with the newest."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,37 @@ def checkpoint_path(given: Path | None) -> Path:
 
     meant = None if given is None else named_run(given)
     path, chosen = find_checkpoint(meant)
-    if chosen or meant != given:
+    if chosen:
+        print_note(f"Using {path}{_other_runs(path.parent)}")
+    elif meant != given:
         print_note(f"Using {path}")
     return path
+
+
+def _other_runs(newest: Path) -> str:
+    """What else there is, to follow the name of the newest run, which was chosen."""
+    from minigpt_cli.inspection.run_list import list_runs
+
+    runs = [run for run in islice(list_runs(), _LOOKED_AT) if run.parameters]
+    mine = next((run for run in runs if run.path == newest), None)
+    others = [run for run in runs if run.path != newest]
+    if mine is None or not others:
+        return ""
+    largest = max(others, key=lambda run: (run.is_finished, run.parameters or 0))
+    doubts = []
+    if newest.name.split("-")[0] == "tiny" or (mine.parameters or 0) * 10 < (
+        largest.parameters or 0
+    ):
+        doubts.append(f"a tiny model of {mine.parameters:,} parameters")
+    if not mine.is_finished:
+        doubts.append(f"unfinished (step {mine.last_step:,} of {mine.max_iters or '?'})")
+    if not doubts:
+        return f", the newest; {len(others)} more: minigpt inspect runs"
+    state = "finished" if largest.is_finished else "unfinished"
+    return (
+        f", the newest: {' and '.join(doubts)}; another is {largest.path} "
+        f"({largest.parameters:,} parameters, {state}), and minigpt inspect runs lists all"
+    )
 
 
 def run_folder(given: Path | None) -> Path:

@@ -1,10 +1,12 @@
 """Tables, formatted numbers, and progress bars."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -30,22 +32,94 @@ def key_value_table(title: str | None = None) -> Table:
     return table
 
 
-def grid(*columns: str, text_columns: int = 1, title: Text | None = None) -> Table:
-    """An empty table with a header; the first `text_columns` are text, the others are numbers."""
+def grid(
+    *columns: str, text_columns: int = 1, prose: Sequence[int] = (), title: Text | None = None
+) -> Table:
+    """An empty table with a header, to be shown through `fit`.
+
+    Args:
+        columns: the headers.
+        text_columns: how many of the first ones are text; the others are numbers.
+        prose: the columns whose cells may be wrapped between words.
+        title: a line above the table.
+    """
     table = Table(
         box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
     )
     for i, column in enumerate(columns):
         is_text = i < text_columns
         table.add_column(
-            column, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text
+            column, justify="left" if is_text else "right", overflow="fold", no_wrap=i not in prose
         )
     return table
+
+
+def fit(table: Table, width: int) -> Table:
+    """A grid that breaks no name or number at this width.
+
+    Where the columns do not fit side by side, rows and columns change places, and where that does
+    not fit either, each row becomes a list of names and values.
+    """
+    if table.box is not SIMPLE_HEAD or needed_width(table) <= width or not table.row_count:
+        return table
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    headers = [str(column.header) for column in table.columns]
+    turned = grid(headers[0], *[""] * len(rows), text_columns=1, title=_title_of(table))
+    for column, cell in zip(turned.columns[1:], next(zip(*rows, strict=True)), strict=True):
+        column.header = cell
+    for header, *cells in list(zip(headers, *rows, strict=True))[1:]:
+        turned.add_row(header, *cells)
+    turned.caption = table.caption
+    if len(rows) > 1 and needed_width(turned) <= width:
+        return turned
+    listed = key_value_table()
+    listed.title, listed.caption = _title_of(table), table.caption
+    for i, row in enumerate(rows):
+        if i:
+            listed.add_row("", "")
+        for header, cell in zip(headers, row, strict=True):
+            if _cells(cell):
+                listed.add_row(header, cell)
+    return listed
+
+
+def needed_width(table: Table) -> int:
+    """Columns of the terminal that a grid needs to break nothing but prose between words."""
+    measure = Measurement.get(err, err.options.update(max_width=100_000), table).maximum
+    spare = 0
+    for column in table.columns:
+        texts = [column.header, *column.cells]
+        widest = max(map(_cells, texts))
+        if not column.no_wrap:
+            words = (word for text in texts for word in _plain(text).split())
+            spare += widest - min(widest, max(map(cell_len, words), default=0))
+    return measure - spare
+
+
+def _title_of(table: Table) -> Text | None:
+    return table.title if isinstance(table.title, Text) else None
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else err.render_str(str(cell)).plain
+
+
+def _cells(cell: object) -> int:
+    return max(map(cell_len, _plain(cell).split("\n")), default=0)
 
 
 def count(number: int) -> str:
     """A number with thousands separators, as in 1,234,567."""
     return f"{number:,}"
+
+
+def short_count(number: float) -> str:
+    """A number in three or four digits: 1.5 M is 1,500,000."""
+    for unit in ("", " k", " M", " G"):
+        if number < 1000:
+            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
+        number /= 1000
+    return f"{number:.1f} T"
 
 
 def size(number: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
 from minigpt_cli.config.choices import TokenizerKind
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from minigpt_cli.data.dataset import Dataset, DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
-EXAMPLE = (
-    "Examples:  minigpt tokenize book.txt --kind bpe --vocab-size 2000    "
-    'minigpt tokenize --text "To be" --compare'
+EXAMPLE = examples(
+    "minigpt tokenize book.txt --kind bpe --vocab-size 2000",
+    'minigpt tokenize --text "To be" --compare',
 )
 # Alternating backgrounds that are readable on dark and light terminals.
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",

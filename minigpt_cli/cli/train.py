@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from minigpt_cli.training.reporter import Reporter, TrainResult
     from minigpt_cli.training.trainer import Trainer
 
-EXAMPLE = (
-    "Examples:  minigpt train --preset small    "
-    "minigpt train --data book.txt --max-iters 2000    minigpt train --resume"
+EXAMPLE = examples(
+    "minigpt train --preset small",
+    "minigpt train book.txt --max-iters 2000",
+    "minigpt train --resume",
 )
 
 
@@ -287,21 +289,21 @@ def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
 
 def _list_presets(as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
-    from minigpt_cli.cli.render import count, grid
+    from minigpt_cli.cli.render import count, fit, grid
     from minigpt_cli.config.loading import load_run_config
 
     configs = {name: load_run_config(name) for name in preset_names()}
     if as_json:
         print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
         return
-    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4)
+    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4, prose=[1])
     table.caption = "size: layers/heads/width"
     for name, config in configs.items():
         model = config.model
         size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
         numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
         table.add_row(name, _first_sentence(name), model.family, size, *numbers)
-    out.print(table)
+    out.print(fit(table, out.width))
 
 
 def _first_sentence(preset: str) -> str:

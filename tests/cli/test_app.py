@@ -32,7 +32,7 @@ def test_help_has_an_example_and_imports_no_torch(program: Program, command: str
     assert "minigpt_cli.cli.app" in imported
     assert not imported & {"torch", "numpy", "tokenizers", "safetensors"}
     assert result.returncode == 0
-    assert re.search(rf"(Examples:|Start with:) +minigpt {command or 'train'}", result.stdout)
+    assert re.search(rf"(Examples:|Start with:)\s+minigpt {command or 'train'}", result.stdout)
     assert "\x1b" not in result.stdout
 
 

@@ -104,9 +104,7 @@ def test_a_run_is_found_by_its_bare_name(minigpt: Minigpt, command: tuple[object
     assert minigpt(*command).exit_code == 0
 
 
-@pytest.mark.parametrize(
-    "command", [("eval",), ("generate", "-c"), ("inspect", "report")]
-)
+@pytest.mark.parametrize("command", [("eval",), ("generate", "-c"), ("inspect", "report")])
 @pytest.mark.parametrize("name", ["runs/tinny", "tinny", "run/tiny"])
 def test_a_misspelled_run_is_answered_with_the_one_that_exists(
     refused: Refused, command: tuple[str, ...], name: str

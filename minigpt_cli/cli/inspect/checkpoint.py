@@ -83,7 +83,9 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
 
 def _component_table(inspection: Inspection) -> Table:
     assert inspection.components is not None
-    table = grid("component", "shapes", "dtype", "parameters", "share", "bytes", text_columns=3)
+    table = grid(
+        "component", "shapes", "dtype", "parameters", "share", "bytes", text_columns=3, prose=[1]
+    )
     for component in inspection.components:
         shapes: dict[str, int] = {}
         for tensor in component.tensors:

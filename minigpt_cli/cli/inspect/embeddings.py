@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from minigpt_cli.cli.console import print_note
+from minigpt_cli.cli.console import out, print_note
 from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import name_token
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Json
-from minigpt_cli.cli.render import grid, raw
+from minigpt_cli.cli.render import grid, needed_width, raw
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.embeddings import Embeddings
@@ -54,13 +54,20 @@ def show(
 
 
 def _table(embeddings: "Embeddings") -> Table:
-    """One row per token, its most similar tokens first."""
-    near = len(embeddings.named[0].neighbors)
+    """One row per token, its most similar tokens first: as many as fit beside each other."""
+    most = len(embeddings.named[0].neighbors)
+    for near in range(most, 1, -1):
+        if needed_width(table := _table_of(embeddings, near)) <= out.width:
+            return table
+    return _table_of(embeddings, 1)
+
+
+def _table_of(embeddings: "Embeddings", near: int) -> Table:
     table = grid(
         "token", "kind", *("nearest", *[""] * (near - 1)), text_columns=2 + near,
         title=raw("Nearest neighbors, by cosine"),
     )  # fmt: skip
     for point in embeddings.named:
-        cells = (f"{name_token(n.token)} {n.cosine:.2f}" for n in point.neighbors)
+        cells = (f"{name_token(n.token)} {n.cosine:.2f}" for n in point.neighbors[:near])
         table.add_row(raw(name_token(point.token)), point.kind, *map(raw, cells))
     return table

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from minigpt_cli.cli.boundary import ErrorBoundary
+from minigpt_cli.cli.help import examples, plain_types
 from minigpt_cli.cli.inspect import (
     attention,
     batch,
@@ -38,9 +39,11 @@ VIEWS = {
     "surprisal": surprisal,
     "memorized": memorized,
 }
-EXAMPLE = (
-    "Examples:  minigpt inspect    minigpt inspect runs/small    "
-    'minigpt inspect attention "ROMEO: But soft" --plot attention.png'
+EXAMPLE = examples(
+    "minigpt inspect",
+    "minigpt inspect runs",
+    "minigpt inspect runs/small",
+    'minigpt inspect attention "ROMEO: But soft" --plot attention.png',
 )
 
 
@@ -81,7 +84,7 @@ class ViewGroup(ErrorBoundary):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Shows the views, and the options of the overview as if they were the group's own."""
         page = copy(self)
-        page.params = self.commands[OVERVIEW].params
+        page.params = plain_types(self.commands[OVERVIEW]).params
         super(ViewGroup, page).format_help(ctx, formatter)
 
 
@@ -98,4 +101,4 @@ def inspect() -> None:
 
 
 for _name, _view in VIEWS.items():
-    app.command(_name, epilog=f"Example:  {_view.EXAMPLE}", rich_help_panel="Views")(_view.show)
+    app.command(_name, epilog=examples(_view.EXAMPLE), rich_help_panel="Views")(_view.show)

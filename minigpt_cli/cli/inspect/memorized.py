@@ -64,7 +64,7 @@ def show(
 
 def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
     table = grid(
-        "text", "characters", "longest copy", f"in copies of {copied} or more",
+        "text", "characters", "longest copy", f"in copies of {copied} or more", prose=[0],
         title=raw(f"Copied verbatim from the training text of {corpus}"),
     )  # fmt: skip
     rows: list[tuple[str, Measure | None]] = [
@@ -103,7 +103,7 @@ def _why(found: "Memorized") -> str:
 
 
 def _passages(found: "Memorized") -> "RenderableType":
-    table = grid("longest passages", "characters", "line", "times", "sample")
+    table = grid("longest passages", "characters", "line", "times", "sample", prose=[0])
     for passage in found.passages[:PASSAGES_SHOWN]:
         table.add_row(
             raw(shortened(one_line(passage.text), CHARACTERS_SHOWN)),

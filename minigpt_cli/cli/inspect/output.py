@@ -69,8 +69,12 @@ class Output:
         if self.as_json:
             print_json(value)
             return
+        from rich.table import Table
+
+        from minigpt_cli.cli.render import fit
+
         for table in tables():
-            out.print(table)
+            out.print(fit(table, out.width) if isinstance(table, Table) else table)
 
     def _write(self, path: Path, data: bytes) -> None:
         """Writes a whole file, or none."""

@@ -1,6 +1,7 @@
 """`minigpt inspect runs`: the runs there are."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -8,7 +9,7 @@ from rich.table import Table
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.options import Json
-from minigpt_cli.cli.render import count, grid, raw
+from minigpt_cli.cli.render import count, grid, raw, short_count
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.run_list import RunSummary
@@ -17,7 +18,7 @@ EXAMPLE = "minigpt inspect runs"
 
 
 def show(as_json: Json = False) -> None:
-    """List the runs under runs/, the newest first."""
+    """List the runs under runs/, the newest first: text, size, best loss, finished or not."""
     from minigpt_cli.inspection.run_list import list_runs
     from minigpt_cli.runs.folder import RUNS
 
@@ -28,18 +29,30 @@ def show(as_json: Json = False) -> None:
 
 
 def _table(runs: "list[RunSummary]") -> Table:
-    table = grid("run", "text", "parameters", "best loss", "steps", "", "updated", text_columns=2)
+    table = grid("run", "text", "size", "best loss", "steps", "updated", text_columns=2)
     for run in runs:
         table.add_row(
             raw(str(run.path)),
-            raw(", ".join(run.corpus) or "-"),
-            "-" if run.parameters is None else count(run.parameters),
+            raw(_texts(run.corpus)),
+            "-" if run.parameters is None else short_count(run.parameters),
             "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}",
-            count(run.last_step) + ("" if run.max_iters is None else f" of {count(run.max_iters)}"),
-            "finished" if run.is_finished else "unfinished",
-            f"{run.updated.astimezone():%Y-%m-%d}",
+            _progress(run),
+            f"{run.updated.astimezone():%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def _texts(sources: tuple[str, ...]) -> str:
+    """The texts' names, without their folders."""
+    names = [Path(source).name or source for source in sources]
+    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if names[2:] else "") or "-"
+
+
+def _progress(run: "RunSummary") -> str:
+    if run.is_finished:
+        return f"{count(run.last_step)}, finished"
+    end = "" if run.max_iters is None else f" of {count(run.max_iters)}"
+    return f"{count(run.last_step)}{end}, unfinished"
 
 
 def _json(run: "RunSummary") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Device, Json
-from minigpt_cli.cli.render import count, grid, size
+from minigpt_cli.cli.render import count, grid, short_count, size
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.shapes import Shape, ShapeTrace, StepShape
@@ -94,7 +94,7 @@ def _costs(steps: "Iterable[StepShape]") -> tuple[str, str, str]:
     parameters, flops, memory = map(sum, zip(*costs, strict=True))
     return (
         count(parameters) if parameters else "",
-        _short(flops) if flops else "",
+        short_count(flops) if flops else "",
         size(memory) if memory else "",
     )
 
@@ -103,12 +103,3 @@ def _axes(shapes: "tuple[Shape, ...]") -> str:
     """`B H T D, B K T D`, without spaces on a narrow terminal; each shape only once."""
     gap = " " if _spacious() else ""
     return ", ".join(dict.fromkeys(shape.axes.replace(" ", gap) for shape in shapes))
-
-
-def _short(number: float) -> str:
-    """1.5 M is 1,500,000."""
-    for unit in ("", " k", " M", " G"):
-        if number < 1000:
-            return f"{number:.0f}" if not unit else f"{number:.1f}{unit}"
-        number /= 1000
-    return f"{number:.1f} T"

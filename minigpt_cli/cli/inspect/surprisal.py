@@ -96,7 +96,7 @@ def _hardest_table(found: "Surprisal") -> "RenderableType":
 
     table = grid(
         f"the hardest of {count(found.passages)} passages",
-        "line", "bits/byte", "hardest token",
+        "line", "bits/byte", "hardest token", prose=[0],
     )  # fmt: skip
     for passage in found.hardest[:PASSAGES_SHOWN]:
         hardest = passage.hardest
