@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from minigpt_cli.cli.help import plain_types
+from minigpt_cli.cli.help import plain_types, with_plain_help
 from minigpt_cli.cli.options import how_to_set
 from minigpt_cli.errors import MinigptError
 
@@ -47,12 +47,13 @@ class ErrorBoundary(TyperGroup):
     def get_command(self, ctx: Any, name: str) -> Any:
         """A command by its name, with plain help."""
         command = super().get_command(ctx, name)
-        return command and plain_types(command)
+        if command is None or isinstance(command, ErrorBoundary):
+            return command
+        return with_plain_help(command)
 
     def get_params(self, ctx: Any) -> Any:
         """The group's own options, with plain help."""
-        plain_types(self)
-        return super().get_params(ctx)
+        return plain_types(super().get_params(ctx))
 
     def _options(self, ctx: Any) -> set[str]:
         """Every option of the command that ran."""

@@ -186,6 +186,7 @@ def generate(
     with usage_errors():
         sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     prompts = _prompts(prompt, prompt_file)
+    _note_escapes([*([prompt] if prompt else []), *(stop or [])])
 
     from minigpt_cli.cli.writing import Writer
 
@@ -241,8 +242,21 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    text = text.replace("\r\n", "\n")
     if prompt_file is None:
         return [text]
     if not text:
         raise ConfigError(f"{name}: no prompts; write one on each line")
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return text.removesuffix("\n").split("\n")
+
+
+def _note_escapes(texts: list[str]) -> None:
+    r"""Says that \n in an argument is two characters, and how to type a line break."""
+    from minigpt_cli.cli.console import print_note
+
+    found = next((text for text in texts if "\\n" in text or "\\t" in text), None)
+    if found is not None:
+        print_note(
+            f'"{found}" has a backslash and a letter in it, not a line break or tab; for those '
+            f"type $'{found}' (bash, zsh)"
+        )

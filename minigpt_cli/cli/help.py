@@ -8,16 +8,31 @@ _NAMES = {
 }  # fmt: skip
 
 
-def plain_types(command: Any) -> Any:
-    """Names the values of a command's options plainly, as in `--seed N`; returns the command."""
-    for parameter in command.params:
+def plain_types(parameters: list[Any]) -> list[Any]:
+    """Names the values of options plainly, as in `--seed N`, and those of arguments not at all."""
+    for parameter in parameters:
         shown = getattr(parameter, "display_type_rich", None)
-        if parameter.metavar is None and shown is not None:
+        if shown is None:
+            continue  # an older Typer writes them otherwise
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = _nothing
+        elif parameter.metavar is None:
             kind = str(shown(None) or "").strip("<>")
             parameter.metavar = _NAMES.get(kind, kind)
+    return parameters
+
+
+def with_plain_help(command: Any) -> Any:
+    """The command, whose help names the values of its parameters plainly."""
+    original = command.get_params
+    command.get_params = lambda ctx: plain_types(original(ctx))
     return command
+
+
+def _nothing(ctx: Any = None) -> None:  # noqa: ARG001 - Typer's signature
+    return None
 
 
 def examples(*commands: str) -> str:
     """The end of a help page: examples, one on a line."""
-    return "\n  ".join([f"Example{'s' if commands[1:] else ''}:", *commands])
+    return "\n".join(["Examples:", *commands]) if commands[1:] else f"Example:  {commands[0]}"

@@ -1,5 +1,6 @@
 """`minigpt generate --interactive`: the user and the model write a text in turns."""
 
+import difflib
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,18 +17,21 @@ from minigpt_cli.errors import ConfigError, MinigptError
 
 HELP = """\
 Type the next words; the model continues from there. An empty line lets it continue alone.
-Ctrl-C stops it, Ctrl-D quits.
-  /temperature 0.7   /top-k 20   /top-p 0.9   /min-p 0.05   /repetition-penalty 1.2
-  /seed 1            /max-new-tokens 200
+Your words are bold, the model's are not. Ctrl-C stops it, Ctrl-D quits.
+  /settings          show the settings; to change one: /temperature 0.7   /top-k off
   /reset             start a new text
-  /save FILE         write the text to a file
-  /help              show this help"""
+  /save FILE         write the text to a new file; /save! FILE overwrites one
+  /help              show this help
+A line that ends with \\ goes on in the next one: so you type a line break.
+A line that begins with // begins with / in the text."""
 
-# Settings by the name that the user types.
+# Settings by the name that the user types; None is the value `off` of those that have it.
 _KINDS = {
     "temperature": float, "top_p": float, "min_p": float, "repetition_penalty": float,
-    "top_k": int, "seed": int,
+    "top_k": int, "seed": int, "max_new_tokens": int,
 }  # fmt: skip
+_COMMANDS = ("settings", "reset", "save", "save!", "help")
+_CAN_BE_OFF = ("top_k", "top_p", "min_p")
 
 
 def write_together(writer: Writer, prompt: str) -> None:
@@ -39,7 +43,7 @@ def write_together(writer: Writer, prompt: str) -> None:
             session.say(prompt)
         while True:
             try:
-                line = input("> " if sys.stdin.isatty() else "")
+                line = _typed()
             except (EOFError, KeyboardInterrupt):
                 sys.stdout.write("\n" if sys.stdin.isatty() else "")
                 return
@@ -59,7 +63,9 @@ class _Session:
 
     def take(self, line: str) -> None:
         """Handles a line from the user: a command, or words to continue from."""
-        if line.startswith("/"):
+        if line.startswith("//"):
+            self.say(line[1:])
+        elif line.startswith("/"):
             name, _, value = line[1:].partition(" ")
             self.command(name, value.strip())
         else:
@@ -86,33 +92,89 @@ class _Session:
             print_note(HELP)
         elif name == "reset":
             self.text = ""
-        elif name == "save":
-            self.save(value)
-        elif setting == "max_new_tokens":
-            count = _parsed(int, name, value)
-            if count < 1:
-                raise ConfigError(f"/{name} {value}: must be 1 or more")
-            self.writer = replace(self.writer, max_new_tokens=count)
-        elif setting in _KINDS:
-            chosen: dict[str, Any] = {setting: _parsed(_KINDS[setting], name, value)}
-            self.writer = replace(self.writer, sampling=replace(self.writer.sampling, **chosen))
+        elif name in ("save", "save!"):
+            self.save(value, overwrite=name == "save!")
+        elif name == "settings" and not value:
+            self.show_settings()
+        elif name == "settings":  # /settings temperature 0.7
+            key, _, rest = value.replace("=", " ").partition(" ")
+            self.change(key.replace("-", "_"), key, rest.strip())
         else:
-            raise ConfigError(f"/{name}: unknown command; /help lists them")
+            self.change(setting, name, value)
 
-    def save(self, name: str) -> None:
+    def change(self, setting: str, name: str, value: str) -> None:
+        """Changes a setting; without a value, shows it.
+
+        Raises:
+            ConfigError: there is no such setting, or the value is invalid.
+        """
+        if setting not in _KINDS:
+            near = difflib.get_close_matches(name, [*_COMMANDS, *map(_typed_name, _KINDS)], n=1)
+            hint = f"did you mean /{near[0]}?" if near else "/help lists them"
+            raise ConfigError(f"/{name}: unknown command; {hint}")
+        if value:
+            off = value == "off" and setting in _CAN_BE_OFF
+            chosen: dict[str, Any] = {
+                setting: None if off else _parsed(_KINDS[setting], name, value)
+            }
+            if setting != "max_new_tokens":
+                chosen = {"sampling": replace(self.writer.sampling, **chosen)}
+            elif chosen[setting] < 1:
+                raise ConfigError(f"/{name} {value}: must be 1 or more")
+            self.writer = replace(self.writer, **chosen)
+        print_note(f"  {_typed_name(setting)} {self._setting(setting)}")
+
+    def show_settings(self) -> None:
+        """Shows every setting as it would be typed to change it."""
+        lines = (f"  /{_typed_name(name):<19}{self._setting(name)}" for name in _KINDS)
+        print_note("\n".join(lines))
+
+    def _setting(self, name: str) -> str:
+        holder = self.writer if name == "max_new_tokens" else self.writer.sampling
+        value = getattr(holder, name)
+        return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    def save(self, name: str, overwrite: bool) -> None:
         """Writes the text to a file.
 
         Raises:
-            ConfigError: the name is missing, or the file cannot be written.
+            ConfigError: the name is missing, or the file exists or cannot be written.
         """
         if not name:
             raise ConfigError("/save: no file name; try /save text.txt")
         try:
-            Path(name).write_text(self.text, encoding="utf-8")
+            with Path(name).open("w" if overwrite else "x", encoding="utf-8", newline="") as file:
+                file.write(self.text)
+        except FileExistsError:
+            raise ConfigError(
+                f"/save {name}: already exists; /save! {name} overwrites it"
+            ) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"/save {name}: cannot be written ({reason})") from None
         print_note(f"{name}: {len(self.text):,} characters")
+
+
+def _typed() -> str:
+    """What the user types: a line, or several where each but the last ends with a backslash."""
+    on_terminal = sys.stdin.isatty()
+    lines: list[str] = []
+    while True:
+        try:
+            line = input(("... " if lines else "> ") if on_terminal else "")
+        except EOFError:
+            if not lines:
+                raise
+            line = ""
+        kept = line.rstrip("\\")
+        typed = len(line) - len(kept)  # two of them are one backslash of the text
+        lines.append(kept + "\\" * (typed // 2))
+        if typed % 2 == 0:
+            return "\n".join(lines)
+
+
+def _typed_name(setting: str) -> str:
+    return setting.replace("_", "-")
 
 
 def _parsed(kind: type, name: str, value: str) -> Any:

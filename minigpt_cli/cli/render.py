@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
 
 
+SURPRISE_STYLES = (
+    "", "black on #b9b38f", "black on #e6c34a", "black on #ee8a3a", "bold white on #b3261e"
+)  # fmt: skip
+"""From expected to surprising. Text and background are both set, so that each is readable on dark
+and light terminals, and the backgrounds differ in brightness, not only in hue."""
+
+
+def legend(names: Sequence[str], styles: Sequence[str]) -> Text:
+    """The names of some colors, each in its own."""
+    patches = [(f" {name} ", style) for name, style in zip(names, styles, strict=True)]
+    return Text(" ").join(Text.assemble(patch) for patch in patches)
+
+
 def key_value_table(title: str | None = None) -> Table:
     """An empty table with a column of names and a column of values."""
     table = Table(title=title, box=None, show_header=False, title_justify="left", pad_edge=False)

@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
+from minigpt_cli.cli.console import err, out, print_json, print_json_lines, print_note, printable
+from minigpt_cli.cli.render import SURPRISE_STYLES, legend
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import Piece, generate_texts, prompt_ids
 from minigpt_cli.generation.tokens import GenerationRequest
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.base import StreamDecoder
 
 TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose probability the token reaches.
-SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
+SHADES = tuple(zip((0.5, 0.2, 0.05, 0.0), (SURPRISE_STYLES[i] for i in (0, 2, 3, 4)), strict=True))
+SHADE_NAMES = ("50% or more", "20 to 50%", "5 to 20%", "under 5%")
+YOURS = "bold"
+"""The style of the user's own words in a session."""
 
 
 @dataclass
@@ -58,7 +63,9 @@ class Writer:
             self.checkpoint.metadata.model.block_size,
             self.checkpoint.tokenizer.unknown_id,
         )
-        for number, ids in enumerate(self.ids(prompts), start=1):
+        for number, (prompt, ids) in enumerate(zip(prompts, self.ids(prompts), strict=True), 1):
+            if not prompt:
+                continue
             which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
             if len(ids) > window:
                 print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
@@ -78,11 +85,13 @@ class Writer:
         Raises:
             TokenizerError: a character of the prompt is not in the vocabulary; nothing was shown.
         """
-        return _shown_pieces(prompt if shown is None else shown, self.pieces([prompt]))
+        style = "" if shown is None else YOURS
+        return _shown_pieces(prompt if shown is None else shown, self.pieces([prompt]), style)
 
     def show(self, prompts: Sequence[str]) -> None:
         """Shows one text while it is generated, or several when all are finished."""
         self.note_prompts(prompts)
+        self.explain_colors()
         if len(prompts) * self.num_samples == 1:
             for _ in self.stream(prompts[0]):
                 pass
@@ -92,6 +101,19 @@ class Writer:
             for piece in pieces:
                 _show(piece.text, _shade(piece))
         _show("\n")
+
+    def explain_colors(self) -> None:
+        """Shows what the colors of tokens mean, or says why there are none."""
+        if not self.probabilities:
+            return
+        if out.is_terminal and out.color_system and not out.no_color:
+            shades = [style for _, style in SHADES]
+            err.print(Text("probability of each token: ") + legend(SHADE_NAMES, shades))
+        else:
+            print_note(
+                "Probabilities are shown as colors, and this output has none; "
+                "--json prints the numbers."
+            )
 
     def print_json(self, prompts: Sequence[str], as_lines: bool) -> None:
         """Prints every text with its prompt, as one list or as JSON lines."""
@@ -103,16 +125,21 @@ class Writer:
                 "text": "".join(piece.text for piece in pieces),
             }
             if self.probabilities:
-                text["tokens"] = [
-                    {
-                        "text": self.checkpoint.tokenizer.decode([p.token]),
-                        "probability": p.probability,
-                    }
-                    for p in pieces
-                    if p.token is not None
-                ]
+                text["tokens"] = list(self._tokens(pieces))
             texts.append(text)
         (print_json_lines if as_lines else print_json)(texts)
+
+    def _tokens(self, pieces: Sequence[Piece]) -> Iterator[dict[str, object]]:
+        """The tokens of a text, up to where it ends: a stop text may cut the last one short."""
+        tokenizer, length = self.checkpoint.tokenizer, sum(len(piece.text) for piece in pieces)
+        decoder, end = StreamDecoder(tokenizer.token_bytes), 0
+        for piece in pieces:
+            if piece.token is None or end >= length:
+                continue
+            shown = tokenizer.decode([piece.token])
+            if (end := end + len(decoder.push(piece.token))) > length:
+                shown = shown[: length - end]
+            yield {"text": shown, "probability": piece.probability}
 
     def _texts(self, prompts: Sequence[str]) -> Iterator[tuple[Piece, ...]]:
         """The pieces of each text; many prompts are processed in groups.
@@ -129,8 +156,8 @@ class Writer:
                 yield from zip(*self.pieces(prompts[i : i + together]), strict=True)
 
 
-def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]]) -> Generator[str]:
-    _show(prompt)
+def _shown_pieces(prompt: str, pieces: Iterator[list[Piece]], style: str) -> Generator[str]:
+    _show(prompt, style)
     try:
         with reraise_out_of_memory(LESS_MEMORY):
             for (piece,) in pieces:
@@ -146,12 +173,12 @@ def _shade(piece: Piece) -> str:
     return "" if probability is None else next(c for least, c in SHADES if probability >= least)
 
 
-def _show(text: str, color: str = "") -> None:
+def _show(text: str, style: str = "") -> None:
     """Writes text unchanged to a pipe, but escaped to a terminal, which it must not control."""
     if sys.stdout.isatty():
         text = printable(text)
-    if color and out.is_terminal:
-        out.print(Text(text, color), end="", soft_wrap=True)
+    if style and text and out.is_terminal:
+        out.print(Text(text, style), end="", soft_wrap=True)
     else:
         sys.stdout.write(text)
     sys.stdout.flush()

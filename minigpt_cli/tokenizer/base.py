@@ -64,9 +64,14 @@ class Tokenizer(ABC):
 
     @property
     def start_ids(self) -> list[int]:
-        """The ids to start from without a prompt: a line break, or else the first token."""
-        newline = self.token_bytes.index(b"\n") if b"\n" in self.token_bytes else 0
-        return [newline]
+        """The ids to start from without a prompt: a line break, or else the first real token.
+
+        A vocabulary of paragraphs may know line breaks only in pairs.
+        """
+        known = [i for i in range(self.vocab_size) if i != self.unknown_id] or [0]
+        breaks = [i for i in known if self.token_bytes[i].strip(b"\r\n ") == b""]
+        lines = [i for i in breaks if b"\n" in self.token_bytes[i]]
+        return [min(lines, key=lambda i: (self.token_bytes[i] != b"\n", i), default=known[0])]
 
 
 class StreamDecoder:

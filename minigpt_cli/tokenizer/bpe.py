@@ -24,6 +24,9 @@ _BEFORE_SPACE = re.compile(r"[^\S\x1c-\x1f](?=[\S\x1c-\x1f])")
 _AFTER_PUNCTUATION = re.compile(r"(?<=[、。，；：！？…」』”])(?=[ぁ-ゖァ-ヺ一-龥])")
 _LONGEST = 1 << 16
 _PIECE = 1 << 14
+# Learning a merge takes time that grows with the square of a word's length, so a text without
+# spaces, such as DNA, is learned from in words of this many characters.
+_LONG_WORD = re.compile(r"\S{400}")
 
 
 class BPETokenizer(Tokenizer):
@@ -62,7 +65,7 @@ class BPETokenizer(Tokenizer):
         )
         # The library buffers 256 pieces at a time, so they are small.
         pieces = (chunk[i : i + _PIECE] for chunk in chunks for i in range(0, len(chunk), _PIECE))
-        inner.train_from_iterator(splittable(pieces), trainer)
+        inner.train_from_iterator(_short_words(splittable(pieces)), trainer)
         return cls(inner)
 
     @classmethod
@@ -128,6 +131,17 @@ def splittable(chunks: Iterable[str]) -> Iterator[str]:
             held = held[place:]
     if held:
         yield held
+
+
+def _short_words(chunks: Iterable[str]) -> Iterator[str]:
+    """The same text in other chunks, cut where a word would be longer than 400 characters."""
+    for chunk in chunks:
+        place = 0
+        for match in _LONG_WORD.finditer(chunk):
+            yield chunk[place : match.end()]
+            place = match.end()
+        if place < len(chunk):
+            yield chunk[place:]
 
 
 def _byte_level(model: BPE) -> tokenizers.Tokenizer:

@@ -13,7 +13,13 @@ from minigpt_cli.cli.inspect.group import VIEWS
 from minigpt_cli.cli.render import fit, grid
 from tests.helpers.callers import Minigpt, Program
 
-COMMANDS = [("train",), ("generate",), ("eval",), ("tokenize",), ("inspect",)]
+COMMANDS: list[tuple[str, ...]] = [
+    ("train",),
+    ("generate",),
+    ("eval",),
+    ("tokenize",),
+    ("inspect",),
+]
 COMMANDS += [("inspect", view) for view in VIEWS]
 
 
@@ -34,7 +40,7 @@ def test_every_panel_of_help_fits_and_names_no_type_in_brackets(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_examples_are_one_a_line(minigpt: Minigpt, command: tuple[str, ...]) -> None:
-    examples = re.split(r"Examples?:\n", minigpt(*command, "--help").stdout)[1].strip()
+    examples = re.split(r"Examples?:\s+", minigpt(*command, "--help").stdout)[1].strip()
     assert all(line.strip().startswith("minigpt ") for line in examples.splitlines())
 
 
@@ -48,7 +54,7 @@ def shown_at(width: int, rows: int, columns: int, name: str) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("width", [44, 80, 120])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (3, 3), (3, 9), (30, 9), (1, 30), (9, 4)])
 @pytest.mark.parametrize("name", ["a", "runs/shakespeare", "运行结果"])
 def test_no_table_breaks_a_name_at_any_width(
@@ -64,7 +70,7 @@ def test_a_table_of_many_runs_turns_on_its_side() -> None:
     lines = shown_at(80, 2, 9, "runs/number-").splitlines()
     assert any(line.split()[:3] == ["setting", "model.block_size_0", "model.block_size_1"]
                for line in lines)  # fmt: skip
-    assert sum("runs/number-3-" in line for line in lines) == 1
+    assert sum("runs/number--0-3" in line for line in lines) == 1
 
 
 def test_tables_of_commands_break_no_name_at_80_columns(program: Program, home: Path) -> None:

@@ -130,7 +130,7 @@ def test_runs_are_listed_newest_first(minigpt: Minigpt, home: Path) -> None:
     assert (tiny["last_step"], tiny["max_iters"], tiny["finished"]) == (20, 30, False)
     rows = [line.split() for line in minigpt("inspect", "runs").stdout.splitlines() if "/" in line]
     assert [row[0] for row in rows] == ["runs/late", "runs/tiny"]
-    assert rows[1][5:9] == ["20", "of", "30,", "unfinished"]
+    assert rows[1][-6:-2] == ["20", "of", "30,", "unfinished"]
 
 
 def test_no_runs_yet_says_how_to_make_one(minigpt: Minigpt, home: Path) -> None:

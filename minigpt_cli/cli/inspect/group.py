@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from minigpt_cli.cli.boundary import ErrorBoundary
-from minigpt_cli.cli.help import examples, plain_types
+from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.inspect import (
     attention,
     batch,
@@ -84,7 +84,7 @@ class ViewGroup(ErrorBoundary):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Shows the views, and the options of the overview as if they were the group's own."""
         page = copy(self)
-        page.params = plain_types(self.commands[OVERVIEW]).params
+        page.params = self.commands[OVERVIEW].params
         super(ViewGroup, page).format_help(ctx, formatter)
 
 

@@ -12,7 +12,16 @@ from minigpt_cli.cli.inspect.options import Force, Html
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load, short_name
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
-from minigpt_cli.cli.render import count, file_progress, grid, key_value_table, one_line, raw
+from minigpt_cli.cli.render import SURPRISE_STYLES as STYLES
+from minigpt_cli.cli.render import (
+    count,
+    file_progress,
+    grid,
+    key_value_table,
+    legend,
+    one_line,
+    raw,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "minigpt inspect surprisal unseen.txt --html surprisal.html"
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 3_000
-# Text color and background are both set, so that they are readable on dark and light terminals.
-STYLES = ("", "black on #b9b38f", "black on #e6c34a", "black on #ee8a3a", "bold white on #b3261e")
 
 
 def show(
@@ -76,8 +83,7 @@ def _colored_text(found: "Surprisal") -> "Iterator[RenderableType]":
     from minigpt_cli.inspection.surprisal import LEVEL_NAMES, trimmed
     from minigpt_cli.pages.surprisal import excerpt_note
 
-    patches = [(f" {name} ", style) for name, style in zip(LEVEL_NAMES, STYLES, strict=True)]
-    yield Text(" ").join([Text("bits per token:"), *(Text.assemble(patch) for patch in patches)])
+    yield Text("bits per token: ") + legend(LEVEL_NAMES, STYLES)
     yield Text()
     left = CHARACTERS_SHOWN
     parts: list[Scored] = []
