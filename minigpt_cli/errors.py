@@ -43,6 +43,16 @@ class CheckpointError(MinigptError):
     """A checkpoint or a run folder is missing, damaged or incompatible."""
 
 
+class NonFiniteError(CheckpointError):
+    """A model's weights are finite, but what it computes from them is not."""
+
+    def __init__(self, what: str = "the model's scores (logits)") -> None:
+        super().__init__(
+            f"{what} are NaN or infinite: its weights are too large to compute with; restore a "
+            "backup, or train again"
+        )
+
+
 class OutOfMemoryError(MinigptError):
     """The machine ran out of memory."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from minigpt_cli.data.dataset import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError
-from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.gpt import GPT, check_logits
 from minigpt_cli.tokenizer.base import Tokenizer
 
 # Limits on the memory of one forward pass: tokens, and entries in the logits.
@@ -64,6 +64,7 @@ def evaluate(
 
     Raises:
         CorpusError: there are fewer than two tokens.
+        NonFiniteError: the model computes NaN or infinity.
         OutOfMemoryError: memory ran out.
     """
     byte_lengths = counted_bytes(tokenizer)
@@ -139,6 +140,7 @@ def _predict(model: GPT, x: Tensor, targets: Tensor) -> Predicted:
     logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
     targets = targets.to(device)
     nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
+    check_logits(nats)
     correct = (logits.argmax(-1) == targets).cpu()
     return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
 

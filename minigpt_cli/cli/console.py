@@ -1,6 +1,5 @@
 """The two output streams: data on stdout, everything else on stderr."""
 
-import json
 import os
 import re
 import sys
@@ -9,6 +8,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from minigpt_cli.io.strict_json import write_json
 from minigpt_cli.io.text import printable as printable  # used through here by the commands
 
 
@@ -71,5 +71,5 @@ def print_json_lines(values: list[Any]) -> None:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = write_json(value, indent)
     return _CONTROL_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

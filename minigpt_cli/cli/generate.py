@@ -163,7 +163,8 @@ def generate(
 ) -> None:
     """Generate text: continue a prompt, token by token.
 
-    Stdout contains only the text, so it can be piped.
+    Stdout contains only the text, so it can be piped. With --precision fp32, a text is the same
+    whatever is generated beside it; in bf16, the rounding depends on how many there are.
     """
     _check_combinations(
         {

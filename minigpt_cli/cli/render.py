@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 SURPRISE_STYLES = (
-    "", "black on #b9b38f", "black on #e6c34a", "black on #ee8a3a", "bold white on #b3261e"
+    "", "#000000 on #b9b38f", "#000000 on #e6c34a", "#000000 on #ee8a3a",
+    "bold #ffffff on #b3261e",
 )  # fmt: skip
 """From expected to surprising. Text and background are both set, so that each is readable on dark
 and light terminals, and the backgrounds differ in brightness, not only in hue."""

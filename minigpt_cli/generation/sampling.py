@@ -54,7 +54,10 @@ class Sampling:
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:
-    """A random stream per sample; that of sample 3 does not depend on the number of samples."""
+    """A random stream per sample; that of sample 3 does not depend on the number of samples.
+
+    Its text then does not either, in fp32 (see `generate_tokens`).
+    """
     return [
         torch.Generator().manual_seed((seed * 1_000_003 + sample) % 2**63)
         for sample in range(count)

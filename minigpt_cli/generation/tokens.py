@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minigpt_cli.generation.decoder import Decoder
 from minigpt_cli.generation.sampling import Sampling, generators, sample
-from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.gpt import GPT, check_logits
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class NextTokens:
 def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextTokens]:
     """Writes all texts of a request side by side.
 
+    In fp32, each is the text that it would be alone. In bf16 the products of several texts are
+    rounded differently from those of one, so a close choice may fall the other way.
+
     Only the last `block_size` tokens of a prompt are read. Past the window, a model with relative
     positions slides: new tokens replace the oldest in the cache. A model with absolute positions
     reads the last half window again and continues from there.
@@ -58,6 +61,9 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
 
     Yields:
         The next token of each text.
+
+    Raises:
+        NonFiniteError: the model computes NaN or infinity.
     """
     sampling, block_size = request.sampling, model.config.block_size
     num_samples, max_new_tokens = request.num_samples, request.max_new_tokens
@@ -106,7 +112,11 @@ class _Reader:
 
     @torch.inference_mode()
     def read(self, new_tokens: Tensor) -> Tensor:
-        """Reads a prompt or a token, (B, T); returns the logits of the next token, (B, V)."""
+        """Reads a prompt or a token, (B, T); returns the logits of the next token, (B, V).
+
+        Raises:
+            NonFiniteError: they are NaN or infinite.
+        """
         if self._rereads:
             window = self._cache.window
             self._history = torch.cat((self._history, new_tokens), dim=1)[:, -window:]
@@ -115,6 +125,6 @@ class _Reader:
                 new_tokens = self._history[:, -self._reread :]
         new_tokens = new_tokens.to(self._model.head.weight.device)
         if self._cache.length:
-            return self._decoder.read(new_tokens[:, 0], self._cache).cpu()
+            return check_logits(self._decoder.read(new_tokens[:, 0], self._cache).cpu())
         logits: Tensor = self._model(new_tokens, cache=self._cache)
-        return logits[:, -1].cpu()
+        return check_logits(logits[:, -1].cpu())

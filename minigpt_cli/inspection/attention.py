@@ -11,6 +11,7 @@ from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import Window, window
 from minigpt_cli.inspection.trace import WEIGHTS, TracedOp, traced_forward
+from minigpt_cli.model.gpt import check_logits
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -76,7 +77,8 @@ def attention_maps(
                 heads.append(_head(op.layer, number, weights.float().cpu()))
 
     device = checkpoint.model.head.weight.device
-    traced_forward(checkpoint.model, torch.tensor([read.ids], device=device), record)
+    ids = torch.tensor([read.ids], device=device)
+    check_logits(traced_forward(checkpoint.model, ids, record))
     return Attention(read, tuple(heads))
 
 

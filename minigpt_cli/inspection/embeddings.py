@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, NonFiniteError
 from minigpt_cli.inspection.tokens import token_text
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -65,6 +65,7 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
 
     Raises:
         ConfigError: the model has too few tokens or dimensions for a map.
+        NonFiniteError: the embeddings are too large to compare.
     """
     tokenizer = checkpoint.tokenizer
     weight = checkpoint.model.token_embedding.weight.detach().float().cpu()  # (V, C)
@@ -74,6 +75,8 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
             f"{weight.size(0)} and {weight.size(1)}"
         )
     places, explained = _principal(weight)
+    if not places.isfinite().all():
+        raise NonFiniteError("distances between the embeddings")
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
     nearest = _neighbors(weight, texts, _worth_naming(tokenizer))
     points = (

@@ -11,7 +11,7 @@ from torch import Tensor
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
 from minigpt_cli.inspection.tokens import token_text
-from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.gpt import GPT, check_logits
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -89,7 +89,7 @@ def _logits(model: GPT, ids: Sequence[int]) -> Tensor:
         model = copy.deepcopy(model).cpu()
     with model.evaluating(torch.float32):
         logits: Tensor = model(torch.tensor([ids]), cache=model.new_cache(1))
-    return logits[:, -1]
+    return check_logits(logits[:, -1])
 
 
 def _cut(

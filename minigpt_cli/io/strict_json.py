@@ -1,6 +1,7 @@
-"""Untrusted JSON, read strictly so that it has only one meaning."""
+"""JSON by its standard: read strictly so that it has only one meaning, written without NaN."""
 
 import json
+import math
 from collections import Counter
 from typing import Any, NoReturn
 
@@ -16,6 +17,25 @@ def read_json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def write_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON by its standard: NaN and infinity, which it cannot write, become null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError:
+        finite = _without_nan(value)
+        return json.dumps(finite, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.errors import NonFiniteError
 from minigpt_cli.model.block import Family
 from minigpt_cli.model.classic import CLASSIC
 from minigpt_cli.model.kv_cache import KVCache
@@ -30,6 +31,17 @@ FAMILIES: dict[type[ClassicConfig | ModernConfig], Family] = {
     ClassicConfig: CLASSIC,
     ModernConfig: MODERN,
 }
+
+
+def check_logits(logits: Tensor) -> Tensor:
+    """Returns the logits, or log-probabilities, if they are numbers to work with.
+
+    Raises:
+        NonFiniteError: one is NaN or infinite.
+    """
+    if not logits.isfinite().all():
+        raise NonFiniteError
+    return logits
 
 
 class GPT(nn.Module):

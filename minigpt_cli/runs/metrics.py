@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from minigpt_cli.io.strict_json import write_json
+
 StepNumber = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
 """Neither NaN nor infinite, nor large enough to become infinite on an axis."""
@@ -127,7 +129,7 @@ _OLD_NAMES = {"utilisation": "mfu"}
 
 def to_line(row: Row) -> str:
     """A row as a line of `metrics.jsonl`."""
-    return json.dumps({"type": row.type, **asdict(row)}, ensure_ascii=False) + "\n"
+    return write_json({"type": row.type, **asdict(row)}) + "\n"
 
 
 def read_rows(data: bytes) -> Iterator[Row]:

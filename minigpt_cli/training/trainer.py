@@ -2,11 +2,12 @@
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from minigpt_cli import __version__
 from minigpt_cli.device import machine_info, matmul_flops
-from minigpt_cli.errors import CheckpointError, TrainingError
+from minigpt_cli.errors import CheckpointError, NonFiniteError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
@@ -223,7 +224,7 @@ class Trainer:
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
         self._check_everything()
-        with self._eagerly():
+        with self._eagerly(), self._finite("validation loss"):
             result = evaluate(
                 self.learner.model,
                 self.dataset.tokenizer,
@@ -258,8 +259,16 @@ class Trainer:
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
         writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
-        with self._eagerly():
+        with self._eagerly(), self._finite("sample's logits"):
             return "".join(generate(writer, "", count, sampling))
+
+    @contextmanager
+    def _finite(self, what: str) -> Iterator[None]:
+        """Reports a model that computes NaN or infinity as the trouble of this step."""
+        try:
+            yield
+        except NonFiniteError:
+            raise NotFinite(what, self.state.step, math.nan) from None
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()

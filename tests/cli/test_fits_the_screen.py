@@ -110,7 +110,8 @@ def test_errors_are_wrapped_between_words_on_a_terminal(monkeypatch: pytest.Monk
 
 def test_flags_show_no_value() -> None:
     command = typer.main.get_command(app)
-    train = command.get_command(typer.Context(command), "train")  # type: ignore[attr-defined]
-    flags = [p for p in train.params if getattr(p, "is_flag", False)]
+    context = typer.Context(command)
+    train = command.get_command(context, "train")  # type: ignore[attr-defined]
+    flags = [p for p in train.get_params(context) if getattr(p, "is_flag", False)]
     assert flags
     assert all(flag.metavar == "" for flag in flags)

@@ -1,6 +1,7 @@
 """What `generate` shows besides the text, and how a session is led."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def luminance(color: Any) -> float:
     """Relative luminance as WCAG 2 defines it."""
     channels = (part / 255 for part in color.get_truecolor())
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return float(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
 
 
 def test_shades_are_readable_on_any_terminal_and_differ_in_brightness() -> None:
@@ -45,7 +46,7 @@ def test_shades_are_readable_on_any_terminal_and_differ_in_brightness() -> None:
             light, dark = sorted(map(luminance, (parsed.color, parsed.bgcolor)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) > 4.5
             backgrounds.append(luminance(parsed.bgcolor))
-    assert all(a > 1.3 * b for a, b in zip(backgrounds, backgrounds[1:], strict=False))
+    assert all(a > 1.3 * b for a, b in pairwise(backgrounds))
     assert len(SHADES) == len(SHADE_NAMES)
 
 
@@ -184,3 +185,8 @@ def test_the_users_words_are_told_from_the_models(
     with terminal.capture() as capture:
         minigpt(*SESSION, stdin="The old\n")
     assert "\x1b[1mThe old\x1b[0m" in capture.get()
+
+
+def test_help_promises_the_same_text_in_any_company_for_fp32_alone(minigpt: Minigpt) -> None:
+    shown = " ".join(minigpt("generate", "--help").stdout.split())
+    assert "With --precision fp32, a text is the same whatever is generated beside it" in shown
