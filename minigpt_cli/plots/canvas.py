@@ -3,14 +3,17 @@
 import io
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
+from unicodedata import category
+from unicodedata import name as unicode_name
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager, get_font
+from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 
 from minigpt_cli.errors import ConfigError
@@ -33,6 +36,18 @@ _CJK = (
 )  # fmt: skip
 
 
+_CJK_NAMES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH")
+_CJK_PACKAGES = "fonts-noto-cjk (Debian, Ubuntu), google-noto-sans-cjk-fonts (Fedora) or "
+_CJK_PACKAGES += "font-noto-sans-cjk (Homebrew)"
+_PACKAGES = "fonts-noto-core (Debian, Ubuntu) or google-noto-fonts-all (Fedora)"
+_found: list[str] = []
+"""Families that were found because a character was missing."""
+_searched: set[int] = set()
+"""Blocks of 256 characters that were looked for."""
+_missing: set[str] = set()
+"""Characters that were drawn as code points."""
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure that lays out its parts without overlap.
 
@@ -46,7 +61,8 @@ def new_figure(width: float, height: float) -> Figure:
 def label(text: str) -> str:
     """Any text as a title, tick or mark, shown literally.
 
-    A dollar sign does not start a formula; a character missing from all fonts becomes U+4F60.
+    A dollar sign does not start a formula; a character missing from all fonts becomes its code
+    point, as in 4F60 (see `missing_font_note`).
     """
     return "".join(map(_shown, text))
 
@@ -114,8 +130,9 @@ def _ruler() -> Figure:
 
 
 def _shown(char: str) -> str:
-    if ord(char) not in _glyphs():
-        return f"U+{ord(char):04X}"
+    if ord(char) not in _glyphs() and not _find_font(char):
+        _missing.add(char)
+        return f"{ord(char):04X}"
     return r"\$" if char == "$" else char
 
 
@@ -123,7 +140,62 @@ def _shown(char: str) -> str:
 def families() -> list[str]:
     """Font families in order of preference: the default, then one that covers Chinese."""
     found = {font.name for font in fontManager.ttflist}
-    return [_LATIN, *[name for name in _CJK if name in found][:1]]
+    return [_LATIN, *[name for name in _CJK if name in found][:1], *_found]
+
+
+def _find_font(char: str) -> bool:
+    """Looks on the machine for a font that has a character, and draws with it from then on.
+
+    Fonts that were installed after matplotlib made its list are found too. A block of 256
+    characters is looked for once.
+    """
+    block = ord(char) >> 8
+    if block in _searched or category(char) in ("Cc", "Cf", "Cn", "Co", "Cs"):
+        return False
+    _searched.add(block)
+    for family, file in _other_fonts():
+        try:
+            has = get_font(file).get_char_index(ord(char)) != 0
+        except (OSError, RuntimeError):  # not a font after all
+            continue
+        if has:
+            _found.append(family)
+            families.cache_clear()
+            _glyphs.cache_clear()
+            return ord(char) in _glyphs()
+    return False
+
+
+def _other_fonts() -> list[tuple[str, str]]:
+    """Every font of the machine by family and file: preferred ones for Chinese first, then Noto."""
+    known = {font.fname for font in fontManager.ttflist}
+    for file in sorted({*findSystemFonts()} - known):
+        with suppress(OSError, RuntimeError):
+            fontManager.addfont(file)
+    plain = [
+        f for f in fontManager.ttflist if f.style == "normal" and "resort" not in f.name.lower()
+    ]
+    order = {name: place for place, name in enumerate(_CJK)}
+    ranked = sorted(
+        plain,
+        key=lambda f: (order.get(f.name, len(order)), not f.name.startswith("Noto Sans"), f.name),
+    )
+    return list({font.name: font.fname for font in reversed(ranked)}.items())[::-1]
+
+
+def missing_font_note() -> str | None:
+    """What was drawn as code points since the last call, and which package has a font for it."""
+    if not _missing:
+        return None
+    shown = sorted(_missing)
+    more = f" and {len(shown) - 1:,} more" if shown[1:] else ""
+    chinese = any(unicode_name(char, "").startswith(_CJK_NAMES) for char in shown)
+    package = _CJK_PACKAGES if chinese else _PACKAGES
+    _missing.clear()
+    return (
+        f"No font has {shown[0]} (U+{ord(shown[0]):04X}){more}, so the picture shows code points; "
+        f"install one, for example {package}, and draw it again"
+    )
 
 
 @cache

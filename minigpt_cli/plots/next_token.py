@@ -12,7 +12,9 @@ _LONGEST_TOKEN, _LONGEST_PROMPT = 2.0, 4.0  # inches
 
 
 def draw_next(next_token: NextToken, model: str) -> Figure:
-    """One panel per temperature, one bar per token; lines show where each cut would fall.
+    """One panel per temperature, all on one scale, and one bar per token.
+
+    Lines show where each cut would fall.
 
     Args:
         next_token: the distributions.
@@ -22,12 +24,13 @@ def draw_next(next_token: NextToken, model: str) -> Figure:
     figure = new_figure(10, 2.2 + 0.2 * count)
     figure.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr,call-arg]
     panels = figure.subplots(1, len(next_token.choices), sharey=True, squeeze=False)[0]
+    most = max(max(choice.probabilities) for choice in next_token.choices)
     for panel, choice in zip(panels, next_token.choices, strict=True):
         panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])
         panel.set_title(f"probability at temperature {choice.temperature:g}", fontsize=10)
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        panel.set_xlim(0, max(choice.probabilities) * 1.05)
+        panel.set_xlim(0, most * 1.05)
         panel.tick_params(axis="x", labelsize=8)
         for cut, (color, style) in zip(choice.cuts, _CUTS, strict=False):
             beyond = " (beyond these)" if cut.kept > count else ""

@@ -43,6 +43,10 @@ def long_word(request: pytest.FixtureRequest) -> str:
 def no_chinese_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The fonts of a fresh machine: those that come with matplotlib."""
     monkeypatch.setattr(canvas, "_CJK", ())
+    monkeypatch.setattr(canvas, "_other_fonts", list)
+    monkeypatch.setattr(canvas, "_found", [])
+    monkeypatch.setattr(canvas, "_searched", set())
+    monkeypatch.setattr(canvas, "_missing", set())
     caches = (canvas.families, canvas._glyphs)
     for cached in caches:
         cached.cache_clear()

@@ -1,6 +1,7 @@
 """Where a view's result goes: a table on the terminal, JSON on stdout, a picture or a page."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ class Output:
             self._write(self.plot, image_bytes(draw(), image_format(self.plot)))
         if self.html and page:
             self._write(self.html, page().encode())
+        if "minigpt_cli.plots.canvas" in sys.modules:  # something was drawn
+            from minigpt_cli.plots.canvas import missing_font_note
+
+            if note := missing_font_note():
+                print_note(note)
         if self.as_json:
             print_json(value)
             return
