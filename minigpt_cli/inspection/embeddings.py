@@ -74,9 +74,9 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
             f"a map of embeddings needs at least 2 tokens and 2 dimensions; this model has "
             f"{weight.size(0)} and {weight.size(1)}"
         )
-    places, explained = _principal(weight)
-    if not places.isfinite().all():
+    if not weight.square().sum().isfinite():
         raise NonFiniteError("distances between the embeddings")
+    places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
     nearest = _neighbors(weight, texts, _worth_naming(tokenizer))
     points = (

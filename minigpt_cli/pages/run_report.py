@@ -1,7 +1,6 @@
 """A run's report: one self-contained page, computed from the run's folder alone."""
 
 import base64
-import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.pages.render import render
-from minigpt_cli.plots.canvas import image_bytes, smallest_letters
+from minigpt_cli.plots.canvas import image_bytes
 from minigpt_cli.plots.runs import draw_runs
 from minigpt_cli.runs.folder import RunFolder
 
@@ -25,10 +24,10 @@ MOST_HEADS = 24
 """Heads at most; a model with more shows only those of its last layer."""
 MOST_SAMPLES = 8
 _READ_TOKENS = 20
+_MAP_WIDTH = 4.5
+"""Inches of a map: its letters stay legible when a phone shows it whole."""
 _NARROW = 6
 """Inches: narrow enough to stay legible on a phone."""
-_SMALLEST = 9
-"""CSS pixels of the smallest text in a map, however narrow the page."""
 _R = TypeVar("_R")
 
 
@@ -41,8 +40,6 @@ class Picture:
     problem: str | None = None
     caption: str = ""
     """The part of the caption that depends on the model."""
-    legible: int = 0
-    """The narrowest legible width, in CSS pixels."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def look_inside(folder: RunFolder) -> Inside | None:
     name = f"{folder.path}, step {checkpoint.metadata.step:,}"
     return Inside(
         inspection,
-        attention=_picture("Attention", lambda: _attention(checkpoint, name)),
+        attention=_picture("Attention", lambda: _attention(checkpoint)),
         embeddings=_embeddings(checkpoint, name),
     )
 
@@ -127,20 +124,24 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
         f"The map shows 2 of {checkpoint.metadata.model.n_embd} dimensions, with "
         f"{sum(embeddings.explained):.0%} of the variance"
     )
-    return _picture("Embeddings", lambda: draw_embeddings(embeddings, name), caption)
+    return _picture("Embeddings", lambda: draw_embeddings(embeddings, name, _MAP_WIDTH), caption)
 
 
-def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
+def _attention(checkpoint: "Checkpoint") -> "Figure":
     """Where the heads look in a few words of the model's own, which it can always read."""
     from minigpt_cli.generation.text import generate
     from minigpt_cli.inspection.attention import attention_maps
-    from minigpt_cli.plots.attention import draw_attention
+    from minigpt_cli.inspection.tokens import visible
+    from minigpt_cli.plots.attention import draw_attention_column
+    from minigpt_cli.plots.canvas import fitted
 
     config = checkpoint.metadata.model
     length = min(_READ_TOKENS, config.block_size)
     text = "".join(generate(checkpoint, "", length))
     layer = config.n_layer - 1 if config.n_layer * config.n_head > MOST_HEADS else None
-    return draw_attention(attention_maps(checkpoint, text, layer), name)
+    read = fitted(visible(text), _MAP_WIDTH - 2.4, 10)
+    maps = attention_maps(checkpoint, text, layer)
+    return draw_attention_column(maps, f"Where each head looks in “{read}”", _MAP_WIDTH)
 
 
 def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:
@@ -150,5 +151,4 @@ def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Pic
     except MinigptError as error:
         return Picture(title, problem=str(error))
     uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    width = math.ceil(figure.get_figwidth() * 72 * _SMALLEST / smallest_letters(figure))
-    return Picture(title, uri, caption=caption, legible=width)
+    return Picture(title, uri, caption=caption)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -19,6 +20,10 @@ _WIDEST = 13.0
 """Inches for all maps side by side; a wider picture would be shrunk to fit a screen."""
 _LONGEST = 1.0
 """Inches at most for a token's name."""
+
+
+_BESIDE, _COLUMN_SIZE, _COLUMN_LONGEST = 2, 10.0, 0.6
+"""In a narrow column: maps beside each other, points of the letters, inches of a token's name."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     alone = len(attention.heads) == 1
     least, most = (5.0 if alone else 1.7), max(1.4, _WIDEST / columns)
     side = min(max(least, _INCHES_PER_TOKEN * len(attention.window.tokens)), most)
-    ticks = _ticks(attention.window.tokens, side)
+    ticks = _ticks(attention.window.tokens, side, 9.0)
     longest = max(text_inches(name, ticks.size) for name in ticks.names)
     above = longest if ticks.upright else 0.0
     figure = new_figure(columns * side + 1.6 + longest, rows * side + 1.1 + above)
@@ -63,8 +68,7 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     assert image is not None
     some = f" (one of {ticks.every} is named)" if ticks.every > 1 else ""
     bar = figure.colorbar(image, ax=panels, shrink=min(1.0, 4 / (rows * side)), aspect=25)
-    bar.set_label("attention weight")
-    bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
+    _label_scale(bar)
     which = (
         f"layer {attention.heads[0].layer}, head {attention.heads[0].head}"
         if alone
@@ -76,6 +80,41 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     return figure
 
 
+def draw_attention_column(attention: Attention, title: str, width: float) -> Figure:
+    """The same maps for a narrow column: a few beside each other, the color scale below them.
+
+    Args:
+        attention: the heads to draw.
+        title: above the maps.
+        width: inches.
+    """
+    count, columns = len(attention.heads), min(len(attention.heads), _BESIDE)
+    rows = math.ceil(count / columns)
+    side = (width - 1.0) / columns - 0.2
+    ticks = _ticks(attention.window.tokens, side, _COLUMN_SIZE, _COLUMN_LONGEST, _COLUMN_SIZE)
+    figure = new_figure(width, rows * (side + 0.45) + 2.2)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[count:]:
+        panel.set_visible(False)
+    image = None
+    for i, (panel, head) in enumerate(zip(panels.flat, attention.heads, strict=False)):
+        image = _map(panel, head)
+        panel.set_title(f"layer {head.layer}, head {head.head}", fontsize=_COLUMN_SIZE)
+        _name(panel, ticks, x=i + columns >= count, y=i % columns == 0)
+    assert image is not None
+    bar = figure.colorbar(image, ax=panels, location="bottom", shrink=0.8, aspect=30)
+    bar.ax.tick_params(labelsize=_COLUMN_SIZE)
+    _label_scale(bar, _COLUMN_SIZE)
+    some = f" (one in {ticks.every} is named)" if ticks.every > 1 else ""
+    figure.suptitle(f"{title}\nrow: a token; column: what it looks at{some}", fontsize=_COLUMN_SIZE)
+    return figure
+
+
+def _label_scale(bar: Colorbar, size: float = 10.0) -> None:
+    bar.set_label("attention weight (square-root scale)", fontsize=size)
+    bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
+
+
 def _map(panel: Axes, head: Head) -> AxesImage:
     """Later tokens, which the head cannot see, stay white; colors follow the square root."""
     seen = np.tri(len(head.weights), dtype=bool)
@@ -83,11 +122,21 @@ def _map(panel: Axes, head: Head) -> AxesImage:
     return panel.imshow(weights, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1))
 
 
-def _ticks(tokens: Sequence[str], side: float) -> _Ticks:
-    """Names for as many tokens as fit along a side of this many inches."""
-    every = math.ceil(len(tokens) * 0.105 / side)
-    size = min(9.0, 72 * 0.8 * side * every / len(tokens))
-    names = [fitted(visible(token), _LONGEST, size) for token in tokens[::every]]
+def _ticks(
+    tokens: Sequence[str], side: float, most: float, longest: float = _LONGEST, least: float = 6.0
+) -> _Ticks:
+    """Names for as many tokens as fit along a side of this many inches.
+
+    Args:
+        tokens: their texts.
+        side: inches.
+        most: points of the largest letters.
+        longest: inches at most for a name.
+        least: points of the smallest letters.
+    """
+    every = math.ceil(len(tokens) * max(0.105, least / 72 / 0.8) / side)
+    size = min(most, 72 * 0.8 * side * every / len(tokens))
+    names = [fitted(visible(token), longest, size) for token in tokens[::every]]
     return _Ticks(every, range(0, len(tokens), every), names, size, max(map(len, names)) > 1)
 
 

@@ -205,13 +205,6 @@ def _glyphs() -> frozenset[int]:
     return frozenset().union(*(get_font(file).get_charmap() for file in files))
 
 
-def smallest_letters(figure: Figure) -> float:
-    """Font size of the smallest text in a figure, in points."""
-    return min(
-        float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text().strip()
-    )
-
-
 def image_format(path: Path) -> Format:
     """The image format that a file's extension stands for.
 

@@ -22,14 +22,15 @@ _LONGEST = 2.0
 """Inches at most for a token's name."""
 
 
-def draw_embeddings(embeddings: Embeddings, model: str) -> Figure:
+def draw_embeddings(embeddings: Embeddings, model: str, width: float = 9) -> Figure:
     """Every token as a dot in the color of its kind, with its name beside it.
 
     Args:
         embeddings: the projected tokens.
         model: the model's name for the title.
+        width: inches; the letters do not depend on it.
     """
-    figure = new_figure(9, 8)
+    figure = new_figure(width, max(5.5, width * 8 / 9))
     axes = figure.subplots()
     for kind in get_args(Kind):
         alike = [point for point in embeddings.points if point.kind == kind]
@@ -44,7 +45,7 @@ def draw_embeddings(embeddings: Embeddings, model: str) -> Figure:
         (axes.xaxis, axes.yaxis), embeddings.explained, ("first", "second"), strict=True
     ):
         axis.set_label_text(f"{name} component, {share:.1%} of the variance")
-    figure.legend(loc="outside lower center", ncols=len(get_args(Kind)), fontsize=8)
+    figure.legend(loc="outside lower center", ncols=5 if width >= 9 else 3, fontsize=10)
     name = name_in(figure, model, beside=", 999,999 of 999,999 tokens named")
     title = figure.suptitle(f"Token embeddings in two dimensions\n{name}", fontsize=10)
     figure.draw_without_rendering()  # fixes the layout

@@ -215,7 +215,7 @@ def test_model_with_many_heads_shows_those_of_its_last_layer(
     checkpoint = load_checkpoint(folder.checkpoint)  # 2 layers of 2 heads
 
     def titles() -> list[str]:
-        axes = report._attention(checkpoint, "name").axes
+        axes = report._attention(checkpoint).axes
         return [one.get_title() for one in axes if one.get_title()]
 
     assert [title[:7] for title in titles()] == ["layer 0", "layer 0", "layer 1", "layer 1"]
