@@ -1,5 +1,6 @@
 """Which tokens a model treats as similar: its embeddings in two dimensions, and neighbors."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,20 +9,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt_cli.errors import ConfigError, NonFiniteError
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.inspection.tokens import token_text
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
 
 Kind = Literal[
     "vowel", "consonant", "capital", "letters", "word start", "digit", "punctuation",
-    "white space", "other",
+    "white space", "function word", "ideograph", "other",
 ]  # fmt: skip
-"""What a token consists of: with `char`, vowels, consonants and capitals; otherwise letters, with
-or without the space that starts a word."""
+"""What a token consists of: with `char`, vowels, consonants and capitals, or Chinese function words
+and other ideographs; otherwise letters, with or without the space that starts a word."""
 
 NAMED = 120
 """The most tokens that a picture names and whose neighbors are listed."""
 NEIGHBOURS = 5
+_WRITTEN, _TEXTS = 128, 16
+"""Tokens of each text, and texts, from which frequencies are estimated."""
+_FUNCTION_WORDS = frozenset(
+    "的地得了着过们吗呢吧啊呀嘛么之乎者也矣焉哉兮而以于於其所乃且则與与和或及但是不无無未非莫勿没沒弗毋"
+    "在为為被把从從对對向到就都还還又再很更最太也我你他她它吾余汝尔爾彼此这這那哪谁誰何孰有个個因故若如虽雖然"
+)
+_NUMERALS = frozenset("〇零一二三四五六七八九十百千万萬亿億两兩")
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Embeddings:
 
     @property
     def named(self) -> tuple[TokenPoint, ...]:
-        """The points that are named: all of them, or the first."""
+        """The points that are named: all of them, or the most frequent."""
         return tuple(point for point in self.points if point.neighbors)
 
 
@@ -78,7 +89,7 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
         raise NonFiniteError("distances between the embeddings")
     places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
-    nearest = _neighbors(weight, texts, _worth_naming(tokenizer))
+    nearest = _neighbors(weight, texts, _worth_naming(checkpoint))
     points = (
         TokenPoint(i, text, _kind(text, tokenizer.kind == "char"), x, y, nearest.get(i, ()))
         for i, (text, (x, y)) in enumerate(zip(texts, places.tolist(), strict=True))
@@ -101,11 +112,29 @@ def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
     return places, (x, y)
 
 
-def _worth_naming(tokenizer: Tokenizer) -> list[int]:
-    """The first tokens; with `bpe`, the first longer than a byte: they were merged first."""
+def _worth_naming(checkpoint: Checkpoint) -> list[int]:
+    """The tokens to name, in the order of their ids.
+
+    With `word` the first, which are the most frequent; with `bpe` the first longer than a byte,
+    which were merged first; with `char` those that the model writes most often.
+    """
+    tokenizer = checkpoint.tokenizer
+    if tokenizer.kind == "char" and tokenizer.vocab_size > NAMED:
+        return sorted(_frequencies(checkpoint.model, tokenizer).topk(NAMED).indices.tolist())
     whole = [i for i, text in enumerate(tokenizer.token_bytes) if len(text) > 1]
     chosen = whole if tokenizer.kind == "bpe" and whole else range(tokenizer.vocab_size)
     return list(chosen[:NAMED])
+
+
+def _frequencies(model: GPT, tokenizer: Tokenizer) -> Tensor:
+    """How often the model writes each token, (V,): the mean of its probabilities as it writes."""
+    request = GenerationRequest(
+        [tokenizer.start_ids], _WRITTEN, Sampling(temperature=1.0), num_samples=_TEXTS
+    )
+    found = torch.zeros(tokenizer.vocab_size)
+    for step in generate_tokens(model, request):
+        found += step.logits.float().softmax(-1).sum(0)
+    return found
 
 
 def _neighbors(
@@ -135,6 +164,12 @@ def _kind(text: str, single: bool) -> Kind:
         return "letters" if core == text else "word start"
     if text.isupper():
         return "capital"
+    if text in _NUMERALS:
+        return "digit"
+    if text in _FUNCTION_WORDS:
+        return "function word"
+    if unicodedata.name(text, "").startswith("CJK"):
+        return "ideograph"
     if text.islower():
         return "vowel" if text in "aeiouàáâäèéêëìíîïòóôöùúûüåæøœ" else "consonant"
     return "other"

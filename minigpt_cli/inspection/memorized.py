@@ -1,5 +1,6 @@
 """Is a model learning or copying? Its generated text, searched for in its training text."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,13 @@ from minigpt_cli.inspection.tokens import line_of
 from minigpt_cli.model.gpt import GPT
 
 COPIED = 20
-"""Characters from which a passage counts as copied: texts by one author rarely share this many."""
+"""Characters from which a passage counts as copied: texts by one author rarely share this many.
+
+Of a script that writes a syllable or a word as one character, fewer (see `copied_length`)."""
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_PER_DENSE = 2.5
+"""Letters of an alphabet that say about as much as one such character."""
+_LOOKED_AT = 200_000
 Verdict = Literal["writes", "copies in places", "copies"]
 # How much larger the copied share of generated text may be than that of unseen text.
 _CHANCE, _MUCH = 0.05, 0.2
@@ -43,7 +50,7 @@ class Measure:
     longest: int
     """Characters of the longest passage."""
     share: float
-    """Share of the characters in copied passages of at least `COPIED` characters."""
+    """Share of the characters in copied passages of at least `Memorized.copied` characters."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,17 @@ class Memorized:
     """The same measure for as much of the validation text; None if there is none."""
     passages: tuple[Copied, ...]
     """Longest first; passages that overlap or repeat part of a longer one are left out."""
+    copied: int = COPIED
+    """Characters from which a passage counts as copied."""
 
     @property
     def verdict(self) -> Verdict:
         """Judges by how much more is copied than unseen text shares with the training text."""
-        unseen = self.unseen or Measure(0, COPIED, 0.0)
+        unseen = self.unseen or Measure(0, self.copied, 0.0)
         more = self.written.share - unseen.share
         if more > _MUCH:
             return "copies"
-        if more > _CHANCE or self.written.longest > 2 * max(COPIED, unseen.longest):
+        if more > _CHANCE or self.written.longest > 2 * max(self.copied, unseen.longest):
             return "copies in places"
         return "writes"
 
@@ -94,17 +103,32 @@ def memorized(
     request = GenerationRequest([tokenizer.start_ids], tokens, sampling, num_samples=samples)
     pieces = generate_texts(ModelAndTokenizer(model, tokenizer), request)
     texts = ["".join(piece.text for piece in text) for text in zip(*pieces, strict=True)]
-    index = TextIndex(tokenizer.decode(dataset.tokens("train")))
+    learned = tokenizer.decode(dataset.tokens("train"))
+    index, copied = TextIndex(learned), copied_length(learned)
     unseen = _cut_alike(tokenizer.decode(dataset.tokens("val")), texts)
     found = [list(index.passages(text)) for text in texts]
     return Memorized(
         samples=samples,
         tokens=tokens,
         sampling=sampling,
-        written=_measure(texts, found),
-        unseen=_measure(unseen, [list(index.passages(t)) for t in unseen]) if unseen else None,
+        written=_measure(texts, found, copied),
+        unseen=_measure(unseen, [list(index.passages(t)) for t in unseen], copied)
+        if unseen
+        else None,
         passages=tuple(_longest(index, texts, found, passages)),
+        copied=copied,
     )
+
+
+def copied_length(text: str) -> int:
+    """Characters from which a passage of a text counts as copied.
+
+    20 in an alphabet, which is about four words; 8 where every character is Chinese, Japanese or
+    Korean, which is a sentence.
+    """
+    letters = "".join(text[:_LOOKED_AT].split())
+    dense = len(_DENSE.findall(letters)) / max(1, len(letters))
+    return round(COPIED / (1 + (_PER_DENSE - 1) * dense))
 
 
 class TextIndex:
@@ -172,13 +196,15 @@ def _cut_alike(text: str, others: Sequence[str]) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def _measure(texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]]) -> Measure:
+def _measure(
+    texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]], least: int
+) -> Measure:
     characters, copied, longest = sum(map(len, texts)), 0, 0
     for passages in found:
         reached = 0
         for start, end in passages:
             longest = max(longest, end - start)
-            if end - start >= COPIED:
+            if end - start >= least:
                 copied += end - max(start, reached)
                 reached = end
     return Measure(characters, longest, copied / max(1, characters))

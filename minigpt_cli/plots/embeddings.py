@@ -16,7 +16,7 @@ from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, fitted, name_in, 
 _COLORS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
     "word start": "green", "digit": "purple", "punctuation": "orange",
-    "white space": "sky blue", "other": "black",
+    "white space": "sky blue", "function word": "green", "ideograph": "black", "other": "black",
 }  # fmt: skip
 _LONGEST = 2.0
 """Inches at most for a token's name."""

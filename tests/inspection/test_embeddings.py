@@ -70,12 +70,13 @@ def test_neighbors_are_the_nearest_by_cosine(trained: Checkpoint) -> None:
 def test_characters_have_their_kinds() -> None:
     found = {
         p.token: p.kind
-        for p in project_embeddings(untrained(CharTokenizer("aéxß A7\n.,'你三"))).points
+        for p in project_embeddings(untrained(CharTokenizer("aéxß A7\n.,'你三鸟あ"))).points
     }
     assert found == {
         "a": "vowel", "é": "vowel", "x": "consonant", "ß": "consonant", "A": "capital",
         "7": "digit", " ": "white space", "\n": "white space", ".": "punctuation",
-        ",": "punctuation", "'": "punctuation", "你": "other", "三": "other",
+        ",": "punctuation", "'": "punctuation", "你": "function word", "三": "digit",
+        "鸟": "ideograph", "あ": "other",
     }  # fmt: skip
 
 
@@ -88,6 +89,21 @@ def test_words_have_their_kinds_and_the_first_are_named() -> None:
         "!": "punctuation", "w": "letters",
     }  # fmt: skip
     assert [p.id for p in found.named] == list(range(NAMED))
+
+
+def test_characters_that_the_model_writes_most_are_named() -> None:
+    alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 3 * NAMED)))
+    checkpoint = untrained(CharTokenizer(alphabet))
+    liked = [7, 2 * NAMED + 1, 3 * NAMED - 1]
+    weights = dict(checkpoint.model.named_parameters())
+    with torch.no_grad():
+        weights["head.weight"].zero_()
+        weights["head.weight"][liked] = 1.0
+        weights["norm.weight"].zero_()
+        weights["norm.bias"].fill_(1.0)
+    named = [point.id for point in project_embeddings(checkpoint).named]
+    assert len(named) == NAMED
+    assert set(liked) <= set(named)
 
 
 def test_first_merges_of_bpe_are_named(story: str) -> None:

@@ -22,6 +22,7 @@ from minigpt_cli.inspection.memorized import (
     TextIndex,
     _cut_alike,
     _measure,
+    copied_length,
     memorized,
 )
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -79,7 +80,7 @@ def test_share_counts_each_character_once(texts: list[tuple[str]], training: str
                 marks[start:end] = [True] * (end - start)
         covered += sum(marks)
     total = sum(map(len, written))
-    assert _measure(written, found) == Measure(total, longest, covered / total)
+    assert _measure(written, found, COPIED) == Measure(total, longest, covered / total)
 
 
 def test_unseen_text_is_cut_to_the_same_lengths() -> None:
@@ -188,3 +189,20 @@ def test_verdict_compares_generated_text_with_unseen_text(
     measures = [pair and Measure(1000, *pair) for pair in (written, unseen)]
     assert measures[0] is not None
     assert Memorized(1, 1, Sampling(), measures[0], measures[1], ()).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("To be, or not to be", 20), ("", 20), ("学而时习之不亦说乎", 8),
+     ("学而时习之，不亦说乎？", 9),
+     ("ひらがなカタカナ漢字", 8), ("한국어문장", 8), ("half 一半半半半", 11),
+     ("naïve Ελληνικά русский", 20)],
+)  # fmt: skip
+def test_length_of_a_copy_depends_on_the_script(text: str, length: int) -> None:
+    assert copied_length(text * 100) == length
+
+
+def test_a_chinese_sentence_is_a_copy() -> None:
+    texts = ["学而时习之不亦说乎"]
+    assert _measure(texts, [[(0, 9)]], copied_length(texts[0])).share == 1
+    assert _measure(texts, [[(0, 9)]], COPIED).share == 0

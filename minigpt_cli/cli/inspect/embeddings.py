@@ -36,7 +36,11 @@ def show(
     loaded = load(checkpoint)
     embeddings = project_embeddings(loaded.checkpoint)
     if len(embeddings.named) < len(embeddings.points):
-        which = {"word": "the most frequent", "bpe": "the first that were merged"}
+        which = {
+            "word": "the most frequent",
+            "char": "those it writes most",
+            "bpe": "the first that were merged",
+        }
         print_note(
             f"Showing {len(embeddings.named)} of {len(embeddings.points):,} tokens: "
             f"{which.get(loaded.checkpoint.tokenizer.kind, 'the first')}."

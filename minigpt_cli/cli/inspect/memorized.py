@@ -41,7 +41,7 @@ def show(
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.device import reraise_out_of_memory
     from minigpt_cli.generation.sampling import Sampling
-    from minigpt_cli.inspection.memorized import COPIED, memorized
+    from minigpt_cli.inspection.memorized import memorized
 
     loaded = load(checkpoint, device)
     metadata = loaded.checkpoint.metadata
@@ -53,13 +53,13 @@ def show(
         found = memorized(loaded.checkpoint.model, dataset, samples, sampling=sampling)
 
     def tables() -> "Iterator[RenderableType]":
-        yield _measures(found, metadata.corpus, COPIED)
+        yield _measures(found, metadata.corpus, found.copied)
         yield _verdict(found)
         yield Text()
         yield _passages(found)
 
     value: dict[str, Any] = {"checkpoint": str(loaded.path), "verdict": found.verdict}
-    Output(as_json).show({**value, "copied": COPIED, **asdict(found)}, tables)
+    Output(as_json).show({**value, **asdict(found)}, tables)
 
 
 def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
