@@ -18,6 +18,7 @@ from tests.helpers.seeds import seed
 
 if TYPE_CHECKING:
     from minigpt_cli.data.dataset import Dataset
+    from minigpt_cli.data.sources import TextFile
     from minigpt_cli.runs.folder import RunFolder
 
 # No test may depend on how fast the machine is, nor on what it tried the last time.
@@ -95,7 +96,9 @@ def dataset(tmp_path: Path, story: str) -> "Dataset":
 
     path = tmp_path / "story.txt"
     path.write_text(story, encoding="utf-8")
-    return prepare_dataset(Corpus("story", (path,)), small_config().data, tmp_path / "data")
+    return prepare_dataset(
+        Corpus("story", (TextFile(path),)), small_config().data, tmp_path / "data"
+    )
 
 
 @pytest.fixture

@@ -102,9 +102,9 @@ def _tokens(
     with file_progress() as progress:
         workspace = Workspace(data_dir, progress)
         if data:
-            corpus = workspace.corpus(tuple(data), encoding or "utf-8")
-            fraction = loaded.metadata.data.val_fraction
-            return encode_corpus(corpus, loaded.tokenizer, split, fraction)
+            trained = loaded.metadata.data
+            corpus = workspace.corpus(tuple(data), encoding or "utf-8", trained.newlines)
+            return encode_corpus(corpus, loaded.tokenizer, split, trained.val_fraction)
         own = workspace.own_dataset(loaded.metadata)
     return own.tokens(split)
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -121,7 +121,9 @@ class DataConfig(_Table):
     corpus: Annotated[tuple[str, ...], Field(strict=False)] = ("shakespeare",)
     """Names of known corpora, files or folders, read in this order."""
     encoding: str = "utf-8"
-    """Of the files; `utf-8` accepts a byte order mark."""
+    """Encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
+    newlines: Newlines = "lf"
+    """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
     tokenizer: TokenizerKind = "char"
     vocab_size: Count | None = None
     """Largest vocabulary: needed for `bpe` (default 1,024), a cap for `word`."""

@@ -5,8 +5,9 @@ import io
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from minigpt_cli.config.choices import Newlines
 from minigpt_cli.data.file_kinds import byte_order_mark
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.regular import open_regular
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch
 
 AUTO = "auto"
-Newlines = Literal["lf", "keep"]
 _CHUNK = 1 << 20
 _FIX = "set data.encoding = auto to detect each file's encoding, or name another"
 _SETTING = ("data.encoding=auto",)
@@ -115,10 +115,8 @@ def decode_file(path: Path, encoding: str, newlines: Newlines = "lf") -> Iterato
 def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeError) -> CorpusError:
     reason = str(error)  # a missing byte order mark has no place
     if isinstance(error, UnicodeDecodeError):
-        # The decoder saw bytes held back from before, and perhaps not the byte order mark; but
-        # what it saw ends where the file has been read to.
-        offset = consumed - len(error.object) + error.start
-        reason = f"byte {offset} (0x{error.object[error.start]:02x}) does not decode"
+        byte = error.object[error.start]
+        reason = f"byte {_place(error, consumed)} (0x{byte:02x}) does not decode"
     return CorpusError(f"{path}: not {encoding}: {reason}; {_FIX}", _SETTING)
 
 
@@ -129,25 +127,44 @@ def detect_encoding(path: Path) -> str:
         CorpusError: the file cannot be read, or more than one encoding is likely, or none.
     """
     with reraise_as(CorpusError, path, "read"), open_regular(path) as file:
-        head = file.read(_CHUNK)
+        head = data = file.read(_CHUNK)
         announced = byte_order_mark(head)
         if announced:
             return announced
         if b"\x1b$B" in head or b"\x1b$@" in head:
             return "iso2022_jp"
-        decoder, place = codecs.getincrementaldecoder("utf-8")(), 0
-        data = head
+        decoder, consumed = codecs.getincrementaldecoder("utf-8")(), 0
         try:
             while data:
+                consumed += len(data)
                 decoder.decode(data)
-                place += len(data)
                 data = file.read(_CHUNK)
             decoder.decode(b"", final=True)
             return "utf-8"
-        except UnicodeDecodeError:
-            file.seek(place and place - 8)  # the character may have begun before
-            sample = _lines_beyond_ascii(file.read(_SEARCHED))
+        except UnicodeDecodeError as error:
+            place = _place(error, consumed)
+        file.seek(max(0, place - _SAMPLE))
+        sample = _lines_beyond_ascii(file.read(_SEARCHED))
+    if _is_mostly_utf8(sample):
+        raise CorpusError(
+            f"{path}: UTF-8, but damaged: byte {place} does not decode; repair the file"
+        )
     return _as_it_reads(path, sample)
+
+
+def _place(error: UnicodeDecodeError, consumed: int) -> int:
+    """Where in a file a decoder failed that has been fed `consumed` bytes of it.
+
+    What it looked at may begin with bytes held back from before, and without a byte order mark;
+    but it ends where the file has been read to.
+    """
+    return consumed - len(error.object) + error.start
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    valid = sample.decode("utf-8", "ignore").encode()
+    ascii_bytes = sum(byte < 128 for byte in sample)
+    return len(valid) - ascii_bytes >= 0.8 * (len(sample) - ascii_bytes)
 
 
 def _lines_beyond_ascii(data: bytes) -> bytes:
@@ -196,6 +213,8 @@ def _makes_sense(match: "CharsetMatch") -> bool:
         return sum(_is_rare(text[place], name) for place in places) <= 0.2 * len(places)
     if match.chaos > 0.1 or sum(_is_misplaced(text, p) for p in places) > 0.02 * len(places):
         return False
+    if sum(text[place].isupper() for place in places) > 0.5 * len(places):
+        return False
     return name not in _LATIN or _is_one_language(text[place] for place in places)
 
 
@@ -203,7 +222,9 @@ def _is_rare(char: str, encoding: str) -> bool:
     """Whether this is not an everyday character of East Asia."""
     if unicodedata.category(char) in ("Cc", "Cn", "Co") or "\uff61" <= char <= "\uff9f":
         return True
-    if unicodedata.category(char) != "Lo" or "\u3040" <= char <= "\u30ff":
+    if "\u3040" <= char <= "\u30ff":  # kana
+        return encoding not in ("cp932", "euc_jp")
+    if unicodedata.category(char) != "Lo":
         return False
     data = char.encode(encoding)
     return len(data) != 2 or data[0] not in _COMMON_LEADS[encoding]
@@ -213,7 +234,7 @@ def _is_misplaced(text: str, place: int) -> bool:
     """Whether a character stands where a text would not have it: a sign or capital in a word."""
     char, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
     category = unicodedata.category(char)
-    if category in ("Cc", "Cn", "Co"):
+    if category in ("Cc", "Cn", "Co", "Sk") or (category == "So" and char not in "©®°™¦"):
         return True
     if char.isalpha():
         return (char.isupper() and before.islower()) or (

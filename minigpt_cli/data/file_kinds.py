@@ -123,7 +123,7 @@ def markup_note(path_suffix: str, head: bytes) -> str:
 def _zero_bytes_alternate(head: bytes) -> str:
     """`UTF-16-LE` or `UTF-16-BE` where every other byte of mostly Latin text is zero."""
     even, odd = head[::2].count(0) / len(head), head[1::2].count(0) / len(head)
-    if min(even, odd) > 0.02 or max(even, odd) < 0.2:
+    if len(head) < 8 or min(even, odd) > 0.02 or max(even, odd) < 0.2:
         return ""
     return "UTF-16-BE" if even > odd else "UTF-16-LE"
 

@@ -104,6 +104,7 @@ def find_files(
             left_out.append(item)
         else:
             files.append(item)
+    left_out.sort(key=lambda item: item.path.parts)
     if not files:
         raise CorpusError(
             f"{name}: no text files ({', '.join(TEXT_SUFFIXES)}) in this folder"
@@ -111,7 +112,6 @@ def find_files(
             + "; name the files themselves"
         )
     files.sort(key=lambda file: file.path.parts)
-    left_out.sort(key=lambda item: item.path.parts)
     return Sources(tuple(files), tuple(left_out))
 
 

@@ -3,11 +3,15 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
-def open_regular(path: Path) -> BinaryIO:
+class NotRegularError(OSError):
+    """A FIFO, device or socket where a file is expected."""
+
+
+def open_regular(path: Path) -> BufferedReader:
     """Opens a regular file, or what a link says is one, for reading.
 
     A FIFO is not waited for, and a device not touched, even if it takes a file's place just now.
@@ -30,4 +34,18 @@ def _check_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The contents of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: the file cannot be read, or is not a regular file.
+        ValueError: it is longer.
+    """
+    with open_regular(path) as file:
+        data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    return data

@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data import corpus as corpus_module
 from minigpt_cli.data import dataset as module
+from minigpt_cli.data import encodings
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer import CharTokenizer, Tokenizer
 
@@ -43,7 +44,7 @@ class Shelf:
 
     @property
     def corpus(self) -> Corpus:
-        return open_corpus((str(self.file),), self.data_dir)
+        return open_corpus((str(self.file),), self.data_dir, newlines="keep")
 
     def prepare(self, **settings: Any) -> Dataset:
         return prepare_dataset(self.corpus, DataConfig(**settings), self.data_dir)
@@ -76,7 +77,7 @@ def no_tokenizing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_two_splits_are_the_first_and_last_characters_and_nothing_is_lost(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, kind: Any, chunk: int
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", chunk)
+    monkeypatch.setattr(encodings, "_CHUNK", chunk)
     dataset = shelf.prepare(tokenizer=kind, vocab_size=300 if kind == "bpe" else None)
     train, val = dataset.tokens("train"), dataset.tokens("val")
     assert dataset.tokenizer.decode(train) == TEXT[:900]
@@ -195,7 +196,7 @@ def test_what_does_not_change_the_tokens_does_not_change_the_fingerprint(shelf: 
     shelf.file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     assert shelf.prepare().metadata.fingerprint == known
     shelf.file.write_bytes(TEXT.encode("gb18030"))
-    corpus = open_corpus((str(shelf.file),), shelf.data_dir, "gb18030")
+    corpus = open_corpus((str(shelf.file),), shelf.data_dir, "gb18030", "keep")
     assert prepare_dataset(corpus, DataConfig(), shelf.data_dir).metadata.fingerprint == known
 
 
@@ -292,13 +293,13 @@ def test_impossible_settings_are_refused_before_anything_is_written(shelf: Shelf
 def test_a_large_text_is_tokenized_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(encodings, "_CHUNK", 1 << 16)
     line = "天 heron waits by the water and counts the boats that pass.\n"
     path = tmp_path / "large.txt"
     path.write_text(line * 200_000, encoding="utf-8")
     tracemalloc.start()
     try:
-        dataset = prepare_dataset(Corpus("large", (path,)), DataConfig(), tmp_path)
+        dataset = prepare_dataset(Corpus("large", (TextFile(path),)), DataConfig(), tmp_path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -328,7 +329,7 @@ def test_a_text_is_cut_like_its_dataset_by_a_tokenizer_that_exists(
 ) -> None:
     dataset = shelf.prepare(tokenizer=kind)
     part = {"train": TEXT[:900], "val": TEXT[900:], "all": TEXT}[split]
-    monkeypatch.setattr(corpus_module, "_CHUNK", 11)
+    monkeypatch.setattr(encodings, "_CHUNK", 11)
     ids = encode_corpus(shelf.corpus, dataset.tokenizer, split, 0.1).tolist()
     assert ids == dataset.tokenizer.encode(part)
     if split != "all":  # bpe may cut the place where the parts meet in another way
@@ -345,7 +346,7 @@ def test_encoding_an_empty_text_gives_no_ids(shelf: Shelf) -> None:
 def test_unknown_character_deep_in_a_text_is_placed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", 10)
+    monkeypatch.setattr(encodings, "_CHUNK", 10)
     tokenizer = CharTokenizer(TEXT)
     shelf.write(TEXT[:500] + "Ω")
     with pytest.raises(TokenizerError, match=r"'Ω' .* first at character 501 of the text"):
