@@ -1,6 +1,7 @@
 """Which files of a folder are read: those that were meant, and nothing passed over unsaid."""
 
 import contextlib
+import hashlib
 import os
 import socket
 from collections import Counter
@@ -139,7 +140,7 @@ def test_a_downloaded_corpus_is_known_in_any_data_folder(
         title = "A play"
         file = "input.txt"
         bytes = {len(text)}
-        sha256 = "{module.hashlib.sha256(text).hexdigest()}"
+        sha256 = "{hashlib.sha256(text).hexdigest()}"
         [wheel]
         requirement = "x"
         sha256 = ""
