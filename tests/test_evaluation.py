@@ -13,7 +13,10 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 
@@ -113,7 +116,7 @@ def test_a_text_of_many_passes_scores_as_one_loop() -> None:
 def test_bits_per_byte_count_the_bytes_that_tokens_stand_for() -> None:
     # A model that finds all tokens equally likely spends log2(V) bits on each.
     tokenizer = WordTokenizer(["to", "é", " "])
-    model = GPT(MODERN, 4)
+    model = GPT(MODERN, 4).initialize()
     with torch.no_grad():
         model.head.weight.zero_()
     tokens = np.array([3, 1, 2, 3, 2, 1], dtype=np.uint16)  # after the first: to é ␣ é to

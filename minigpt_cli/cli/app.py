@@ -34,7 +34,7 @@ def main(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train a small GPT on your own text, from nothing, write with it, and look inside it."""
+    """Train a small GPT from scratch on your own text, generate with it, and look inside it."""
 
 
 MAKE, USE = "Make a model", "Use a model"

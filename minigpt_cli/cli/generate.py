@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize
-from minigpt_cli.config.choices import Precision
+from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Precision, Quantize, Seed
 from minigpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,27 +90,11 @@ RepetitionPenalty = Annotated[
         rich_help_panel=CHOICE,
     ),
 ]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        help="The same seed writes the same text, in one precision.",
-        rich_help_panel=CHOICE,
-    ),
-]
 ExactWindow = Annotated[
     bool,
     typer.Option(
         "--exact-window",
         help="Past the window read all of it again for each token: slow.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--precision",
-        help="Of the computation; auto asks the machine.",
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -144,7 +127,7 @@ def generate(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = 0,
     exact_window: ExactWindow = False,
-    precision: PrecisionOption = "auto",
+    precision: Precision = "auto",
     quantize: Quantize = None,
     device: Device = "cpu",
     top: Top = None,

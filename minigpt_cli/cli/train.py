@@ -17,12 +17,15 @@ from minigpt_cli.cli.options import (
     RUN,
     SETTINGS,
     DataDir,
+    DeviceOverride,
     Encoding,
     Json,
+    PrecisionOverride,
     Preset,
+    SeedOverride,
     parse_settings,
 )
-from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
@@ -99,10 +102,6 @@ LearningRate = Annotated[
         rich_help_panel=SETTINGS,
     ),
 ]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
-]
 Compile = Annotated[
     bool | None,
     typer.Option(
@@ -111,13 +110,6 @@ Compile = Annotated[
         show_default="only on a GPU",
         rich_help_panel=SETTINGS,
     ),
-]
-TrainDevice = Annotated[
-    str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
 ]
 
 
@@ -137,10 +129,10 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
-    precision: PrecisionOption = None,
+    precision: PrecisionOverride = None,
     compile_blocks: Compile = None,
-    device: TrainDevice = None,
-    seed: Seed = None,
+    device: DeviceOverride = None,
+    seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
     """Train a model on a text, from nothing.

@@ -11,7 +11,8 @@ from minigpt_cli.cli.console import out, print_json, print_json_lines, print_not
 from minigpt_cli.config.choices import Precision, Quantization
 from minigpt_cli.device import LESS_MEMORY, pick_device, pick_dtype, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import Piece, generate_texts, prompt_ids
+from minigpt_cli.generation.text import Piece, generate_texts, prompt_ids
+from minigpt_cli.generation.tokens import GenerationRequest
 from minigpt_cli.model.quantization import quantize_int8
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.runs.folder import find_checkpoint
@@ -65,17 +66,14 @@ class Writer:
             TokenizerError: a prompt holds characters the model never saw.
             ConfigError: a stop text is empty.
         """
-        return generate_texts(
-            self.loaded.model,
-            self.loaded.tokenizer,
+        request = GenerationRequest(
             self.ids(prompts),
             self.max_new_tokens,
             self.sampling,
             self.num_samples,
-            self.stop,
             self.exact_window,
-            self.probabilities,
         )
+        return generate_texts(self.loaded, request, self.stop, self.probabilities)
 
     def note_prompts(self, prompts: Sequence[str]) -> None:
         """Says which prompts the model cannot read whole: too long, or of words it never saw."""

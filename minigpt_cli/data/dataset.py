@@ -30,12 +30,8 @@ from minigpt_cli.data.reading import Reading, read_corpus, to_utf8, training_cha
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
-from minigpt_cli.tokenizer import (
-    Tokenizer,
-    check_settings,
-    tokenizer_from_json,
-    train_tokenizer,
-)
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
 _METADATA, _TOKENIZER = "facts.json", "tokenizer.json"

@@ -10,7 +10,7 @@ from torch import Tensor
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import token_text
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 Kind = Literal[
     "vowel", "consonant", "capital", "letters", "word start", "digit", "punctuation",

@@ -18,7 +18,7 @@ from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.lines import line_of
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 """Bits where a token counts as harder: one of 2, of 4, of 16, of 256 equally likely ones."""

@@ -26,7 +26,7 @@ from minigpt_cli.device import (
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.model.compilation import compile_blocks, eagerly
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
@@ -35,7 +35,8 @@ from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, Reporter, StepReport, TrainResult
 from minigpt_cli.runs.writer import RunWriter
-from minigpt_cli.training.optimizer import Optimizer, learning_rate, lr_scale
+from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.schedule import learning_rate, lr_scale
 from minigpt_cli.training.stability import (
     MOST_REWINDS,
     LossMonitor,
@@ -75,7 +76,8 @@ class Trainer:
         self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
-            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+            model = GPT(config.model, dataset.tokenizer.vocab_size)
+            self.model = model.initialize().to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.state = TrainState()
@@ -328,8 +330,9 @@ class Trainer:
         """What the model writes now, from nothing; its randomness is its own."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
+        writer = ModelAndTokenizer(self.model, self.dataset.tokenizer)
         with self._eagerly():
-            return "".join(generate(self.model, self.dataset.tokenizer, "", count, sampling))
+            return "".join(generate(writer, "", count, sampling))
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()

@@ -151,7 +151,7 @@ def test_map_of_one_head_is_shaded_by_its_weights(minigpt: Minigpt) -> None:
 @pytest.mark.parametrize("option", ["--layer", "--head"])
 def test_layer_or_head_out_of_range_says_how_many_there_are(refused: Refused, option: str) -> None:
     message = refused("inspect", FILE, "--attention", TEXT, option, 2)
-    assert message == f"{option} 2: the model has 2 {option[2:]}s, 0 to 1; take one of them"
+    assert message == f"{option[2:]} 2: the model has 2 {option[2:]}s, 0 to 1"
 
 
 # --- The others -----------------------------------------------------------------------------
@@ -239,4 +239,6 @@ def test_next_is_what_generate_shows_with_the_cuts_drawn_in(minigpt: Minigpt) ->
 
 @pytest.mark.parametrize(("option", "value"), [("--top-k", 0), ("--top-p", 1.5)])
 def test_an_impossible_cut_is_named(refused: Refused, option: str, value: float) -> None:
-    assert refused("inspect", FILE, "--next", TEXT, option, value).startswith(f"{option} {value}: ")
+    setting = option.strip("-").replace("-", "_")
+    message = refused("inspect", FILE, "--next", TEXT, option, value)
+    assert message.startswith(f"{setting} must be ")

@@ -72,7 +72,7 @@ def test_a_number_out_of_range_is_told_how_many_there_are(
     trained: Checkpoint, option: str, number: int
 ) -> None:
     with pytest.raises(
-        ConfigError, match=rf"^--{option} {number}: the model has 2 {option}s, 0 to 1"
+        ConfigError, match=rf"^{option} {number}: the model has 2 {option}s, 0 to 1$"
     ):
         attention_maps(trained, TEXT, **{option: number})
 

@@ -10,7 +10,10 @@ from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.embeddings import NAMED, project_embeddings
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.tokenizer import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.bpe import BPETokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer
 from tests.helpers.checkpoints import checkpoint_of
 from tests.helpers.dense_gpt import random_gpt
 

@@ -15,13 +15,11 @@ from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import evaluate, predict_tokens
 from minigpt_cli.inspection.surprisal import Scored, Surprisal, surprisal
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-    WordTokenizer,
-)
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.bpe import BPETokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer
 from tests.helpers.dense_gpt import random_gpt
 
 CONFIG = ModernConfig(n_layer=1, n_head=2, n_embd=16, block_size=8)

@@ -19,7 +19,7 @@ from minigpt_cli.config.loading import load_run_config, parse_override
 from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
 from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 
