@@ -30,7 +30,7 @@ from minigpt_cli.data.reading import Reading, read_corpus, to_utf8, training_cha
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
@@ -131,8 +131,9 @@ def prepare_dataset(
             f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
             f"{reading.characters} characters and needs at least 2; give a longer text"
         )
-    fingerprint = _fingerprint(reading, config)
-    if expected not in (None, fingerprint):
+    fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
+    fingerprint = expected or fingerprints[0]
+    if fingerprint not in fingerprints:
         raise CorpusError(
             f"{corpus.name}: the text has changed since the model was trained on it; "
             "restore the original text, or pass another with --data"
@@ -146,7 +147,8 @@ def prepare_dataset(
             with _locked(folder, progress):
                 found = _open_whole(folder, reading, config)
                 if found is None:
-                    _prepare(reading, config, folder, progress)
+                    splitting = SPLITTINGS[fingerprints.index(fingerprint)]
+                    _prepare(reading, config, splitting, folder, progress)
                     found = _open_whole(folder, reading, config)
     except OSError as error:
         raise CorpusError(
@@ -264,12 +266,16 @@ def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
         ) from None
 
 
-def _fingerprint(reading: Reading, config: DataConfig) -> str:
+def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
     parts = [FORMAT, reading.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+    if splitting > 1 and config.tokenizer in ("word", "bpe"):
+        parts.append(splitting)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(reading: Reading, config: DataConfig, folder: Path, progress: Progress) -> None:
+def _prepare(
+    reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
+) -> None:
     """Writes the folder under another name and renames it, so that it exists only whole."""
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
@@ -279,7 +285,7 @@ def _prepare(reading: Reading, config: DataConfig, folder: Path, progress: Progr
         source = [reading.alphabet]
     elif kind == "word":
         source = corpus.chunks(progress, "Learning tokens")
-    tokenizer = train_tokenizer(kind, source, config.vocab_size)
+    tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # by a process that was killed, by a damage
