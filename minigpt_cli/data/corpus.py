@@ -6,7 +6,6 @@ there. Its own text is checked against the card's sha256, so it does not matter 
 
 import hashlib
 import http.client
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from minigpt_cli.config.presets import shipped_folder
 from minigpt_cli.data.encodings import check_encoding, decode_file
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.sources import LeftOut, Sources, TextFile, find_files
-from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.errors import CorpusError
 from minigpt_cli.io.atomic import replacing
 
 _DOWNLOADING = "Downloading"
@@ -61,17 +60,12 @@ class Corpus:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(status.st_size for status in self._statuses())
+        return sum(file.size for file in self.files)
 
     @property
     def permissions(self) -> int:
         """The file permissions that all files have in common."""
-        return reduce(and_, (status.st_mode for status in self._statuses()), 0o777)
-
-    def _statuses(self) -> Iterator[os.stat_result]:
-        for file in self.files:
-            with reraise_as(CorpusError, file.path, "read"):
-                yield file.path.stat()
+        return reduce(and_, (file.status.st_mode for file in self.files), 0o777)
 
     def chunks(self, progress: Progress = no_progress, stage: str = "Reading") -> Iterator[str]:
         """The text in pieces of about a megabyte; files follow each other on a new line.

@@ -37,8 +37,25 @@ class TextFile:
 
     path: Path
     encoding: str = "utf-8"
+    detected: bool = False
+    """Whether the encoding was told from the contents, and not set."""
     note: str = ""
     """What the user should know about its contents."""
+
+    @property
+    def status(self) -> os.stat_result:
+        """What the file system says of it.
+
+        Raises:
+            CorpusError: it is gone.
+        """
+        with reraise_as(CorpusError, self.path, "read"):
+            return self.path.stat()
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.status.st_size
 
 
 @dataclass(frozen=True)
@@ -128,11 +145,11 @@ def _named_file(path: Path, encoding: str) -> TextFile:
 
 
 def _text_file(path: Path, head: bytes, encoding: str) -> TextFile:
+    note = markup_note(path.suffix.lower(), head)
     if encoding == AUTO:
-        encoding = detect_encoding(path)
-    else:
-        check_byte_order_mark(path, head, encoding)
-    return TextFile(path, encoding, markup_note(path.suffix.lower(), head))
+        return TextFile(path, detect_encoding(path), detected=True, note=note)
+    check_byte_order_mark(path, head, encoding)
+    return TextFile(path, encoding, note=note)
 
 
 def _head(path: Path) -> bytes:

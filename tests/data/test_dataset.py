@@ -288,6 +288,158 @@ def test_impossible_settings_are_refused_before_anything_is_written(shelf: Shelf
     assert shelf.folders() == []
 
 
+# Exactly the text that was read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("after", ["Reading", "Tokenizing"])
+def test_a_text_that_changes_while_it_is_tokenized_is_not_kept(
+    shelf: Shelf, kind: Any, after: str
+) -> None:
+    shelf.write(TEXT * 100)
+    changes = [TEXT.replace("boats", "goats") * 100, TEXT.replace("boats", "Ωmega") * 100]
+    if after == "Tokenizing":  # a part that had been read already would be the whole
+        changes += [TEXT * 50, TEXT * 101]
+    config = DataConfig(tokenizer=kind, vocab_size=300 if kind == "bpe" else None)
+    for change in changes:
+        shelf.write(TEXT * 100)
+        done = False
+
+        def progress(stage: str, *_: int) -> None:
+            nonlocal done
+            if stage == after and not done:
+                done = True
+                shelf.write(change)  # noqa: B023 - called within this turn
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encodings, "_CHUNK", 1 << 12)
+            with pytest.raises(CorpusError, match=r"^tale: the text changed while it was read"):
+                prepare_dataset(shelf.corpus, config, shelf.data_dir, progress)
+        assert shelf.folders() == []
+
+
+def test_another_text_than_the_expected_one_leaves_nothing_on_the_disk(shelf: Shelf) -> None:
+    known = shelf.prepare().metadata.fingerprint
+    shelf.write("A private diary.\n" * 50)
+    corpus = open_corpus((str(shelf.file),), shelf.data_dir)
+    with pytest.raises(CorpusError, match="the text has changed since the model was trained on it"):
+        prepare_dataset(corpus, DataConfig(), shelf.data_dir, expected=known)
+    assert shelf.folders() == [known]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_model_from_before_marks_belonged_to_words_gets_its_own_tokens(
+    shelf: Shelf, kind: Any
+) -> None:
+    shelf.write("हिन्दी भाषा " * 40)
+    config = DataConfig(tokenizer=kind)
+    reading = shelf.prepare(tokenizer=kind).reading
+    before = module._fingerprint(reading, config, splitting=1)
+    dataset = prepare_dataset(shelf.corpus, config, shelf.data_dir, expected=before)
+    assert dataset.metadata.fingerprint == before
+    assert dataset.tokenizer.decode(dataset.tokens("all")) == "हिन्दी भाषा " * 40
+    assert len(dataset.tokenizer.encode("हिन्दी")) == 6
+    assert len(shelf.prepare(tokenizer=kind).tokenizer.encode("हिन्दी")) == 1
+
+
+def lies(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Metadata that claims something else, in every field."""
+    for name, value in metadata.items():
+        yield {key: found for key, found in metadata.items() if key != name}
+        for other in (None, "x", -1, [], True, 1e400, f"{value}\x1b[31m"):
+            yield {**metadata, name: other}
+    yield {**metadata, "more": 1}
+    yield {**metadata, "train_tokens": str(metadata["train_tokens"])}
+    yield {**metadata, "vocab_size": metadata["vocab_size"] + 1}
+    yield {**metadata, "kind": "byte"}
+    yield {**metadata, "dtype": "uint32"}
+    yield {**metadata, "characters": 999}
+
+
+def test_prepared_metadata_that_is_not_exactly_right_is_not_believed(shelf: Shelf) -> None:
+    first = shelf.prepare()
+    path = first.folder / "facts.json"
+    right = json.loads(path.read_text())
+    for wrong in lies(right):
+        path.write_text(json.dumps(wrong))
+        again = shelf.prepare()
+        assert {**json.loads(path.read_text()), "seconds": 0} == {**right, "seconds": 0}
+        assert again.metadata.corpus == "tale"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "train.bin", "val.bin"])
+def test_prepared_files_that_were_exchanged_are_not_believed(shelf: Shelf, name: str) -> None:
+    before = shelf.prepare().tokens("all").tolist()
+    path = shelf.prepare().folder / name
+    data = path.read_bytes()
+    swapped = bytearray(data)
+    swapped[-6], swapped[-8] = swapped[-8], swapped[-6]  # still a vocabulary, still ids
+    assert bytes(swapped) != data
+    path.write_bytes(swapped)
+    dataset = shelf.prepare()
+    assert path.read_bytes() == data
+    assert dataset.tokens("all").tolist() == before
+
+
+def test_ids_beyond_the_vocabulary_are_not_believed_even_if_they_are_signed(shelf: Shelf) -> None:
+    folder = shelf.prepare().folder
+    ids = np.fromfile(folder / "val.bin", np.uint16)
+    ids[3] = 60_000
+    ids.tofile(folder / "val.bin")
+    metadata = json.loads((folder / "facts.json").read_text())
+    metadata["sha256"] = module._digest(folder)
+    (folder / "facts.json").write_text(json.dumps(metadata))
+    assert shelf.prepare().tokens("val").max() < 100
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("name", ["facts.json", "tokenizer.json", "train.bin", "val.bin"])
+def test_special_files_in_a_prepared_folder_are_not_waited_for(shelf: Shelf, name: str) -> None:
+    path = shelf.prepare().folder / name
+    path.unlink()
+    os.mkfifo(path)
+    shelf.prepare()
+    assert path.is_file()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    shelf.prepare()
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+def test_a_huge_file_in_place_of_metadata_is_not_read(shelf: Shelf) -> None:
+    path = shelf.prepare().folder / "facts.json"
+    with path.open("ab") as file:
+        file.truncate(1 << 40)
+    shelf.prepare()
+    assert path.stat().st_size < 1000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file permissions")
+@pytest.mark.parametrize(
+    ("text", "folder", "files"),
+    [(0o600, 0o700, 0o600), (0o640, 0o750, 0o640), (0o644, 0o755, 0o644), (0o444, 0o755, 0o644)],
+)
+def test_a_prepared_text_is_as_private_as_its_source(
+    shelf: Shelf, text: int, folder: int, files: int
+) -> None:
+    umask = os.umask(0o022)
+    try:
+        shelf.file.chmod(text)
+        public = shelf.file.with_name("public.txt")
+        public.write_text("open\n")
+        corpus = open_corpus((str(public), str(shelf.file)), shelf.data_dir)
+        prepared = prepare_dataset(corpus, DataConfig(), shelf.data_dir).folder
+        assert prepared.stat().st_mode & 0o777 == folder
+        assert {path.stat().st_mode & 0o777 for path in prepared.iterdir()} == {files}
+        shelf.file.chmod(0o600)  # and one that becomes private later, from then on
+        prepare_dataset(corpus, DataConfig(), shelf.data_dir)
+        assert prepared.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in prepared.iterdir()} == {0o600}
+    finally:
+        os.umask(umask)
+
+
 # Streams
 
 
