@@ -18,7 +18,6 @@ from tests.helpers.seeds import seed
 
 if TYPE_CHECKING:
     from minigpt_cli.data.dataset import Dataset
-    from minigpt_cli.data.sources import TextFile
     from minigpt_cli.runs.folder import RunFolder
 
 # No test may depend on how fast the machine is, nor on what it tried the last time.
@@ -92,6 +91,7 @@ def dataset(tmp_path: Path, story: str) -> "Dataset":
     """The story, a token a character."""
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import prepare_dataset
+    from minigpt_cli.data.sources import TextFile
     from tests.helpers.training import small_config
 
     path = tmp_path / "story.txt"

@@ -8,8 +8,6 @@ HEAD = 1 << 16
 _SAVE = "save it as plain text (.txt) first"
 _SAVE_UTF8 = "save it as UTF-8 first"
 _EXTRACT = "extract its files and name those"
-# Fewer bytes than this prove nothing by their share of control characters.
-_ENOUGH = 512
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ _SIGNATURES = tuple(
     )
     for magic in magics
 )  # fmt: skip
-# A text may begin so too; then only bytes that no text has tell.
+# A text may begin so too; these count where there is a zero byte, which no text has.
 _AMBIGUOUS = (b"ID3", b"PAR1", b"8BPS", b"OTTO", b"wOFF", b"wOF2", b"ftyp", b"WAVE", b"AIFF",
               b"WEBP", b"AVI ", b"MThd", b"OggS", b"fLaC", b"ttcf", b"ustar", b"\xff\xfb",
               b"\xff\xf3", b"\xff\xf2")  # fmt: skip
@@ -79,7 +77,6 @@ _BYTE_ORDER_MARKS = (
     ("utf-16", b"\xff\xfe"),
     ("utf-16", b"\xfe\xff"),
 )
-_RARE_CONTROLS = bytes({*range(0x20)} - {*b"\b\t\n\v\f\r\x0e\x0f\x1a\x1b"})
 
 
 def byte_order_mark(head: bytes) -> str | None:
@@ -98,7 +95,7 @@ def identify(head: bytes, wide: bool = False) -> NotText | None:
         return None
     if head.startswith(b"PK\x03\x04"):
         return next((kind for mark, kind in _IN_ZIP if mark in head), _ARCHIVE)
-    binary = _is_binary(head)
+    binary = b"\0" in head
     for offset, magic, kind in _SIGNATURES:
         if head.startswith(magic, offset) and (binary or magic not in _AMBIGUOUS):
             return kind
@@ -126,8 +123,3 @@ def _zero_bytes_alternate(head: bytes) -> str:
     if len(head) < 8 or min(even, odd) > 0.02 or max(even, odd) < 0.2:
         return ""
     return "UTF-16-BE" if even > odd else "UTF-16-LE"
-
-
-def _is_binary(head: bytes) -> bool:
-    rare = len(head) - len(head.translate(None, _RARE_CONTROLS))
-    return b"\0" in head or (len(head) >= _ENOUGH and rare > len(head) / 20)

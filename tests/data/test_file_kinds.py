@@ -100,9 +100,7 @@ def test_every_kind_of_picture_is_an_image(image: bytes) -> None:
     assert found.name == "image"
 
 
-@pytest.mark.parametrize(
-    "data", [b"abc\0def", bytes(1000), np.random.default_rng(1).bytes(1000), b"\x01\x02\x03" * 400]
-)
+@pytest.mark.parametrize("data", [b"abc\0def", bytes(1000), np.random.default_rng(1).bytes(1000)])
 def test_bytes_that_no_text_has_are_binary(data: bytes) -> None:
     found = identify(data)
     assert found is not None
