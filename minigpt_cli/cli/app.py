@@ -7,7 +7,7 @@ import typer
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
 from minigpt_cli.cli.boundary import ErrorBoundary
-from minigpt_cli.cli.inspect import command as inspect
+from minigpt_cli.cli.inspect import group as inspect
 
 app = typer.Typer(
     name="minigpt",
@@ -42,6 +42,4 @@ app.command("tokenize", rich_help_panel=MAKE, epilog=tokenize.EXAMPLE)(tokenize.
 app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)
 app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_command.evaluate)
-app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
-    inspect.inspect
-)
+app.add_typer(inspect.app, name="inspect", rich_help_panel=USE, epilog=inspect.EXAMPLE)

@@ -1,5 +1,7 @@
 """Options that several commands share, and how to set what an error advises to change."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -131,3 +133,16 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
         return dict(map(parse_override, texts))
     except ConfigError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from None
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Reports settings that are out of range as usage errors, with exit code 2.
+
+    Raises:
+        typer.BadParameter: a setting inside was refused.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None

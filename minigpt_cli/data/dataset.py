@@ -1,7 +1,7 @@
 """Token ids on disk, memory-mapped.
 
-A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so a
-changed file or another vocabulary is never served stale.
+A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so it
+is never out of date.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Reading, read_corpus, to_utf8, training_characters
-from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
@@ -45,7 +45,7 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """What `minigpt tokenize` reports of a prepared dataset."""
+    """What is known about a prepared dataset."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -59,11 +59,11 @@ class DatasetMetadata:
     train_tokens: _Count
     val_tokens: _Count
     sha256: _Digest
-    """Digest of the ids of both splits, as they are on disk."""
+    """Digest of the token ids of both splits on disk."""
     tokenizer_sha256: _Digest
     """Digest of `tokenizer.json`."""
     seconds: Annotated[float, Field(ge=0)]
-    """What preparing it took; of a dataset that was found again, at that time."""
+    """How long preparing took, when it was first prepared."""
 
     @property
     def tokens(self) -> int:
@@ -75,7 +75,7 @@ _SCHEMA = TypeAdapter(DatasetMetadata)
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset: two runs of token ids, and the tokenizer that made them."""
+    """A prepared dataset: the token ids of two splits, and the tokenizer that made them."""
 
     folder: Path
     metadata: DatasetMetadata
@@ -84,10 +84,10 @@ class Dataset:
     """The text that it was prepared from, read just now."""
 
     def tokens(self, split: Split) -> Tokens:
-        """The ids of one split, mapped from disk, or of the whole text.
+        """The token ids of one split, mapped from disk, or of the whole text.
 
         Raises:
-            CorpusError: the disk cannot take the whole text once more.
+            CorpusError: the disk cannot hold a copy of the whole text.
         """
         if split == "all":
             halves = (self.tokens("train"), self.tokens("val"))
@@ -106,10 +106,10 @@ def prepare_dataset(
     progress: Progress = no_progress,
     expected: str | None = None,
 ) -> Dataset:
-    """Tokenizes a corpus, or finds it already done, or waits while another process does it.
+    """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
     The first `1 - val_fraction` of the characters are for training, the rest for validation. The
-    `char` and `word` vocabularies know the whole text, as in the guide (but a word that the split
+    `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
     Args:
@@ -121,7 +121,7 @@ def prepare_dataset(
 
     Raises:
         CorpusError: the text is empty or not the expected one, cannot be read, or changes while it
-            is read, or the disk cannot take the result.
+            is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
     check_settings(config.tokenizer, config.vocab_size)
@@ -129,7 +129,7 @@ def prepare_dataset(
     if reading.characters < 2:
         raise CorpusError(
             f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
-            f"{reading.characters} characters and needs at least 2; give a longer text"
+            f"{reading.characters} characters and needs at least 2; use a longer text"
         )
     fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
     fingerprint = expected or fingerprints[0]
@@ -139,10 +139,9 @@ def prepare_dataset(
             "restore the original text, or pass another with --data"
         )
     folder = data_dir / corpus.name / fingerprint
-    try:
-        found = _open_whole(
-            folder, reading, config
-        )  # before locking: perhaps nobody can write here
+    hint = "free some space or choose another data folder"
+    with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
+        found = _open_whole(folder, reading, config)  # before locking: it may be read-only
         if found is None:
             with _locked(folder, progress):
                 found = _open_whole(folder, reading, config)
@@ -150,18 +149,13 @@ def prepare_dataset(
                     splitting = SPLITTINGS[fingerprints.index(fingerprint)]
                     _prepare(reading, config, splitting, folder, progress)
                     found = _open_whole(folder, reading, config)
-    except OSError as error:
-        raise CorpusError(
-            f"{folder}: cannot be written ({error.strerror}); "
-            "free some space or choose another --data-dir"
-        ) from None
     assert found is not None
     return found
 
 
 @contextmanager
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
-    """Inside this context no other process prepares `folder`; a crash leaves no lock behind."""
+    """Keeps other processes from preparing `folder`; a crash releases the lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
@@ -233,11 +227,11 @@ def _restrict(folder: Path, permissions: int) -> None:
 def encode_corpus(
     corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
 ) -> Tokens:
-    """Cuts one split of any text with a tokenizer that exists already, and keeps nothing.
+    """Tokenizes one split of any text with an existing tokenizer, without keeping the result.
 
     Raises:
-        CorpusError: the text cannot be read, or the disk cannot take its tokens.
-        TokenizerError: it holds characters the tokenizer does not know.
+        CorpusError: the text cannot be read, or the disk cannot hold its tokens.
+        TokenizerError: the text has characters that are not in the vocabulary.
     """
     chunks = corpus.chunks()
     if split != "all":
@@ -251,19 +245,17 @@ def encode_corpus(
 
 
 def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
-    """Arrays end to end, mapped from a file without a name: they need not fit into memory."""
-    try:
-        with tempfile.TemporaryFile() as file:
-            count = _write_tokens(file, arrays, dtype)
-            if count == 0:
-                return np.empty(0, dtype=np.uint16)
-            mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
-            return mapped
-    except OSError as error:
-        raise CorpusError(
-            f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); "
-            "free some space or let TMPDIR name another folder"
-        ) from None
+    """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
+    hint = "free some space or set TMPDIR to another folder"
+    with (
+        reraise_as(CorpusError, tempfile.gettempdir(), "written", hint=hint),
+        tempfile.TemporaryFile() as file,
+    ):
+        count = _write_tokens(file, arrays, dtype)
+        if count == 0:
+            return np.empty(0, dtype=np.uint16)
+        mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
+        return mapped
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
@@ -276,7 +268,7 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
 def _prepare(
     reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
 ) -> None:
-    """Writes the folder under another name and renames it, so that it exists only whole."""
+    """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
@@ -288,7 +280,7 @@ def _prepare(
     tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
-    for left in (temporary, folder):  # by a process that was killed, by a damage
+    for left in (temporary, folder):  # left by a killed process, or damaged
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:

@@ -116,7 +116,7 @@ def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeErro
     reason = str(error)  # a missing byte order mark has no place
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
-        reason = f"byte {_place(error, consumed)} (0x{byte:02x}) does not decode"
+        reason = f"byte {_place(error, consumed)} (0x{byte:02x}) is not part of any character"
     return CorpusError(f"{path}: not {encoding}: {reason}; {_FIX}", _SETTING)
 
 
@@ -147,7 +147,7 @@ def detect_encoding(path: Path) -> str:
         sample = _lines_beyond_ascii(file.read(_SEARCHED))
     if _is_mostly_utf8(sample):
         raise CorpusError(
-            f"{path}: UTF-8, but damaged: byte {place} does not decode; repair the file"
+            f"{path}: UTF-8, but damaged: byte {place} is not part of a character; repair the file"
         )
     return _as_it_reads(path, sample)
 

@@ -173,7 +173,7 @@ def test_a_file_named_like_a_known_corpus_is_not_passed_over_in_silence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "minigpt_cli.data.corpus._fetched", lambda *_: write(tmp_path / "fetched" / "input.txt")
+        "minigpt_cli.data.corpus.downloaded", lambda *_: write(tmp_path / "fetched" / "input.txt")
     )
     assert open_corpus(("shakespeare",), Path("data")).notes == ()
     own = Path("shakespeare")

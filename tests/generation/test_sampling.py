@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -192,7 +193,7 @@ def test_temperature_zero_picks_the_most_likely_token_whatever_the_seed() -> Non
         ("repetition_penalty", 1e-39),
     ],
 )
-def test_a_setting_outside_its_range_is_refused_by_name(name: str, value: float) -> None:
+def test_a_setting_outside_its_range_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{name} must be .*, not {value}$"):
         replace(Sampling(), **{name: value})
 

@@ -264,6 +264,7 @@ flags = {
     "generate": ["--interactive", "--exact-window", "--show-probabilities", "--json"],
     "eval": ["--json"],
     "inspect": ["--tensors", "--json"],
+    "inspect next": ["--json"],
 }
 options = {
     "tokenize": "--kind --vocab-size --text --val-fraction --encoding --data-dir",
@@ -271,9 +272,10 @@ options = {
     "--precision --device --seed --out --preset",
     "generate": "--prompt --prompt-file --checkpoint --max-new-tokens --num-samples --stop "
     "--temperature --top-k --top-p --min-p --repetition-penalty --seed --precision --quantize "
-    "--device --top",
+    "--device",
     "eval": "--data --split --encoding --data-dir --quantize --device",
-    "inspect": "--nonsense",
+    "inspect": "--nonsense --attention",
+    "inspect next": "--checkpoint --top --top-k --top-p --device",
 }
 choices = {
     "--kind": ["char", "word", "byte", "bpe"],
@@ -292,6 +294,7 @@ basis = {
     "generate": ["-c", "good.safetensors", "-n", "3"],
     "eval": ["good.safetensors"],
     "inspect": ["good.safetensors"],
+    "inspect next": ["ab", "-c", "good.safetensors"],
 }
 
 
@@ -313,14 +316,25 @@ def command_lines(command: str) -> SearchStrategy[list[str]]:
     if command == "train":
         more += [st.tuples(fields, anything).map(lambda pair: ["--set", as_setting(pair)])]
     return st.lists(st.one_of(more), max_size=5).map(
-        lambda groups: [command, *basis[command], *(word for group in groups for word in group)]
+        lambda groups: [
+            *command.split(),
+            *basis[command],
+            *(word for group in groups for word in group),
+        ]
     )
 
 
 @twice
 @pytest.mark.parametrize(
     ("command", "examples"),
-    [("tokenize", 25), ("train", 12), ("generate", 30), ("eval", 20), ("inspect", 30)],
+    [
+        ("tokenize", 25),
+        ("train", 12),
+        ("generate", 30),
+        ("eval", 20),
+        ("inspect", 30),
+        ("inspect next", 20),
+    ],
 )
 def test_any_arguments_work_or_are_refused_in_one_line(
     home: Path, times: int, command: str, examples: int

@@ -28,7 +28,7 @@ from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
-MODELS = [
+MODELS: list[ClassicConfig | ModernConfig] = [
     ClassicConfig(**SIZES, dropout=0.1),
     ClassicConfig(**SIZES, bias=False, tie_embeddings=True),
     ModernConfig(**SIZES, n_kv_head=1),
@@ -70,6 +70,12 @@ def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointMetadata]:
     path = tmp_path / "checkpoint.safetensors"
     checkpoint_file(path, model, facts).write()
     return path, model, facts
+
+
+def test_loading_draws_no_random_number(saved: tuple[Path, GPT, CheckpointMetadata]) -> None:
+    state = torch.get_rng_state()
+    load_checkpoint(saved[0])
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @contextmanager
@@ -177,14 +183,14 @@ def test_exchanged_weights_of_the_same_shape_are_noticed(
 
 def test_foreign_safetensors_file_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match=r"no minigpt checkpoint.*minigpt inspect can list"):
+    with pytest.raises(CheckpointError, match=r"not a minigpt checkpoint.*inspect can list"):
         load_checkpoint(tmp_path / "foreign.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04" + b"\0" * 100])
 def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_checkpoint(tmp_path / "model.pt")
 
 
@@ -206,10 +212,13 @@ def rewritten(path: Path, **changes: Any) -> None:
     ("changes", "message"),
     [
         ({"format_version": FORMAT_VERSION + 1}, r"newer than this minigpt reads.*upgrade"),
-        ({"format_version": "one"}, "description is damaged"),
-        ({"model": {"family": "classic", "n_head": 5}}, "description is damaged"),
-        ({"step": "many"}, "description is damaged"),
-        ({"vocab_size": 3}, r"its tokenizer has \d+ tokens and its model 3"),
+        ({"format_version": "one"}, "metadata is damaged"),
+        ({"model": {"family": "classic", "n_head": 5}}, "metadata is damaged"),
+        ({"step": "many"}, "metadata is damaged"),
+        ({"train": {"seed": -1}}, r"metadata is damaged \(train\.seed: "),
+        ({"train": {"lr": 1}}, r"metadata is damaged \(train\.lr: "),
+        ({"optimizer": []}, r"metadata is damaged \(optimizer: "),
+        ({"vocab_size": 3}, r"its tokenizer has \d+ tokens but its model 3"),
         ({"model": {**ModernConfig(**SIZES).model_dump()}}, r"blocks.0.attention.qkv.weight is"),
         (
             {"model": {**MODELS[2].model_dump(), "n_layer": 3}},
@@ -217,7 +226,7 @@ def rewritten(path: Path, **changes: Any) -> None:
         ),
         (
             {"model": {**MODELS[2].model_dump(), "n_layer": 1}},
-            r"the tensor blocks\.1\..* is of no use",
+            r"the tensor blocks\.1\..* is unexpected",
         ),
         ({"tokenizer": "{}"}, "tokenizer cannot be read"),
     ],
@@ -258,7 +267,7 @@ def test_failure_before_the_rename_leaves_the_last_checkpoint(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*(os, "fsync") if step == "fsync" else (Path, "replace"), refuse)
+    monkeypatch.setattr(os if step == "fsync" else Path, step, refuse)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint_file(path, model, facts).write()
     assert path.read_bytes() == before
