@@ -39,6 +39,10 @@ _MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 
+class TextChangedError(CorpusError):
+    """A text is not the one that a model was trained on."""
+
+
 _Count = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -120,7 +124,8 @@ def prepare_dataset(
         expected: the only fingerprint that is wanted; for another text nothing is written.
 
     Raises:
-        CorpusError: the text is empty or not the expected one, cannot be read, or changes while it
+        TextChangedError: the text is not the expected one.
+        CorpusError: the text is empty, cannot be read, or changes while it
             is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
@@ -134,9 +139,9 @@ def prepare_dataset(
     fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
     fingerprint = expected or fingerprints[0]
     if fingerprint not in fingerprints:
-        raise CorpusError(
+        raise TextChangedError(
             f"{corpus.name}: the text has changed since the model was trained on it; "
-            "restore the original text, or pass another with --data"
+            "restore the original text, or train a new model"
         )
     folder = data_dir / corpus.name / fingerprint
     hint = "free some space or choose another data folder"

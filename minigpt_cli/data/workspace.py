@@ -7,7 +7,7 @@ from typing import Protocol
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus, open_corpus
-from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
 from minigpt_cli.data.progress import Progress, no_progress
 
 
@@ -58,7 +58,14 @@ class Workspace:
         Raises:
             CorpusError: the text is missing, or has changed since; then nothing is written.
         """
-        return self._prepared(trained.data, trained.fingerprint)
+        try:
+            return self._prepared(trained.data, trained.fingerprint)
+        except TextChangedError:
+            if trained.data.newlines == "keep":
+                raise
+        # minigpt 0.1.0 kept line endings, and did not record it.
+        kept = trained.data.model_copy(update={"newlines": "keep"})
+        return self._prepared(kept, trained.fingerprint)
 
     def _prepared(self, config: DataConfig, expected: str | None) -> Dataset:
         corpus = self.corpus(config.corpus, config.encoding, config.newlines)

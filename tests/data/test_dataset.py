@@ -6,6 +6,7 @@ import os
 import random
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
 from minigpt_cli.data.sources import TextFile
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
@@ -31,6 +33,14 @@ from minigpt_cli.tokenizer.char import CharTokenizer
 TEXT = "".join(f"{i:02}: two herons and 天地 wait, 19 boats don't move.\r\n" for i in range(20))
 assert len(TEXT) == 1000
 KINDS: tuple[Any, ...] = ("char", "word", "byte", "bpe")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint says of its text."""
+
+    data: DataConfig
+    fingerprint: str
 
 
 class Shelf:
@@ -340,6 +350,23 @@ def test_a_model_from_before_marks_belonged_to_words_gets_its_own_tokens(
     assert dataset.tokenizer.decode(dataset.tokens("all")) == "हिन्दी भाषा " * 40
     assert len(dataset.tokenizer.encode("हिन्दी")) == 6
     assert len(shelf.prepare(tokenizer=kind).tokenizer.encode("हिन्दी")) == 1
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
+    shelf: Shelf, kind: Any
+) -> None:
+    shelf.write("one\r\ntwo\rthree\r\n" * 20)
+    data = DataConfig(corpus=(str(shelf.file),), tokenizer=kind)
+    reading = shelf.prepare(tokenizer=kind).reading  # with its line endings kept
+    before = Trained(data, module._fingerprint(reading, data, splitting=1))
+    dataset = Workspace(shelf.data_dir).own_dataset(before)
+    assert dataset.tokenizer.decode(dataset.tokens("all")) == "one\r\ntwo\rthree\r\n" * 20
+    today = Workspace(shelf.data_dir).dataset(data)
+    assert today.tokenizer.decode(today.tokens("all")) == "one\ntwo\nthree\n" * 20
+    shelf.write("another text")
+    with pytest.raises(CorpusError, match="the text has changed since"):
+        Workspace(shelf.data_dir).own_dataset(before)
 
 
 def lies(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
