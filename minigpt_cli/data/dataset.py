@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -26,8 +26,9 @@ from minigpt_cli.config.choices import Split, TokenizerKind
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.reading import Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
+from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
@@ -221,12 +222,9 @@ def _expected_identity(
 
 def _restrict(folder: Path, permissions: int) -> None:
     """Takes from a prepared folder the permissions that its text does not give."""
-    enter = permissions | (permissions & 0o444) >> 2  # what may be read may be looked into
-    for path, allowed in ((folder, enter), *((child, permissions) for child in folder.iterdir())):
-        mode = path.stat().st_mode & 0o777
-        if mode & ~(allowed | 0o700):
-            with suppress(PermissionError):  # another user's, who answers for it
-                path.chmod(mode & (allowed | 0o700))
+    restrict(folder, enterable(permissions))
+    for name in (_METADATA, _TOKENIZER, "train.bin", "val.bin"):
+        restrict(folder / name, permissions)
 
 
 def encode_corpus(
@@ -241,7 +239,7 @@ def encode_corpus(
     chunks = corpus.chunks()
     if split != "all":
         length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = _Halves(chunks, training_characters(length, val_fraction))
+        halves = Halves(chunks, training_characters(length, val_fraction))
         chunks = halves.first()
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
@@ -277,7 +275,7 @@ def _prepare(
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
-    source: Iterable[str] = _first(corpus.chunks(progress, "Learning tokens"), split)
+    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
     if kind == "char":
         source = [reading.alphabet]
     elif kind == "word":
@@ -309,16 +307,11 @@ def _prepare(
         _write_text(temporary / _TOKENIZER, saved)
         _write_text(temporary / _METADATA, json.dumps(asdict(metadata)))
         _restrict(temporary, corpus.permissions)
-        temporary.chmod(_folder_mode(temporary.parent, corpus.permissions))
+        parent = temporary.parent.stat().st_mode & 0o777
+        temporary.chmod(parent & enterable(corpus.permissions) | 0o700)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _folder_mode(parent: Path, permissions: int) -> int:
-    """As open as the folder it is in, and no more than the text."""
-    enter = permissions | (permissions & 0o444) >> 2
-    return parent.stat().st_mode & 0o777 & enter | 0o700
 
 
 def _write_splits(
@@ -344,7 +337,7 @@ def _write_splits(
     changed = CorpusError(
         f"{reading.corpus.name}: the text changed while it was read; run the command again"
     )
-    halves = _Halves(hashed(reading.corpus.chunks(progress, "Tokenizing")), split)
+    halves = Halves(hashed(reading.corpus.chunks(progress, "Tokenizing")), split)
     try:
         counts = [
             _write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
@@ -363,33 +356,6 @@ def _digest(folder: Path) -> str:
         with open_regular(folder / f"{name}.bin") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
-
-
-class _Halves:
-    """A stream of text cut in two at a character, read in order."""
-
-    def __init__(self, chunks: Iterator[str], split: int) -> None:
-        self._chunks, self._split = chunks, split
-        self._rest = ""
-
-    def first(self) -> Iterator[str]:
-        left = self._split
-        for chunk in self._chunks:
-            if len(chunk) >= left:
-                self._rest = chunk[left:]
-                yield chunk[:left]
-                return
-            left -= len(chunk)
-            yield chunk
-
-    def second(self) -> Iterator[str]:
-        if self._rest:
-            yield self._rest
-        yield from self._chunks
-
-
-def _first(chunks: Iterator[str], length: int) -> Iterator[str]:
-    return _Halves(chunks, length).first()
 
 
 def _narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:

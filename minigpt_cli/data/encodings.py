@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 _CHUNK = 1 << 20
+# Python's encodings of names and program text; some take hours for a megabyte.
+_NOT_OF_FILES = {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs"}
 _FIX = "set data.encoding = auto to detect each file's encoding, or name another"
 _SETTING = ("data.encoding=auto",)
 
@@ -49,18 +51,24 @@ _WITHIN, _AFTER, _BEFORE = "’‘·—\xad\xa0", "’”»…—–°²³™®�
 
 
 def check_encoding(encoding: str) -> None:
-    """Raises `CorpusError` for an encoding that Python does not know."""
+    """Checks that an encoding can be that of a text file.
+
+    Raises:
+        CorpusError: Python does not know it, or it is not one of text files.
+    """
+    if encoding == AUTO:
+        return
     try:
-        if encoding != AUTO:
-            "".encode(
-                encoding
-            )  # unlike codecs.lookup, refuses hex and the like, which give no text
+        "".encode(encoding)  # unlike codecs.lookup, rejects hex and others that do not give text
+        known = codecs.lookup(encoding).name not in _NOT_OF_FILES
     except (LookupError, ValueError):
+        known = False
+    if not known:
         raise CorpusError(
             f"data.encoding = {encoding}: unknown encoding; "
             "common ones: auto, utf-8, gb18030, cp1252, utf-16",
             ("data.encoding",),
-        ) from None
+        )
 
 
 def is_utf8(encoding: str) -> bool:

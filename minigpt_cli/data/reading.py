@@ -1,6 +1,7 @@
 """One pass over a text: its fingerprint, its characters, and where the validation part begins."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minigpt_cli.data.corpus import Corpus
@@ -65,3 +66,26 @@ def to_utf8(chunk: str) -> bytes:
 def training_characters(characters: int, val_fraction: float) -> int:
     """The training part of a number of characters."""
     return int(characters * (1 - val_fraction))
+
+
+class Halves:
+    """A stream of text cut in two at a character, read in order."""
+
+    def __init__(self, chunks: Iterator[str], split: int) -> None:
+        self._chunks, self._split = chunks, split
+        self._rest = ""
+
+    def first(self) -> Iterator[str]:
+        left = self._split
+        for chunk in self._chunks:
+            if len(chunk) >= left:
+                self._rest = chunk[left:]
+                yield chunk[:left]
+                return
+            left -= len(chunk)
+            yield chunk
+
+    def second(self) -> Iterator[str]:
+        if self._rest:
+            yield self._rest
+        yield from self._chunks

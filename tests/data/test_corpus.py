@@ -175,7 +175,9 @@ def test_utf16_without_its_mark_is_refused(tmp_path: Path) -> None:
     assert read(path, encoding="utf-16-le") == "text"
 
 
-@pytest.mark.parametrize("encoding", ["utf-9", "", "hex", "rot13", "a\0b"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-9", "", "hex", "rot13", "a\0b", "punycode", "idna", "unicode_escape"]
+)
 def test_an_encoding_that_is_none_is_refused(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path / "a.txt", "text")
     with pytest.raises(CorpusError, match=r"^data\.encoding = .*: unknown encoding; common ones"):

@@ -373,7 +373,8 @@ def lies(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Metadata that claims something else, in every field."""
     for name, value in metadata.items():
         yield {key: found for key, found in metadata.items() if key != name}
-        for other in (None, "x", -1, [], True, 1e400, f"{value}\x1b[31m"):
+        others: tuple[object, ...] = (None, "x", -1, [], True, 1e400, f"{value}\x1b[31m")
+        for other in others:
             yield {**metadata, name: other}
     yield {**metadata, "more": 1}
     yield {**metadata, "train_tokens": str(metadata["train_tokens"])}
