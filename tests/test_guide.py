@@ -57,7 +57,8 @@ class Step:
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Fenced blocks by their language, and every line outside them as a block called `text`."""
-    language, block = None, []
+    language: str | None = None
+    block: list[str] = []
     for line in page.read_text(encoding="utf-8").splitlines():
         if language is None and not line.startswith("```"):
             yield "text", [line]
@@ -234,7 +235,7 @@ def test_every_picture_and_page_that_the_guide_names_is_made_by_a_command(page: 
         assert name in typed
 
 
-LINKED = [ENGLISH, CHINESE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [ENGLISH, CHINESE, *sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", [*dict.fromkeys(LINKED)], ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Facts become HTML pages that need nothing but themselves: no network, no script."""
+"""Rendering of self-contained HTML pages: no network, no script."""
 
 from functools import cache
 
@@ -7,19 +7,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from minigpt_cli.io.text import printable
 
 
-def render(template: str, **facts: object) -> str:
-    """Fills a page of this folder; every fact is escaped, control characters too.
+def render(template: str, **values: object) -> str:
+    """Fills a template of this folder; every value is escaped, control characters too.
 
     Args:
         template: its file name, such as `surprisal.html.jinja`; it extends `base.html.jinja`.
-        facts: what the template names.
+        values: the variables that the template uses.
     """
-    return _environment().get_template(template).render(facts)
+    return _environment().get_template(template).render(values)
 
 
-def _harmless(fact: object) -> object:
-    """What a page prints of a fact; of what a macro made, the facts went through here before."""
-    return fact if hasattr(fact, "__html__") else printable(str(fact))
+def _harmless(value: object) -> object:
+    """What a page prints for a value; markup from a macro was escaped when the macro ran."""
+    return value if hasattr(value, "__html__") else printable(str(value))
 
 
 @cache
