@@ -26,7 +26,9 @@ def is_text(word: str) -> bool:
     if is_model(word):
         return False
     if path.is_dir():
-        return any(p.suffix.lower() in (".txt", ".md") for p in path.rglob("*"))
+        from minigpt_cli.data.sources import TEXT_SUFFIXES
+
+        return any(p.suffix.lower() in TEXT_SUFFIXES for p in path.rglob("*"))
     return path.is_file() or _is_corpus(word)
 
 
