@@ -106,7 +106,7 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
         )
     yield table
     if reading.corpus.left_out:
-        table = grid("left out", "why", text_columns=2)
+        table = grid("left out", "why", text_columns=2, prose=[1])
         for item in reading.corpus.left_out:
             table.add_row(raw(str(item.path)), raw(item.reason))
         yield table

@@ -74,7 +74,7 @@ def tokenize(
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
     from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.cli.render import raw
+    from minigpt_cli.cli.render import fit, raw
     from minigpt_cli.cli.text_files import reading_lines
 
     if check:
@@ -100,7 +100,7 @@ def tokenize(
         print_json(results if compare else results[0])
         return
     if text is None or compare:
-        out.print(_table([dataset.metadata for dataset in datasets]))
+        out.print(fit(_table([dataset.metadata for dataset in datasets]), out.width))
     if text is None and not compare:
         out.print(raw(f"Prepared in {datasets[0].folder}"), soft_wrap=True)
     for dataset, split in zip(datasets, splits, strict=bool(splits)):
