@@ -48,8 +48,8 @@ class NonFiniteError(CheckpointError):
 
     def __init__(self, what: str = "the model's scores (logits)") -> None:
         super().__init__(
-            f"{what} are NaN or infinite: its weights are too large to compute with; restore a "
-            "backup, or train again"
+            f"{what} are NaN or infinite: its weights or settings are too large to compute "
+            "with; restore a backup, or train again"
         )
 
 

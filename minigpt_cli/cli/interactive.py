@@ -16,9 +16,9 @@ from minigpt_cli.cli.writing import Writer
 from minigpt_cli.errors import ConfigError, MinigptError
 
 HELP = """\
-Type the next words; the model continues from there. An empty line lets it continue alone.
+Type the next words; the model continues. An empty line lets it continue alone.
 Your words are bold, the model's are not. Ctrl-C stops it, Ctrl-D quits.
-  /settings          show the settings; to change one: /temperature 0.7   /top-k off
+  /settings          show the settings; change them: /temperature 0.7, /top-k off
   /reset             start a new text
   /save FILE         write the text to a new file; /save! FILE overwrites one
   /help              show this help

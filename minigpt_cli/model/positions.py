@@ -9,6 +9,7 @@ Shapes: B batch, T time, C n_embd, D head_dim, W block_size.
 import torch
 from torch import Tensor, nn
 
+from minigpt_cli.errors import NonFiniteError
 from minigpt_cli.model.layers import Embedding
 
 Rotary = tuple[Tensor, Tensor]
@@ -55,12 +56,17 @@ class RotaryPositions(nn.Module):
         """Cosines and sines of `length` positions from `start`, (T, D) each.
 
         The sine's first half is negated: a rotation is then two products and a sum.
+
+        Raises:
+            NonFiniteError: the base is so small that an angle overflows.
         """
         first = start - start % self._window
         if self._kept != (first, dtype, device):
             with torch.inference_mode(False):  # an evaluation may make the table, training use it
                 position = torch.arange(first, first + 2 * self._window, dtype=torch.float64)
                 angle = torch.outer(position, self._frequency)  # (2 W, D/2)
+                if not angle.isfinite().all():
+                    raise NonFiniteError("the model's rotary angles (model.rope_theta)")
                 cos, sin = angle.cos(), angle.sin()
                 self._cos = torch.cat((cos, cos), -1).to(device, dtype)
                 self._sin = torch.cat((-sin, sin), -1).to(device, dtype)

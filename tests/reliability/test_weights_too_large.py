@@ -26,7 +26,7 @@ VIEWS: list[tuple[Any, ...]] = [
     ("inspect", "surprisal", "text.txt", "--json", "-c"),
     ("eval", "--data", "text.txt"), ("eval", "--json", "--data", "text.txt"),
 ]  # fmt: skip
-STAY = [("inspect", "shapes", "ab", "-c"), ("inspect", "shapes", "--json", "-c"), ("inspect",)]
+STAY = [("inspect",), ("inspect", "--json")]
 
 
 def broken(path: Path, how: str) -> None:
@@ -58,7 +58,7 @@ def test_every_view_answers_in_one_line_or_with_valid_json(
     else:
         assert result.exit_code == 1
         lines = result.stderr.splitlines()
-        assert [line.startswith("error: the model's scores") for line in lines] == [True]
+        assert [line.startswith("error: the model's ") for line in lines] == [True]
     if "--json" in command and result.stdout:
         read_json(result.stdout)
 
