@@ -40,7 +40,7 @@ class BPETokenizer(Tokenizer):
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self._inner = inner
-        byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
+        byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
             raise ValueError("a byte has no token")  # the library would drop it from texts
@@ -135,7 +135,7 @@ def _byte_level(model: BPE) -> tokenizers.Tokenizer:
     return inner
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The printable character that stands for each byte in GPT-2's vocabulary files.
 
     Printable Latin-1 stands for itself, every other byte for the next character from U+0100 on.
