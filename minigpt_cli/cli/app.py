@@ -1,50 +1,13 @@
-"""The `minigpt` program: its five commands, and the one place where errors become messages."""
+"""The `minigpt` program: its five commands."""
 
-import errno
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
+from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.inspect import command as inspect
-from minigpt_cli.errors import MinigptError
-
-INTERRUPTED = 130
-
-
-class ErrorBoundary(TyperGroup):
-    """Shows a user's mistake in one line; everything else is a bug and keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs a command and turns `MinigptError` into a message and exit code 1."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # here a broken pipe or a full disk can still be answered
-            return result
-        except MinigptError as error:
-            from minigpt_cli.cli.console import print_error
-
-            print_error(str(error))
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # whoever read the output has had enough, as in `| head -1`
-            from minigpt_cli.cli.console import silence
-
-            silence(sys.stdout)
-            raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            from minigpt_cli.cli.console import print_error, silence
-
-            silence(sys.stdout)
-            print_error("the output cannot be written (no space left); free some space")
-            raise typer.Exit(1) from None
-
 
 app = typer.Typer(
     name="minigpt",

@@ -21,7 +21,7 @@ from minigpt_cli.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, reraise_as
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
@@ -35,15 +35,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, unreadable, not UTF-8, or not TOML (with line and column).
     """
+    with reraise_as(ConfigError, path, "read", missing="no such file"):
+        data = path.read_bytes()
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # also an endless number, or endless brackets
+    except (ValueError, RecursionError) as error:  # also endless digits or brackets
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 

@@ -225,7 +225,7 @@ def test_output_to_a_full_disk_is_a_mistake_like_others(
         )  # fmt: skip
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert lines[1:] == ["error: the output cannot be written (no space left); free some space"]
+    assert lines[1:] == ["error: cannot write the output (no space left); free some space"]
 
 
 @posix
