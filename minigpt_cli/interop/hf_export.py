@@ -5,19 +5,22 @@ each key in them is there because some version of a reader would otherwise assum
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.errors import InteropError
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, RunConfig
+from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.hf_tokenizer import TOKENIZER_CONFIG, to_hf
 from minigpt_cli.interop.model_card import model_card
 from minigpt_cli.interop.parts import Names, weights, with_zero_biases
 from minigpt_cli.io.atomic_folder import replacing_folder
+from minigpt_cli.model.kernels import EPSILON
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 ExportDtype = Literal["fp32", "bf16"]
@@ -61,7 +64,7 @@ def export_hf(
     out: Path,
     dtype: ExportDtype = "fp32",
     force: bool = False,
-    recipe: str | None = None,
+    run: RunConfig | None = None,
 ) -> None:
     """Writes the folder, whole or not at all.
 
@@ -70,7 +73,7 @@ def export_hf(
         out: the folder to make.
         dtype: of the weights.
         force: replace an earlier export at `out`.
-        recipe: the run's settings as TOML, for the model card.
+        run: the settings it was trained with, for the model card.
 
     Raises:
         InteropError: `out` exists and may not be replaced, or the disk refuses.
@@ -78,7 +81,7 @@ def export_hf(
     check_folder(out, force)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     texts = {
-        "README.md": model_card(checkpoint, out.resolve().name, recipe),
+        "README.md": model_card(checkpoint, out.resolve().name, run),
         "config.json": _json(hf_config(model.config, model.vocab_size, dtype)),
         "generation_config.json": _json(
             {
@@ -93,16 +96,15 @@ def export_hf(
             {**TOKENIZER_CONFIG, "model_max_length": model.config.block_size}
         ),
     }
-    try:
+    hint, also = "free some space or choose another path", (SafetensorError,)
+    with reraise_as(InteropError, out, "written", hint=hint, also=also):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(out) as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
             save_file(hf_tensors(checkpoint, _DTYPES[dtype]), folder / WEIGHTS, {"format": "pt"})
-    except OSError as error:
-        raise InteropError(
-            f"{out}: cannot be written ({error.strerror}); free some space or choose another path"
-        ) from None
+            with suppress(PermissionError):  # the library lets nobody else read its file
+                (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode & 0o777)
 
 
 def check_folder(out: Path, force: bool) -> None:
@@ -111,13 +113,14 @@ def check_folder(out: Path, force: bool) -> None:
     Raises:
         InteropError: with what to do instead.
     """
-    if not out.exists() and not out.is_symlink():
-        return
-    if not force:
-        raise InteropError(f"{out}: already exists; choose another path, or replace it with --force")
-    if not out.is_dir() or out.is_symlink():
-        raise InteropError(f"{out}: not a folder; choose another path")
-    others = sorted(entry.name for entry in out.iterdir() if entry.name not in FILES)
+    with reraise_as(InteropError, out, "read", hint="choose another path"):
+        if not out.exists() and not out.is_symlink():
+            return
+        if not force:
+            raise InteropError(f"{out}: already exists; replace it with --force, or choose another")
+        if not out.is_dir() or out.is_symlink():
+            raise InteropError(f"{out}: not a folder; choose another path")
+        others = sorted(entry.name for entry in out.iterdir() if entry.name not in FILES)
     if others:
         raise InteropError(
             f"{out}: --force would delete {others[0]!r}, which is not part of an export; "

@@ -8,6 +8,7 @@ Formats that keep them apart get them as parts: `blocks.0.attention.qkv.weight` 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from minigpt_cli.model.gpt import GPT, Linear
@@ -70,7 +71,7 @@ def weights(model: GPT, names: Names) -> dict[str, Tensor]:
         layer = modules[name.removesuffix(f".{kind}")]
         assert isinstance(layer, Linear)
         before = name.removesuffix(f"{inner}.{kind}")
-        for part, rows in zip(STACKED[inner], tensor.split(layer.rows), strict=True):
+        for part, rows in zip(STACKED[inner], torch.split(tensor, [*layer.rows]), strict=True):
             tensors[f"{before}{part}.{kind}"] = rows
     return tensors
 

@@ -1,0 +1,1 @@
+"""`minigpt export`: a model in another format, a module each."""
