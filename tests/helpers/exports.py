@@ -55,7 +55,9 @@ def random_checkpoint(config: ModelConfig, tokenizer: Tokenizer, seed: int = 0) 
     model = GPT(config, tokenizer.vocab_size)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if "embedding" in name or name.startswith("head"):
+            if name == "token_embedding.weight" and config.tie_embeddings:
+                weight.normal_(std=0.05)  # or each token predicts itself
+            elif "embedding" in name or name.startswith("head"):
                 weight.normal_(std=0.5)
             elif weight.dim() == 2:
                 weight.normal_(std=0.7 * weight.size(1) ** -0.5)

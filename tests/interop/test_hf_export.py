@@ -5,6 +5,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import pytest
 import torch
@@ -19,10 +20,12 @@ from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.interop.hf_export import FILES, export_hf
 from minigpt_cli.interop.hf_tokenizer import to_hf
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.word import cut
 from tests.helpers.exports import CONFIGS, HOSTILE, known, random_checkpoint, texts, tokenizer_of
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # other programs' own
+UNASSIGNED = ("Cn", "Co", "Cs")
 KINDS = ("char", "word", "byte", "bpe")
 
 
@@ -45,7 +48,10 @@ def written_by_transformers(model: Any, ids: list[int], count: int) -> list[int]
     return new
 
 
-@pytest.mark.parametrize(("name", "kind"), [*product(CONFIGS, KINDS)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*product(("modern", "classic"), KINDS), *((name, "byte") for name in CONFIGS if name not in ("modern", "classic"))],
+)
 @torch.inference_mode()
 def test_transformers_computes_the_same_logits_and_writes_the_same_text(
     name: str, kind: str, tmp_path: Path
@@ -117,7 +123,7 @@ def both(kind: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("kind", ["word", "byte", "bpe"])
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(text=texts)
 def test_any_text_is_cut_and_joined_alike(kind: str, text: str) -> None:
     ours, theirs = both(kind)
@@ -126,7 +132,7 @@ def test_any_text_is_cut_and_joined_alike(kind: str, text: str) -> None:
     assert theirs.decode(ids) == ours.decode(ids)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(text=known)
 def test_known_characters_are_cut_and_joined_alike(text: str) -> None:
     ours, theirs = both("char")
@@ -145,7 +151,7 @@ def test_an_unknown_character_is_an_error_in_both(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_any_tokens_are_joined_alike(kind: str, data: st.DataObject) -> None:
     ours, theirs = both(kind)
@@ -159,17 +165,16 @@ def test_nothing_is_added_to_the_vocabulary(kind: str) -> None:
     ours, theirs = both(kind)
     assert len(theirs) == ours.vocab_size
     assert not theirs.all_special_tokens
-    assert sorted(theirs("ab")) == ["attention_mask", "input_ids"]
+    assert sorted(theirs("heron")) == ["attention_mask", "input_ids"]
 
 
 def test_every_character_is_a_word_space_or_mark_as_in_python() -> None:
-    everything = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    everything = [char for char in map(chr, range(0x110000)) if category(char) not in UNASSIGNED]
+    everything += ["\u0378", "\ue000", "\U000e0fff", "\U0010ffff"]  # some that are not
     theirs = to_hf(tokenizer_of("word")).pre_tokenizer
     for char in ("a", " "):  # joins what is of its kind, and splits off the rest
         for start in range(0, len(everything), 50_000):
             text = char.join(["", *everything[start : start + 50_000], ""])
-            from minigpt_cli.tokenizer.word import cut
-
             assert [piece for piece, _ in theirs.pre_tokenize_str(text)] == cut(text)
 
 
