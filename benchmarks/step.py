@@ -84,7 +84,7 @@ class Contender:
                 plain.parameters(), lr=1e-3
             )
             return
-        model = GPT(config, VOCAB)
+        model = GPT(config, VOCAB).initialize()
         model.compute_dtype = torch.float32 if mode == "fp32" else torch.bfloat16
         self.optimizer = Optimizer(model, OptimizerConfig.model_validate({"name": optimizer}))
         self.model = model

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
+from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
 LESS_MEMORY = "the model's window (block_size) or the model is too large for this machine"
 """What to say of memory that ran out where a model is used."""
@@ -72,10 +73,7 @@ def _fast_in_bf16(device: torch.device) -> bool:
         return False
     # Every processor computes bf16, few have instructions for it. PyTorch knows Intel's and AMD's;
     # on others a product of a few milliseconds tells.
-    if any(
-        getattr(torch.cpu, name, bool)()
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ):
+    if cpu_has_bf16_instructions():
         return True
     bf16, fp32 = (matmul_flops(device, dtype, 512) for dtype in (torch.bfloat16, torch.float32))
     return bf16 > 1.5 * fp32

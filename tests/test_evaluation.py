@@ -113,7 +113,7 @@ def test_a_text_of_many_passes_scores_as_one_loop() -> None:
 def test_bits_per_byte_count_the_bytes_that_tokens_stand_for() -> None:
     # A model that finds all tokens equally likely spends log2(V) bits on each.
     tokenizer = WordTokenizer(["to", "é", " "])
-    model = GPT(MODERN, 4)
+    model = GPT(MODERN, 4).initialize()
     with torch.no_grad():
         model.head.weight.zero_()
     tokens = np.array([3, 1, 2, 3, 2, 1], dtype=np.uint16)  # after the first: to é ␣ é to

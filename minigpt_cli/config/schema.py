@@ -3,7 +3,7 @@
 import json
 import math
 from bisect import bisect
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -77,6 +77,17 @@ class ClassicConfig(_ModelBase):
     qkv_bias: bool = True
     """Biases of query, key and value (needs `bias`)."""
 
+    feed_forward_matrices: ClassVar[int] = 2
+    """Up and down, `n_embd` × `hidden` each."""
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_head
+
+    @property
+    def hidden(self) -> int:
+        return 4 * self.n_embd
+
 
 class ModernConfig(_ModelBase):
     """Qwen3's family: RoPE, RMSNorm, per-head QK-norm, SwiGLU, no biases."""
@@ -88,6 +99,9 @@ class ModernConfig(_ModelBase):
     """Width of the feed-forward part; unset means 8/3 `n_embd`, rounded up to 64."""
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
+
+    feed_forward_matrices: ClassVar[int] = 3
+    """Gate, up and down, `n_embd` × `hidden` each."""
 
     @property
     def kv_heads(self) -> int:

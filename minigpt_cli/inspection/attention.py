@@ -10,7 +10,7 @@ from torch import Tensor
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import Window, window
-from minigpt_cli.inspection.trace import WEIGHTS, Step, traced_forward
+from minigpt_cli.inspection.trace import WEIGHTS, TracedOp, traced_forward
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -68,15 +68,15 @@ def attention_maps(
             )
     read, heads = window(checkpoint, text), []
 
-    def watch(step: Step) -> None:
-        if step.name != WEIGHTS or step.layer is None or layer not in (None, step.layer):
+    def record(op: TracedOp) -> None:
+        if op.name != WEIGHTS or op.layer is None or layer not in (None, op.layer):
             return
-        for number, weights in enumerate(step.outputs[0].tensor[0]):
+        for number, weights in enumerate(op.outputs[0].tensor[0]):
             if head in (None, number):
-                heads.append(_head(step.layer, number, weights.float().cpu()))
+                heads.append(_head(op.layer, number, weights.float().cpu()))
 
     device = checkpoint.model.head.weight.device
-    traced_forward(checkpoint.model, torch.tensor([read.ids], device=device), watch)
+    traced_forward(checkpoint.model, torch.tensor([read.ids], device=device), record)
     return Attention(read, tuple(heads))
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERIES_PER_BLOCK = 128
+from minigpt_cli.private_torch import softmax_backward
 
-_softmax_backward = torch.ops.aten._softmax_backward_data  # noqa: SLF001 - it has no other name
+QUERIES_PER_BLOCK = 128
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -90,7 +90,7 @@ class _Blockwise(torch.autograd.Function):
             beta, rows = 0 if end == T else 1, slice(start * G, end * G)
             g, w = grad[:, rows], weights[i]
             grad_w = torch.bmm(g, v[:, :end].mT)
-            grad_scores = _softmax_backward(grad_w, w, -1, w.dtype)
+            grad_scores = softmax_backward(grad_w, w)
             grad_q[:, rows].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
             grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, rows], beta=beta, alpha=D**-0.5)
             grad_v[:, :end].baddbmm_(w.mT, g, beta=beta)

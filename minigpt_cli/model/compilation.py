@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.model.gpt import GPT
+from minigpt_cli.private_torch import uncompile
 
 WORTHWHILE_STEPS = 1000
 """On a GPU, runs of so many steps are taken to earn back the time of compiling: unmeasured."""
@@ -40,7 +41,7 @@ def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
         model(x, y).backward()
     except Exception as error:  # whatever the compiler chain of this machine raises
         for block in model.blocks:
-            block._compiled_call_impl = None  # noqa: SLF001 - PyTorch offers no other way back
+            uncompile(block)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
     finally:

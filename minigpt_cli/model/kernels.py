@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt_cli.private_torch import silu_backward_into
+
 EPSILON = 1e-6
 
 
@@ -88,7 +90,7 @@ class _SwiGLU(torch.autograd.Function):
         both = torch.empty_like(gate_up)
         grad_gate, grad_up = both.chunk(2, dim=-1)
         torch.mul(grad, activated, out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        silu_backward_into(grad * up, gate, grad_gate)
         return both
 
 

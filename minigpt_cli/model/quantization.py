@@ -7,7 +7,8 @@ symmetric, per channel). Activations are bf16.
 import torch
 
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
 
 
 @torch.no_grad()

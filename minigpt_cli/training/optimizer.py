@@ -10,7 +10,9 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import OptimizerConfig
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
+from minigpt_cli.private_torch import add_each_, fused_adamw_
 
 
 def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
@@ -108,9 +110,7 @@ class Muon(_Updater):
                 stacked = torch.stack([piece for piece, _ in pairs])
                 directions = newton_schulz(stacked).to(pairs[0][1].dtype)
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                torch._foreach_add_(
-                    [target for _, target in pairs], list(directions.unbind()), alpha=-scale
-                )
+                add_each_([target for _, target in pairs], directions.unbind(), alpha=-scale)
 
 
 class AdamW(_Updater):
@@ -143,21 +143,16 @@ class AdamW(_Updater):
                 continue
             states = [self.state[p] for p in parameters]
             steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            torch._fused_adamw_(
+            add_each_(steps, 1)
+            fused_adamw_(
                 parameters,
-                [p.grad for p in parameters],
+                [p.grad for p in parameters if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
-                [],
                 steps,
                 lr=group["lr"],
-                beta1=self._betas[0],
-                beta2=self._betas[1],
+                betas=self._betas,
                 weight_decay=group["weight_decay"],
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
             )
 
 

@@ -75,7 +75,8 @@ class Trainer:
         self._validation = dataset.tokens("val")
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
-            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+            model = GPT(config.model, dataset.tokenizer.vocab_size)
+            self.model = model.initialize().to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.state = TrainState()

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.generation.decoder import Decoder, unit_rms
-from minigpt_cli.model.gpt import GPT, Rotary
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.kernels import apply_rotary, rms_norm
+from minigpt_cli.model.positions import RotaryPositions
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 
@@ -61,12 +62,12 @@ def test_past_the_window_modern_logits_equal_a_causal_band_over_the_whole_text(
 
 def test_rotary_positions_stay_exact_far_into_a_text() -> None:
     # In single precision the angle of position 1,000,000 is off by a thirtieth of a radian.
-    rotary = Rotary(head_dim=16, theta=10_000.0, window=8)
+    positions = RotaryPositions(head_dim=16, theta=10_000.0, window=8)
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 8, 16)  # (B, H, T, D)
     cpu = torch.device("cpu")
-    near, far = (rotary(start, 8, torch.float32, cpu) for start in (0, 1_000_003))
-    scores = [apply_rotary(q, turns) @ apply_rotary(k, turns).mT for turns in (near, far)]
+    near, far = (positions.rotary(start, 8, torch.float32, cpu) for start in (0, 1_000_003))
+    scores = [apply_rotary(q, rotary) @ apply_rotary(k, rotary).mT for rotary in (near, far)]
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-5)
     assert not torch.allclose(near[1], far[1], atol=0.1)
 

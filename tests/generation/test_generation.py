@@ -199,7 +199,8 @@ def test_generating_changes_neither_weights_nor_gradients(config: ModelConfig) -
 def writer_of(text: bytes) -> GPT:
     """A model that, greedily, writes these distinct bytes round and round."""
     assert len(set(text)) == len(text)
-    model = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=256, block_size=8), 256).eval()
+    config = ModernConfig(n_layer=1, n_head=2, n_embd=256, block_size=8)
+    model = GPT(config, 256).initialize().eval()
     with torch.no_grad():
         # Untrained blocks pass their input on, so only the embedding and the head speak.
         model.token_embedding.weight.copy_(torch.eye(256))

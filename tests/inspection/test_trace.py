@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.inspection.trace import WEIGHTS, Step, traced_forward
+from minigpt_cli.inspection.trace import WEIGHTS, TracedOp, traced_forward
 from minigpt_cli.model.flops import forward_flops_per_token
 from tests.helpers.dense_gpt import random_gpt
 
@@ -38,11 +38,11 @@ def test_logits_are_those_of_the_fast_path(config: ModelConfig, length: int) -> 
 def test_attention_weights_are_distributions_over_what_was_read(config: ModelConfig) -> None:
     found = []
 
-    def watch(step: Step) -> None:
-        if step.name == WEIGHTS:
-            found.append(step.outputs[0].tensor)
+    def record(op: TracedOp) -> None:
+        if op.name == WEIGHTS:
+            found.append(op.outputs[0].tensor)
 
-    traced_forward(random_gpt(config), torch.arange(24)[None], watch)
+    traced_forward(random_gpt(config), torch.arange(24)[None], record)
     assert [weights.shape for weights in found] == [(1, 4, 24, 24)] * 3
     for weights in found:
         torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 24))

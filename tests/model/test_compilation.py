@@ -40,7 +40,7 @@ def test_a_compiler_that_fails_leaves_the_model_as_it_was(
 
     monkeypatch.setattr(nn.Module, "compile", broken_compile)
     torch.manual_seed(0)
-    model = GPT(CONFIG, 11)
+    model = GPT(CONFIG, 11).initialize()
     x, y = torch.randint(11, (2, 3, 8))
     before = model(x, y)
     assert compile_blocks(model, x, y) == "RuntimeError: no C++ compiler"
@@ -53,7 +53,7 @@ def test_compiling_is_asked_of_every_block_and_leaves_no_gradients(
 ) -> None:
     asked: list[tuple[nn.Module, dict[str, Any]]] = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append((self, options)))
-    model = GPT(CONFIG, 11)
+    model = GPT(CONFIG, 11).initialize()
     x, y = torch.randint(11, (2, 3, 8))
     assert compile_blocks(model, x, y) is None
     assert asked == [(block, {"dynamic": False}) for block in model.blocks]

@@ -26,7 +26,7 @@ def test_flops_equal_pytorchs_count_of_a_full_window(config: ModelConfig) -> Non
     # Both count matrix products only. Attention: each query with all `block_size` keys, the masked
     # ones included, as the counter sees PyTorch's plain kernel do; causal kernels may skip half.
     # Exact for every position only so: the average query needs (block_size + 1) / 2 keys.
-    model = GPT(config, vocab_size=61).eval()
+    model = GPT(config, vocab_size=61).initialize().eval()
     idx = torch.zeros(2, config.block_size, dtype=torch.int64)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(idx)

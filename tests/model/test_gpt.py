@@ -27,6 +27,7 @@ MODERN = [
     ModernConfig(**SIZES, n_kv_head=2, n_hidden=48),
     ModernConfig(**SIZES, n_kv_head=1, tie_embeddings=True),
 ]
+TINY: dict[str, Any] = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 4}
 # Below, at, above and between multiples of the blocks that attention may work in.
 LENGTHS = [2, 40, 128, 129, 300]
 FAMILIES = [ClassicConfig(**SIZES), ModernConfig(**SIZES, n_kv_head=2)]
@@ -310,9 +311,34 @@ def test_no_gradient_flows_from_a_prediction_to_a_later_token(
 @pytest.mark.parametrize("config", FAMILIES, ids=name_of)
 def test_an_untrained_model_finds_every_token_about_equally_likely(config: ModelConfig) -> None:
     torch.manual_seed(0)
-    model = GPT(config, 65).eval()
+    model = GPT(config, 65).initialize().eval()
     loss = model(tokens(40, 65, batch=8), tokens(40, 65, batch=8, seed=2))
     assert loss.item() == pytest.approx(math.log(65), rel=0.01)
+
+
+@pytest.mark.parametrize("config", FAMILIES, ids=name_of)
+def test_building_a_model_draws_no_random_number(config: ModelConfig) -> None:
+    state = torch.get_rng_state()
+    GPT(config, 65)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (ClassicConfig(**TINY), [-0.022722, 0.017023, -0.022203]),
+        (ModernConfig(**TINY), [1.487948, 0.468432, 0.000703]),
+    ],
+    ids=["classic", "modern"],
+)
+def test_a_seed_makes_the_model_that_it_made_in_version_0_1_0(
+    config: ModelConfig, expected: list[float]
+) -> None:
+    torch.manual_seed(7)
+    model = GPT(config, 5).initialize()
+    qkv = model.get_parameter("blocks.0.attention.qkv.weight")
+    drawn = [model.token_embedding.weight[0, 0], qkv[0, 0], model.head.weight[-1, -1]]
+    assert [x.item() for x in drawn] == pytest.approx(expected, abs=1e-5)
 
 
 def test_biases_are_where_the_settings_want_them() -> None:

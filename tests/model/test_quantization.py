@@ -5,7 +5,8 @@ import torch
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.generation.decoder import Decoder
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
 from minigpt_cli.model.quantization import quantize_int8
 from tests.helpers.dense_gpt import random_gpt
 

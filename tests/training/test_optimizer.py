@@ -133,7 +133,7 @@ import sys, torch
 from minigpt_cli.config.schema import ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.training.optimizer import Optimizer
-model = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=8, block_size=4), 5)
+model = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=8, block_size=4), 5).initialize()
 optimizer = Optimizer(model, OptimizerConfig.model_validate({}))
 x = torch.zeros(1, 4, dtype=torch.int64)
 model(x, x).backward()
