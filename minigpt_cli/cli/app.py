@@ -1,4 +1,4 @@
-"""The `minigpt` program: its five commands, and the one place where errors become messages."""
+"""The `minigpt` program: its six commands, and the one place where errors become messages."""
 
 import errno
 import sys
@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
+from minigpt_cli.cli.export import command as export
 from minigpt_cli.cli.inspect import command as inspect
 from minigpt_cli.errors import MinigptError
 
@@ -82,3 +83,4 @@ app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_comma
 app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
     inspect.inspect
 )
+app.command("export", rich_help_panel=USE, epilog=export.EXAMPLE)(export.export)
