@@ -1,4 +1,4 @@
-"""The `minigpt` program: its five commands."""
+"""The `minigpt` program: its six commands."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
 from minigpt_cli.cli.boundary import ErrorBoundary
+from minigpt_cli.cli.export import command as export
 from minigpt_cli.cli.inspect import command as inspect
 
 app = typer.Typer(
@@ -45,3 +46,4 @@ app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_comma
 app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
     inspect.inspect
 )
+app.command("export", rich_help_panel=USE, epilog=export.EXAMPLE)(export.export)

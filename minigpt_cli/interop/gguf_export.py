@@ -25,7 +25,12 @@ from minigpt_cli.tokenizer import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
 
 GGUFDtype = Literal["fp32", "bf16", "fp16", "q8_0"]
-_FILE_TYPES = {"fp32": "ALL_F32", "bf16": "MOSTLY_BF16", "fp16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}
+_FILE_TYPES = {
+    "fp32": "ALL_F32",
+    "bf16": "MOSTLY_BF16",
+    "fp16": "MOSTLY_F16",
+    "q8_0": "MOSTLY_Q8_0",
+}
 _TENSOR_TYPES = {"fp32": "F32", "bf16": "BF16", "fp16": "F16", "q8_0": "Q8_0"}
 _Q8_BLOCK = 32
 
@@ -95,7 +100,7 @@ def export_gguf(
             classic = isinstance(config, ClassicConfig)
             writer = gguf.GGUFWriter(temporary, "gpt2" if classic else "qwen3")
             writer.add_name(out.stem)
-            writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
+            writer.add_file_type(gguf.LlamaFileType[_file_type(dtype)])
             _add_sizes(writer, config)
             _add_vocabulary(gguf, writer, vocabulary, checkpoint.tokenizer)
             for name, tensor in gguf_tensors(checkpoint.model, vocabulary.extra, dtype).items():
@@ -188,3 +193,65 @@ def gguf_tensors(model: GPT, extra: int, dtype: GGUFDtype) -> dict[str, Tensor]:
                 tensor = tensor / scale  # noqa: PLW2901
         found[names.theirs(name)] = tensor.to("cpu", torch.float32)
     return found
+
+
+def _library() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise InteropError(
+            "GGUF needs the gguf package; install it with: pip install 'minigpt-cli[interop]'"
+        ) from None
+    return gguf
+
+
+def _file_type(dtype: GGUFDtype) -> str:
+    return "ALL_F32" if dtype == "fp32" else f"MOSTLY_{_TENSOR_TYPES[dtype]}"
+
+
+def _add_sizes(writer: Any, config: ClassicConfig | ModernConfig) -> None:
+    writer.add_context_length(config.block_size)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(config.hidden)
+    writer.add_head_count(config.n_head)
+    writer.add_head_count_kv(config.kv_heads)
+    if isinstance(config, ClassicConfig):
+        writer.add_layer_norm_eps(1e-5)
+        return
+    writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+
+
+def _add_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(vocabulary.tokens)
+    normal = len(vocabulary.tokens) - vocabulary.extra
+    # A control token would be found in prompts.
+    kinds = [gguf.TokenType.NORMAL] * normal + [gguf.TokenType.UNUSED] * vocabulary.extra
+    writer.add_token_types(kinds)
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_bos_token_id(tokenizer.start_ids[0])  # where an empty prompt begins
+    writer.add_eos_token_id(vocabulary.end)  # without it, token 11 would end every text
+    writer.add_add_bos_token(False)
+    if vocabulary.extra:
+        writer.add_array("tokenizer.ggml.suppress_tokens", [vocabulary.end])
+
+
+def _add_tensor(gguf: Any, writer: Any, name: str, tensor: Tensor, dtype: GGUFDtype) -> None:
+    """Adds a tensor; matrices in the wanted type, or in fp16 where Q8_0's blocks do not fit."""
+    values = np.ascontiguousarray(tensor.numpy())
+    kind = _TENSOR_TYPES[dtype]
+    if tensor.dim() < 2 or name.startswith(_OUTER["position_embedding"]):
+        kind = "F32"
+    elif kind == "Q8_0" and tensor.size(-1) % _Q8_BLOCK:
+        kind = "F16"
+    number = gguf.GGMLQuantizationType[kind]
+    if kind in ("F32", "F16"):  # the library takes their types from the array
+        writer.add_tensor(name, values.astype(np.float32 if kind == "F32" else np.float16))
+    else:
+        writer.add_tensor(name, gguf.quants.quantize(values, number), raw_dtype=number)

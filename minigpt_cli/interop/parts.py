@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
 from minigpt_cli.runs.checkpoint import model_tensors
 
 STACKED = {

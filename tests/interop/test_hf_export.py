@@ -26,6 +26,7 @@ from tests.helpers.exports import CONFIGS, HOSTILE, known, random_checkpoint, te
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # other programs' own
 UNASSIGNED = ("Cn", "Co", "Cs")
+VARIANTS = [name for name in CONFIGS if name not in ("modern", "classic")]
 KINDS = ("char", "word", "byte", "bpe")
 
 
@@ -50,7 +51,10 @@ def written_by_transformers(model: Any, ids: list[int], count: int) -> list[int]
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [*product(("modern", "classic"), KINDS), *((name, "byte") for name in CONFIGS if name not in ("modern", "classic"))],
+    [
+        *product(("modern", "classic"), KINDS),
+        *((name, "byte") for name in CONFIGS if name not in ("modern", "classic")),
+    ],
 )
 @torch.inference_mode()
 def test_transformers_computes_the_same_logits_and_writes_the_same_text(

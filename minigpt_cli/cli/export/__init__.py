@@ -1,1 +1,1 @@
-"""`minigpt export`: a model in another format, a module each."""
+"""`minigpt export`: a model for other programs and other people, a module per target."""
