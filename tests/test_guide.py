@@ -98,7 +98,7 @@ def landmarks(step: Step) -> list[str]:
     Heads of tables, of which columns may be cut, and what lines that begin at the margin say
     first, up to a number or a name; every number stands for any. Samples are indented more.
     """
-    if step.text.startswith("minigpt generate") and not step.exit_code and "--top" not in step.text:
+    if step.text.startswith("minigpt generate") and not step.exit_code:
         return []
     found = []
     for line in step.shown:

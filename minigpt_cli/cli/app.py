@@ -8,7 +8,7 @@ from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
 from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.export import command as export
-from minigpt_cli.cli.inspect import command as inspect
+from minigpt_cli.cli.inspect import group as inspect
 
 app = typer.Typer(
     name="minigpt",
@@ -35,7 +35,7 @@ def main(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train a small GPT on your own text, from nothing, write with it, and look inside it."""
+    """Train a small GPT from scratch on your own text, generate with it, and look inside it."""
 
 
 MAKE, USE = "Make a model", "Use a model"
@@ -43,7 +43,5 @@ app.command("tokenize", rich_help_panel=MAKE, epilog=tokenize.EXAMPLE)(tokenize.
 app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)
 app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_command.evaluate)
-app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
-    inspect.inspect
-)
+app.add_typer(inspect.app, name="inspect", rich_help_panel=USE, epilog=inspect.EXAMPLE)
 app.command("export", rich_help_panel=USE, epilog=export.EXAMPLE)(export.export)

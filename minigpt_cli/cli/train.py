@@ -17,14 +17,19 @@ from minigpt_cli.cli.options import (
     RUN,
     SETTINGS,
     DataDir,
+    DeviceOverride,
     Encoding,
     Json,
+    PrecisionOverride,
     Preset,
+    SeedOverride,
+    parse_settings,
 )
-from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
+    from minigpt_cli.config.loading import Overrides
     from minigpt_cli.runs.metrics import Reporter, TrainResult
     from minigpt_cli.training.trainer import Trainer
 
@@ -97,10 +102,6 @@ LearningRate = Annotated[
         rich_help_panel=SETTINGS,
     ),
 ]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
-]
 Compile = Annotated[
     bool | None,
     typer.Option(
@@ -109,13 +110,6 @@ Compile = Annotated[
         show_default="only on a GPU",
         rich_help_panel=SETTINGS,
     ),
-]
-TrainDevice = Annotated[
-    str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
 ]
 
 
@@ -135,10 +129,10 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
-    precision: PrecisionOption = None,
+    precision: PrecisionOverride = None,
     compile_blocks: Compile = None,
-    device: TrainDevice = None,
-    seed: Seed = None,
+    device: DeviceOverride = None,
+    seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
     """Train a model on a text, from nothing.
@@ -148,8 +142,6 @@ def train(
     if list_presets:
         _list_presets(as_json)
         return
-    from minigpt_cli.config.schema import toml_value
-
     named = {
         "data.corpus": data,
         "data.tokenizer": tokenizer,
@@ -162,10 +154,8 @@ def train(
         "train.device": device,
         "train.seed": seed,
     }
-    overrides = [*(settings or [])]
-    overrides += [
-        f"{name}={toml_value(value)}" for name, value in named.items() if value is not None
-    ]
+    overrides = parse_settings(settings or [])
+    overrides |= {name: value for name, value in named.items() if value is not None}
     if run is not None and not resume:
         raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
     if resume and (preset is not None or dry_run or (run and out)):
@@ -181,35 +171,42 @@ def train(
 
 
 def _start(
-    preset: str, overrides: list[str], data_dir: Path, out: Path | None, watch: bool, as_json: bool
+    preset: str,
+    overrides: "Overrides",
+    data_dir: Path,
+    out: Path | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import start_run
 
-    with file_progress() as bars:
-        trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
+    with file_progress() as progress:
+        trainer = start_run(preset, overrides, Workspace(data_dir, progress), out)
     assert trainer.folder is not None
     with trainer.folder.locked(new=True):
-        _fit(trainer, watch, as_json)
+        _fit(trainer, data_dir, watch, as_json)
 
 
 def _resume(
-    run: Path | None, overrides: list[str], data_dir: Path, watch: bool, as_json: bool
+    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume_run
 
     folder = RunFolder(run) if run else newest(STATE)
     with folder.locked():  # before its state is read: it would be an old one
-        with file_progress() as bars:
-            trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
+        with file_progress() as progress:
+            trainer = resume_run(folder, overrides, Workspace(data_dir, progress))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, watch, as_json)
+        _fit(trainer, data_dir, watch, as_json)
 
 
-def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
@@ -221,7 +218,7 @@ def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
         print_json({"run": str(trainer.folder.path), **asdict(result)})
     else:
         out.print(result_table(trainer.folder, result))
-    next_commands(trainer, result)
+    next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
 
@@ -288,17 +285,17 @@ def _first_sentence(preset: str) -> str:
 
 
 def _estimate(
-    preset: str, overrides: list[str], data_dir: Path, out_path: Path | None, as_json: bool
+    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import estimate_run
 
-    with file_progress() as bars:
-        config, estimate = estimate_run(
-            preset, overrides, data_dir, out_path, bars.downloading, bars.preparing
-        )
+    with file_progress() as progress:
+        workspace = Workspace(data_dir, progress)
+        config, estimate = estimate_run(preset, overrides, workspace, out_path)
     if as_json:
         print_json({**asdict(estimate), "config": config.model_dump(mode="json")})
         return

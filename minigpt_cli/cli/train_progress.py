@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -143,11 +144,10 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     return table
 
 
-def next_commands(trainer: Trainer, result: TrainResult) -> None:
+def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None:
     """What to type next."""
     folder, corpus = trainer.folder, trainer.dataset.metadata.corpus
     assert folder is not None
-    data_dir = trainer.dataset.folder.parent.parent
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
     elsewhere = "" if usual else f" --data-dir {shlex.quote(str(data_dir))}"
     if not result.finished:

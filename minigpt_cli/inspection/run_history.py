@@ -1,4 +1,4 @@
-"""Facts about runs, from the files in their folders: no PyTorch, nothing computed again."""
+"""The history of a run, from the files in its folder: no PyTorch, nothing recomputed."""
 
 import json
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from minigpt_cli.errors import CheckpointError, ConfigError
 from minigpt_cli.runs.folder import RunFolder, is_folder
 
 NOTICEABLE_RISE = 0.01
-"""By this share of the best validation loss must a later one lie above it to be called overfitting:
-about as much as runs with different seeds differ by."""
+"""How far the last validation loss must exceed the best, as a share of it, to count as overfitting:
+about the difference between runs with different seeds."""
 
 
 StepNumber = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
-"""No NaN, no infinity, and nothing that becomes one on an axis."""
+"""Excludes NaN, infinity, and values that become infinite on an axis."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class Overfitting:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder tells; rows are in the order of their steps."""
+    """What a run's folder contains; rows are in the order of their steps."""
 
     path: Path
     config: RunConfig | None
     config_problem: str | None
-    """Why there is no `config`."""
+    """Why `config` is None."""
     steps: tuple[Step, ...]
     evaluations: tuple[Evaluation, ...]
     samples: tuple[Sample, ...]
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def best(self) -> Evaluation | None:
-        """The evaluation with the lowest validation loss; the first, where several share it."""
+        """The evaluation with the lowest validation loss; on a tie, the first."""
         return min(self.evaluations, key=lambda row: row.val_loss, default=None)
 
     @property
@@ -155,17 +155,17 @@ class Run:
 
 
 def letter(number: int) -> str:
-    """What a run is called beside others: A for number 0."""
+    """The name of a run in a comparison: A for number 0."""
     return ascii_uppercase[number % len(ascii_uppercase)]
 
 
 def read_run(path: Path) -> Run:
-    """Reads what a run has logged so far; it may still be going.
+    """Reads what a run has logged so far; it may still be training.
 
-    A line that is half-written, damaged, or of a kind unknown here is passed over.
+    Lines that are incomplete, damaged or of an unknown type are skipped.
 
     Raises:
-        CheckpointError: the folder holds no run, or one without metrics, or cannot be read.
+        CheckpointError: the folder has no run or no metrics, or cannot be read.
     """
     folder = RunFolder(path)
     rows = list(_rows(folder))
@@ -213,7 +213,7 @@ def _rows(folder: RunFolder) -> Iterator[_Row]:
 
 
 def _latest(rows: list[_Row], kind: type[_R]) -> tuple[_R, ...]:
-    """One row a step, in order: after a rewind, the later one is what the run went on from."""
+    """One row per step, in order: after a rewind, the later one counts."""
     found = {row.step: row for row in rows if isinstance(row, kind)}
     return tuple(found[step] for step in sorted(found))
 
@@ -221,14 +221,13 @@ def _latest(rows: list[_Row], kind: type[_R]) -> tuple[_R, ...]:
 def _nothing_logged(folder: RunFolder) -> str:
     path = folder.path
     if not is_folder(path):
-        return f"{path}: no run's folder; name one that minigpt train made"
+        return f"{path}: not a run folder; pass one created by minigpt train"
     if not folder.has(folder.config) and not folder.has(folder.metrics):
         return (
-            f"{path}: holds no run (neither {folder.config.name} nor {folder.metrics.name}); name "
-            "a folder that minigpt train made"
+            f"{path}: contains no run (neither {folder.config.name} nor {folder.metrics.name}); "
+            "pass a folder created by minigpt train"
         )
     checkpoint = f", or see minigpt inspect {folder.checkpoint}"
-    return (
-        f"{path}: a run without metrics, no step is logged in {folder.metrics.name}; train on"
-        + (checkpoint if folder.has(folder.checkpoint) else "")
+    return f"{path}: a run without metrics (no steps in {folder.metrics.name}); resume training" + (
+        checkpoint if folder.has(folder.checkpoint) else ""
     )

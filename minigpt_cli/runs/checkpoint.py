@@ -26,7 +26,8 @@ from minigpt_cli.runs.checkpoint_header import (
     TensorEntry,
     open_tensors,
 )
-from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

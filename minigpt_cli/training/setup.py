@@ -9,12 +9,10 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
-from minigpt_cli.data.corpus import Progress as DownloadProgress
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.data.dataset import Progress as PrepareProgress
-from minigpt_cli.data.own_text import prepared_text
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
 from minigpt_cli.evaluation import evaluate
@@ -56,18 +54,16 @@ class Estimate:
 
 def start_run(
     preset: str,
-    overrides: list[str],
-    data_dir: Path,
+    overrides: Overrides,
+    workspace: Workspace,
     out: Path | None,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
 ) -> Trainer:
     """Prepares the data and a new run folder.
 
     Raises:
         MinigptError: in the preset, the data, or the folder.
     """
-    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
+    config, dataset = _config_and_data(preset, overrides, workspace)
     trainer = Trainer(config, dataset, None)  # refuses a text that is too short
     if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
         raise CorpusError(
@@ -81,10 +77,8 @@ def start_run(
 
 def resume_run(
     folder: RunFolder,
-    overrides: list[str],
-    data_dir: Path,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
+    overrides: Overrides,
+    workspace: Workspace,
 ) -> Trainer:
     """Takes up a run where it was last saved.
 
@@ -110,7 +104,7 @@ def resume_run(
             f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); "
             "leave them out, or start a new run"
         )
-    dataset = prepared_text(after.data, data_dir, downloading, preparing)
+    dataset = workspace.dataset(after.data)
     trainer = Trainer(after, dataset, folder)
     trainer.resume()
     if trainer.state.step >= after.train.max_iters:
@@ -123,18 +117,16 @@ def resume_run(
 
 def estimate_run(
     preset: str,
-    overrides: list[str],
-    data_dir: Path,
+    overrides: Overrides,
+    workspace: Workspace,
     out: Path | None,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
 ) -> tuple[RunConfig, Estimate]:
     """Takes three steps of a run and keeps nothing.
 
     Raises:
         MinigptError: in the preset or the data.
     """
-    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
+    config, dataset = _config_and_data(preset, overrides, workspace)
     trainer = Trainer(config, dataset, None)
     _seconds_of_step(trainer)  # the first step also allocates
     step_seconds = min(_seconds_of_step(trainer) for _ in range(_ESTIMATED_STEPS - 1))
@@ -185,13 +177,11 @@ def resolve_machine(config: RunConfig) -> RunConfig:
 
 def _config_and_data(
     preset: str,
-    overrides: list[str],
-    data_dir: Path,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
+    overrides: Overrides,
+    workspace: Workspace,
 ) -> tuple[RunConfig, Dataset]:
     config = resolve_machine(load_run_config(preset, overrides))
-    return config, prepared_text(config.data, data_dir, downloading, preparing)
+    return config, workspace.dataset(config.data)
 
 
 def _run_name(preset: Path) -> str:

@@ -280,7 +280,7 @@ class Trainer:
         seen = explanation(trouble, rate, self._watch.recent_norms, rewinds)
         if self.folder is None:
             return TrainingError(seen)
-        look = f"{self.folder.command('inspect')} --batch {trouble.step}"
+        look = self.folder.command(f"inspect batch {trouble.step}")
         return TrainingError(f"{seen}; its text: {look}")
 
     def _learning_rate(self, step: int) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from minigpt_cli.cli import live_report as watching
 from minigpt_cli.cli.live_report import LiveReport
+from minigpt_cli.config.loading import parse_override
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, StepReport
 from minigpt_cli.training.setup import start_run
@@ -52,7 +53,8 @@ def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tra
             "train.precision=fp32", *settings,
         ]  # fmt: skip
         none: Any = lambda *_: None  # noqa: E731
-        return start_run("tiny", overrides, Path("data"), Path(name), none, none)
+        values = dict(map(parse_override, overrides))
+        return start_run("tiny", values, Path("data"), Path(name), none, none)
 
     return make
 

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.boundary import ErrorBoundary
-from minigpt_cli.cli.options import SETTING_OPTIONS, how_to_set
+from minigpt_cli.cli.options import SETTING_OPTIONS, how_to_set, parse_settings
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
 
@@ -74,3 +74,12 @@ def test_each_command_of_a_nested_group_is_advised_its_own_options() -> None:
     }.items():
         result = CliRunner().invoke(outer, ["inner", command])
         assert (result.exit_code, result.stderr) == (1, message)
+
+
+def test_last_setting_wins_and_a_malformed_one_is_a_usage_error() -> None:
+    assert parse_settings(["train.seed=1", "train.seed=2", "data.corpus=a=b"]) == {
+        "train.seed": 2,
+        "data.corpus": "a=b",
+    }
+    with pytest.raises(typer.BadParameter, match=r"^max_iters=3: not section[.]key=value"):
+        parse_settings(["max_iters=3"])

@@ -215,7 +215,7 @@ def test_reading_reports_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one = written(tmp_path / "1.txt", "天地天地")
     two = written(tmp_path / "2.txt", "abcde")
     seen: list[tuple[int, int]] = []
-    list(Corpus("both", (one, two)).chunks(lambda done, total: seen.append((done, total))))
+    list(Corpus("both", (one, two)).chunks(lambda _, done, total: seen.append((done, total))))
     assert seen[-1] == (17, 17)
     assert {total for _, total in seen} == {17}
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(seen))
@@ -437,7 +437,7 @@ def test_an_endless_download_is_given_up(tale: Tale, serve: Callable[..., str]) 
     tale.serve(serve(TALE * 2_000))
     seen: list[int] = []
     with pytest.raises(CorpusError, match="url: the text is not the one the card describes"):
-        open_corpus(("tale",), tale.folder, progress=lambda done, total: seen.append(done))
+        open_corpus(("tale",), tale.folder, progress=lambda _, done, total: seen.append(done))
     assert max(seen) <= len(TALE) + (1 << 16) < len(TALE * 2_000)
 
 
@@ -492,10 +492,10 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tale: Tale) -> None:
 def test_a_download_reports_its_bytes(tale: Tale, serve: Callable[..., str]) -> None:
     tale.no_pip()
     tale.serve(serve(TALE))
-    seen: list[tuple[int, int]] = []
-    open_corpus(("tale",), tale.folder, progress=lambda *both: seen.append(both))
-    assert seen[0] == (0, len(TALE))
-    assert seen[-1] == (len(TALE), len(TALE))
+    seen: list[tuple[str, int, int]] = []
+    open_corpus(("tale",), tale.folder, progress=lambda *all_three: seen.append(all_three))
+    assert seen[0] == ("Downloading", 0, len(TALE))
+    assert seen[-1] == ("Downloading", len(TALE), len(TALE))
 
 
 def test_a_known_text_is_not_read_in_another_encoding(tale: Tale) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from minigpt_cli.config.loading import resolve
+from minigpt_cli.config.loading import parse_override, resolve
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -31,7 +31,7 @@ def small_config(*overrides: str) -> RunConfig:
             "device": "cpu", "compile": "off", "seed": 7,
         },
     }  # fmt: skip
-    return resolve(tables, list(overrides), "")
+    return resolve(tables, dict(map(parse_override, overrides)), "")
 
 
 class Watcher:

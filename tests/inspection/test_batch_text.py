@@ -62,7 +62,7 @@ def test_step_that_the_run_does_not_have_is_refused(
     dataset: Dataset, run: RunFolder, step: int
 ) -> None:
     train_until(3, "asked", small_config(), dataset, run)
-    with pytest.raises(ConfigError, match=f"--batch {step}: the run has steps 1 to 12"):
+    with pytest.raises(ConfigError, match=f"step {step}: the run has steps 1 to 12"):
         step_batch(saved_run(run.state), dataset, step)
 
 

@@ -9,7 +9,7 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import ClassicConfig, ModernConfig, TrainConfig
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.inspection.gradients import measure, own_gradients
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -28,7 +28,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def dataset(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.chdir(trained_home)
     facts = load_checkpoint(FILE).metadata
-    return own_dataset(facts, Path("data"), lambda *_: None, lambda *_: None)
+    return Workspace(Path("data")).own_dataset(facts)
 
 
 def test_norms_are_those_of_the_backward_pass_and_leave_no_trace() -> None:

@@ -139,12 +139,12 @@ def test_run_is_shown_even_when_its_configuration_is_not_ours(tmp_path: Path) ->
 
 
 def test_folders_without_a_run_or_without_metrics_say_which(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere: no run's folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere: not a run folder"):
         read_run(tmp_path / "nowhere")
     (tmp_path / "a-file").touch()
-    with pytest.raises(CheckpointError, match=r"a-file: no run's folder"):
+    with pytest.raises(CheckpointError, match=r"a-file: not a run folder"):
         read_run(tmp_path / "a-file")
-    with pytest.raises(CheckpointError, match=r"holds no run \(neither config.toml nor metrics"):
+    with pytest.raises(CheckpointError, match=r"contains no run \(neither config.toml nor metrics"):
         read_run(tmp_path)
     (tmp_path / "config.toml").touch()
     with pytest.raises(CheckpointError, match=r"without metrics, no step is logged .* train on$"):

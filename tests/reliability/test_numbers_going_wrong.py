@@ -195,7 +195,7 @@ def test_run_stops_after_three_rewinds_and_says_what_it_saw(
     assert "learning rate 0.02" in message
     assert "after 3 rewinds" in message
     assert "smaller --learning-rate" in message
-    assert f"minigpt inspect {run.path} --batch {BAD + 3}" in message
+    assert f"minigpt inspect batch {BAD + 3} {run.path}" in message
     norms = [row["grad_norm"] for row in rows(run) if row["type"] == "step"]
     assert f"{norms[-1]:.3g}" in message
     assert resumed(small_config(), dataset, run).state.step == 2 * EVAL_INTERVAL

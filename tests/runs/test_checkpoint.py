@@ -24,7 +24,8 @@ from minigpt_cli.runs.checkpoint import (
     write_tensors,
 )
 from minigpt_cli.runs.checkpoint_header import FORMAT_VERSION, CheckpointMetadata
-from minigpt_cli.tokenizer import Tokenizer, train_tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
 MODELS = [
