@@ -77,7 +77,7 @@ def test_unknown_characters_are_named_with_their_place_and_a_way_out(refused: Re
     assert "'☃' (U+2603)" in message
     assert "'Ω' (U+03A9)" in message
     assert "character 5" in message
-    assert "take a byte or bpe tokenizer" in message
+    assert "use a byte or bpe tokenizer" in message
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from minigpt_cli.cli import live_report as watching
 from minigpt_cli.cli.live_report import LiveReport
 from minigpt_cli.config.loading import parse_override
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationReport, StepReport
 from minigpt_cli.training.setup import start_run
@@ -52,9 +52,8 @@ def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tra
             "train.log_interval=1", "train.sample_tokens=4", "train.device=cpu",
             "train.precision=fp32", *settings,
         ]  # fmt: skip
-        none: Any = lambda *_: None  # noqa: E731
         values = dict(map(parse_override, overrides))
-        return start_run("tiny", values, Path("data"), Path(name), none, none)
+        return start_run("tiny", values, Workspace(Path("data")), Path(name))
 
     return make
 
