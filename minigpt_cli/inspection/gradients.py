@@ -1,24 +1,18 @@
 """The gradients of one training batch, parameter by parameter."""
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from minigpt_cli.config.loading import read_toml, resolve
 from minigpt_cli.config.schema import TrainConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import reraise_out_of_memory
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.runs.folder import RunFolder
 
 EXPLODING = 1.0
 """A gradient whose norm exceeds both this and the norm of its weights is exploding."""
@@ -71,21 +65,23 @@ class Gradients:
     """In the order of the model; a tied head is listed as its embedding."""
 
 
-def own_gradients(checkpoint: Checkpoint, path: Path, dataset: Dataset) -> Gradients:
+def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     """Measures the batch that the run takes next from these weights, without dropout.
 
-    Without a matching `config.toml` next to the checkpoint, batch size and seed are the defaults.
+    A checkpoint of minigpt 0.1.0 does not record its batch size and seed: the defaults are used.
 
     Raises:
         CorpusError: the training text is shorter than one window.
         OutOfMemoryError: memory ran out.
     """
-    metadata, run = checkpoint.metadata, _training(checkpoint.metadata, path)
-    train = run or TrainConfig()
+    metadata = checkpoint.metadata
+    train = metadata.train or TrainConfig()
     batches = training_batches(dataset.tokens("train"), metadata.model, metadata.data, train)
     x, y = batches.batch(metadata.step * train.grad_accum_steps)
     with reraise_out_of_memory("use a checkpoint of a smaller model"):
-        return measure(checkpoint.model, x, y, metadata.step + 1, as_in_run=run is not None)
+        return measure(
+            checkpoint.model, x, y, metadata.step + 1, as_in_run=metadata.train is not None
+        )
 
 
 def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = False) -> Gradients:
@@ -120,13 +116,3 @@ def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = F
             for name, p in named.items()
         ),
     )
-
-
-def _training(metadata: CheckpointMetadata, path: Path) -> TrainConfig | None:
-    """The run's training settings, if a matching configuration is next to the checkpoint."""
-    config = RunFolder(path.parent).config
-    with suppress(ConfigError):  # missing, or not a configuration
-        run = resolve(read_toml(config), {}, str(config))
-        if (run.model, run.data) == (metadata.model, metadata.data):
-            return run.train
-    return None

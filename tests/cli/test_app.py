@@ -105,14 +105,14 @@ USER_ERRORS: list[tuple[tuple[object, ...], str]] = [
     ((*TINY, "--set", "data.val_fraction=0.0001"), "story: the validation text has 1 tokens and"),
     ((*TINY[:3], "--data", "latin.txt"), "latin.txt: not utf-8: byte 3 (0xe9)"),
     ((*TINY[:3], "--data", "folder"), "folder: no .txt or .md file in this folder"),
-    ((*TINY, "--out", "story.txt/run"), "story.txt/run: cannot be made"),
+    ((*TINY, "--out", "story.txt/run"), "story.txt/run: cannot be created"),
     (("train", "--resume", "folder"), "folder: nothing to resume"),
     (("tokenize", "none.txt"), "none.txt: no such file or folder in "),
-    (("eval", "none"), "none: no such file; minigpt train makes one"),
+    (("eval", "none"), "none: no such file; create one with minigpt train"),
     (("eval", "runs/tiny/state.safetensors"), "runs/tiny/state.safetensors: a safetensors"),
-    (("generate", "-c", "story.txt"), "story.txt: no safetensors file"),
+    (("generate", "-c", "story.txt"), "story.txt: not a safetensors file"),
     (("generate", "-c", "folder"), "folder/checkpoint.safetensors: no such file"),
-    (("inspect", "story.txt"), "story.txt: no safetensors file"),
+    (("inspect", "story.txt"), "story.txt: not a safetensors file"),
 ]  # fmt: skip
 
 
@@ -144,7 +144,9 @@ def test_all_problems_of_a_preset_are_reported_at_once(refused: Refused, home: P
 @pytest.mark.parametrize("command", [("generate", "-c"), ("eval",), ("inspect",)])
 def test_truncated_checkpoint_is_rejected(refused: Refused, command: tuple[str, ...]) -> None:
     damaged(lambda content: content[:-100])
-    assert refused(*command, FILE).startswith(f"{FILE}: no safetensors file: its header is damaged")
+    assert refused(*command, FILE).startswith(
+        f"{FILE}: not a safetensors file: its header is damaged"
+    )
 
 
 @pytest.mark.parametrize("command", [("generate", "-c"), ("eval",)])

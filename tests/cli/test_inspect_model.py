@@ -68,7 +68,9 @@ def test_a_view_fits_80_columns_of_any_terminal(
 def test_a_file_from_elsewhere_is_refused(refused: Refused, view: tuple[str, ...]) -> None:
     save_file({"w": torch.zeros(2)}, "foreign.safetensors")
     message = refused("inspect", *view, "-c", "foreign.safetensors")
-    assert message.startswith("foreign.safetensors: a safetensors file, but no minigpt checkpoint")
+    assert message.startswith(
+        "foreign.safetensors: a safetensors file, but not a minigpt checkpoint"
+    )
 
 
 @pytest.mark.parametrize("view", ["attention", "shapes", "next"])
@@ -192,11 +194,11 @@ def test_gradients_need_the_models_own_text(refused: Refused) -> None:
     assert "the text has changed" in refused("inspect", "gradients", "-c", FILE)
 
 
-def test_gradients_say_when_the_batch_is_not_the_runs(minigpt: Minigpt) -> None:
+def test_gradients_of_a_checkpoint_alone_are_of_its_runs_batch(minigpt: Minigpt) -> None:
     shutil.copy(FILE, "alone.safetensors")
-    assert minigpt("inspect", "gradients", "-c", "alone.safetensors").stderr == (
-        "No matching config.toml next to the checkpoint; using the default batch size and seed.\n"
-    )
+    result = minigpt("inspect", "gradients", "-c", "alone.safetensors")
+    assert result.stderr == ""
+    assert result.stdout == minigpt("inspect", "gradients", "-c", FILE).stdout
 
 
 def test_next_is_the_distribution_at_three_temperatures_with_the_cuts(minigpt: Minigpt) -> None:

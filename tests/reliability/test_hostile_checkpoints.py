@@ -284,7 +284,7 @@ def test_gap_and_overlap_are_refused(path: Path, whole: bytes) -> None:
         (lambda text: '{"__metadata__": {}, ' + text[1:], "duplicate key '__metadata__'"),
         (lambda text: text.replace("[0, 16]", "[NaN, 16]"), "contains NaN"),
         (lambda text: text.replace("[0, 16]", "[-Infinity, 16]"), "contains -Infinity"),
-        (lambda text: text.replace("[0, 16]", "[1e999, 16]"), "for a shape or a place"),
+        (lambda text: text.replace("[0, 16]", "[1e999, 16]"), "for a shape or an offset"),
         (lambda text: "\ufeff" + text, "BOM"),
         (lambda text: text[:-1] + ', "deep": ' + "[" * 10**5 + "]" * 10**5 + "}", "too deeply"),
         (lambda text: text + " {}", "Extra data"),
@@ -338,13 +338,16 @@ def described(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
         (lambda text: text.replace('"step": 7', '"steps": 7'), "step: Field required"),
         (lambda text: text.replace('"format_version": 1', '"format_version": 0'), "version is 0"),
         (lambda text: text.replace('"format_version": 1', '"format_version": 1.5'), "is 1.5"),
-        (lambda text: text.replace('"format_version"', '"version_of"'), "no 'format_version'"),
+        (
+            lambda text: text.replace('"format_version"', '"version_of"'),
+            "_version' is missing",
+        ),
         (lambda text: text.replace('"modern"', '"ancient"'), "model: "),
         (lambda text: text.replace('"n_layer"', f'"{"x" * 9999}"'), "model.modern.xxx"),
         (lambda text: "[" * 10**5 + "]" * 10**5, "nested too deeply"),
-        (lambda text: "[]", "no JSON object"),
-        (lambda text: '"text"', "no JSON object"),
-        (lambda text: "3", "no JSON object"),
+        (lambda text: "[]", "not a JSON object"),
+        (lambda text: '"text"', "not a JSON object"),
+        (lambda text: "3", "not a JSON object"),
         (lambda text: "", "Expecting value"),
     ],
 )
@@ -352,7 +355,7 @@ def test_description_that_cannot_be_is_refused(
     path: Path, whole: bytes, change: Callable[[str], str], reason: str
 ) -> None:
     said = refusal(path, described(change)(whole))
-    assert said.startswith("its description is damaged (")
+    assert said.startswith("its metadata is damaged (")
     assert reason in said
     assert len(said) < 300
 
@@ -378,7 +381,7 @@ def little_memory(room: int) -> Iterator[None]:
     [
         ({"n_embd": 2**30}, f"the model needs [3, {2**30}]"),
         ({"n_embd": 2**31 - 2}, f"the model needs [3, {2**31 - 2}]"),
-        ({"n_layer": 2**31 - 1}, f"claims {2**31 - 1} layers and holds 11 tensors"),
+        ({"n_layer": 2**31 - 1}, f"claims {2**31 - 1} layers but has 11 tensors"),
         ({"n_layer": 10}, r"the tensor blocks.1.attention.k_norm.weight is missing"),
         ({"n_hidden": 2**31 - 1}, f"needs torch.float32 [4, {2**31 - 1}]"),
         ({"n_embd": 2**20, "n_head": 2**19}, f"the model needs [3, {2**20}]"),
@@ -403,7 +406,7 @@ def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole
             entry["data_offsets"] = [begin - size[1] + size[0], end - size[1] + size[0]]
     data = data[: size[0]] + data[size[1] :]
     with little_memory(1 << 28):
-        assert "is [0, 1073741824] and the model needs [3, 1" in refusal(path, signed(header, data))
+        assert "is [0, 1073741824] but the model needs [3, 1" in refusal(path, signed(header, data))
 
 
 @pytest.mark.parametrize(
@@ -524,4 +527,4 @@ def test_tokenizer_that_training_does_not_make_is_refused(
 
 def test_tokenizer_of_another_size_is_refused(path: Path, whole: bytes) -> None:
     said = refusal(path, forged(whole, tokenizer=vocabulary("char", "abcd")))
-    assert re.match("its tokenizer has 4 tokens and its model 3", said)
+    assert re.match("its tokenizer has 4 tokens but its model 3", said)

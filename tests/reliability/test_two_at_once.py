@@ -48,7 +48,7 @@ def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(
     assert sorted(statuses) == [0, 1], one.stderr + other.stderr
     refused = one if statuses[0] else other
     last = refused.stderr.splitlines()[-1]
-    assert "another process is training this run" in last or "exists already" in last
+    assert "another process is training this run" in last or "already exists" in last
     step = json.loads(read_header(RunFolder(tmp_path / "run").state).metadata["state"])["step"]
     assert step == 300
 

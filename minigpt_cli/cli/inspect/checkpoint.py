@@ -20,7 +20,7 @@ from minigpt_cli.cli.render import (
     size,
 )
 from minigpt_cli.inspection.files import Inspection, inspect_file
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
@@ -118,9 +118,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
     described = None
     if metadata is not None:
         described = {
-            **asdict(metadata),
-            "model": metadata.model.model_dump(mode="json"),
-            "data": metadata.data.model_dump(mode="json"),
+            **metadata_adapter().dump_python(metadata, mode="json"),
         }
         del described["tokenizer"]  # long, and named in data
     return {

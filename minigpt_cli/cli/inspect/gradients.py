@@ -43,10 +43,11 @@ def show(
     loaded = load(checkpoint, device)
     with file_progress() as progress:
         dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
-    gradients = own_gradients(loaded.checkpoint, loaded.path, dataset)
+    gradients = own_gradients(loaded.checkpoint, dataset)
     if not gradients.as_in_run:
         print_note(
-            "No matching config.toml next to the checkpoint; using the default batch size and seed."
+            "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
+            "the default batch size and seed."
         )
 
     def tables() -> Iterator[Table | Text]:

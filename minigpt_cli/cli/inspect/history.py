@@ -21,7 +21,7 @@ from minigpt_cli.cli.render import (
     raw,
 )
 from minigpt_cli.config.schema import differences, toml_value
-from minigpt_cli.inspection.run_history import Run, letter, read_run
+from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,14 +39,14 @@ def show_runs(paths: Sequence[Path], output: Output) -> None:
     output.show(as_json(runs), tables, lambda: draw(runs))
 
 
-def draw(runs: Sequence[Run]) -> "Figure":
+def draw(runs: Sequence[RunHistory]) -> "Figure":
     """The curves of one run, or of several in one picture."""
     from minigpt_cli.plots.runs import draw_runs
 
     return draw_runs(runs)
 
 
-def _alone(run: Run) -> Iterator[Table | Text]:
+def _alone(run: RunHistory) -> Iterator[Table | Text]:
     yield summary(run)
     yield Text()
     train = Series([(row.step, row.loss) for row in run.steps])
@@ -65,7 +65,7 @@ def _alone(run: Run) -> Iterator[Table | Text]:
             yield _small_chart(Series(known), run, label)
 
 
-def summary(run: Run) -> Table:
+def summary(run: RunHistory) -> Table:
     """What a run is and how far it got, as names and values."""
     table = key_value_table()
     table.add_row("run", raw(str(run.path)))
@@ -97,7 +97,7 @@ def summary(run: Run) -> Table:
     return table
 
 
-def _compared(runs: Sequence[Run]) -> Iterator[Table | Text]:
+def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
     names = _letters(runs)
     columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
     table = grid("", "run", *columns, text_columns=2)
@@ -142,12 +142,12 @@ def _lettered(
     return series
 
 
-def _different(runs: Sequence[Run]) -> dict[str, tuple[object, ...]]:
+def _different(runs: Sequence[RunHistory]) -> dict[str, tuple[object, ...]]:
     configs = [run.config for run in runs if run.config is not None]
     return differences(*configs) if configs else {}
 
 
-def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
+def _differences(names: Sequence[str], runs: Sequence[RunHistory]) -> Table | Text:
     known = [name for name, run in zip(names, runs, strict=True) if run.config is not None]
     found = _different(runs)
     if not found:
@@ -159,20 +159,20 @@ def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
     return table
 
 
-def _letters(runs: Sequence[Run]) -> list[str]:
+def _letters(runs: Sequence[RunHistory]) -> list[str]:
     return [letter(number) for number in range(len(runs))]
 
 
-def _val_losses(run: Run) -> list[tuple[float, float]]:
+def _val_losses(run: RunHistory) -> list[tuple[float, float]]:
     return [(row.step, row.val_loss) for row in run.evaluations]
 
 
-def _best(run: Run, color: str) -> list[Series]:
+def _best(run: RunHistory, color: str) -> list[Series]:
     best = run.best
     return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
 
 
-def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
+def _chart(series: Sequence[Series], runs: Sequence[RunHistory]) -> Text:
     return chart(
         series,
         steps=_span(runs),
@@ -182,7 +182,7 @@ def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
     )
 
 
-def _small_chart(series: Series, run: Run, label: str) -> Text:
+def _small_chart(series: Series, run: RunHistory, label: str) -> Text:
     return chart(
         [series],
         steps=_span([run]),
@@ -194,13 +194,13 @@ def _small_chart(series: Series, run: Run, label: str) -> Text:
     )
 
 
-def _span(runs: Sequence[Run]) -> tuple[int, int]:
+def _span(runs: Sequence[RunHistory]) -> tuple[int, int]:
     """First and last step of all runs."""
     steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
     return min(steps), max(steps)
 
 
-def as_json(runs: Sequence[Run]) -> dict[str, Any]:
+def as_json(runs: Sequence[RunHistory]) -> dict[str, Any]:
     """Every number of the runs, and the settings that differ."""
     return {
         "runs": [
@@ -215,9 +215,7 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
                     name: [asdict(row) for row in getattr(run, name)]
                     for name in ("steps", "evaluations", "samples", "machines")
                 },
-                "incidents": [
-                    {"type": type(row).__name__.lower(), **asdict(row)} for row in run.incidents
-                ],
+                "incidents": [{"type": row.type, **asdict(row)} for row in run.incidents],
             }
             for run in runs
         ],

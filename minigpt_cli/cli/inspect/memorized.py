@@ -69,7 +69,7 @@ def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
     )  # fmt: skip
     rows: list[tuple[str, Measure | None]] = [
         (f"generated: {count(found.samples)} of {count(found.tokens)} tokens", found.written),
-        ("unseen: from the validation text", found.unseen),
+        ("unseen: validation text", found.unseen),
     ]
     for name, measure in rows:
         if measure is None:
