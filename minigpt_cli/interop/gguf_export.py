@@ -21,7 +21,7 @@ from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.kernels import EPSILON
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
 
 GGUFDtype = Literal["fp32", "bf16", "fp16", "q8_0"]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, RunConfig
+from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.hf_tokenizer import TOKENIZER_CONFIG, to_hf
 from minigpt_cli.interop.model_card import model_card
@@ -60,11 +60,7 @@ QWEN3 = Names(
 
 
 def export_hf(
-    checkpoint: Checkpoint,
-    out: Path,
-    dtype: ExportDtype = "fp32",
-    force: bool = False,
-    run: RunConfig | None = None,
+    checkpoint: Checkpoint, out: Path, dtype: ExportDtype = "fp32", force: bool = False
 ) -> None:
     """Writes the folder, whole or not at all.
 
@@ -73,7 +69,6 @@ def export_hf(
         out: the folder to make.
         dtype: of the weights.
         force: replace an earlier export at `out`.
-        run: the settings it was trained with, for the model card.
 
     Raises:
         InteropError: `out` exists and may not be replaced, or the disk refuses.
@@ -81,7 +76,7 @@ def export_hf(
     check_folder(out, force)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     texts = {
-        "README.md": model_card(checkpoint, out.resolve().name, run),
+        "README.md": model_card(checkpoint, out.resolve().name),
         "config.json": _json(hf_config(model.config, model.vocab_size, dtype)),
         "generation_config.json": _json(
             {

@@ -11,7 +11,7 @@ import sys
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
 from minigpt_cli.tokenizer.word import UNKNOWN
 

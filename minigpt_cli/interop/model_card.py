@@ -1,16 +1,11 @@
 """`README.md` of an exported folder: what the model is, how to use it, how it was made."""
 
 import re
-from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
-from minigpt_cli.config.loading import read_toml, resolve
 from minigpt_cli.config.schema import ClassicConfig, RunConfig
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.runs.folder import RunFolder
 
 _TEMPLATE = """\
 ---
@@ -52,14 +47,8 @@ With these settings saved as `run.toml`, `minigpt train --preset run.toml` repea
 """
 
 
-def model_card(checkpoint: Checkpoint, name: str, run: RunConfig | None) -> str:
-    """The card's text.
-
-    Args:
-        checkpoint: the model, and what is known of its training.
-        name: the model's name, for the title.
-        run: the settings it was trained with, if they are known.
-    """
+def model_card(checkpoint: Checkpoint, name: str) -> str:
+    """The card's text; `name` is its title."""
     metadata, config = checkpoint.metadata, checkpoint.model.config
     classic = isinstance(config, ClassicConfig)
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
@@ -86,17 +75,8 @@ def model_card(checkpoint: Checkpoint, name: str, run: RunConfig | None) -> str:
         window=f"It cannot read beyond {config.block_size:,} tokens." if classic else
                f"Past {config.block_size:,} tokens the window slides.",
     )  # fmt: skip
+    run = metadata.config
     return text if run is None else text + _recipe(run)
-
-
-def settings_beside(path: Path, metadata: CheckpointMetadata) -> RunConfig | None:
-    """The settings a checkpoint was trained with, if its run's `config.toml` is beside it."""
-    file = RunFolder(path.parent).config
-    with suppress(ConfigError):  # missing, or another program's
-        run = resolve(read_toml(file), [], str(file))
-        if (run.model, run.data) == (metadata.model, metadata.data):
-            return run
-    return None
 
 
 def _recipe(run: RunConfig) -> str:

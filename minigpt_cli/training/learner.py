@@ -45,7 +45,7 @@ class Learner:
         self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
-            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+            self.model = GPT(config.model, dataset.tokenizer.vocab_size).initialize().to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.check_interval = 1 if self.device.type == "cpu" else train.log_interval

@@ -10,7 +10,8 @@ from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer, train_tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.checkpoints import checkpoint_of
 
 HOSTILE = (
@@ -54,7 +55,7 @@ def tokenizer_of(kind: Any, text: str = HOSTILE) -> Tokenizer:
 def random_checkpoint(config: ModelConfig, tokenizer: Tokenizer, seed: int = 4) -> Checkpoint:
     """A model whose every weight is drawn, biases and gains too, and whose text does not repeat."""
     torch.manual_seed(seed)
-    model = GPT(config, tokenizer.vocab_size)
+    model = GPT(config, tokenizer.vocab_size).initialize()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name == "token_embedding.weight" and config.tie_embeddings:

@@ -1,6 +1,7 @@
 """What `transformers` makes of an exported folder is what minigpt makes of the checkpoint."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -184,8 +185,11 @@ def test_every_character_is_a_word_space_or_mark_as_in_python() -> None:
 
 def test_the_card_says_how_the_model_was_made_and_no_path_of_this_machine(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer_of("char"))
-    run = RunConfig(model=CONFIGS["modern"], data=DataConfig(corpus=("/home/me/```private.txt",)))
-    export_hf(checkpoint, tmp_path / "out", run=run)
+    metadata = replace(
+        checkpoint.metadata, data=DataConfig(corpus=("/home/me/```private.txt",)),
+        optimizer=RunConfig().optimizer, train=RunConfig().train,
+    )  # fmt: skip
+    export_hf(replace(checkpoint, metadata=metadata), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert '"```private.txt"' in card

@@ -14,14 +14,12 @@ def export_hf(request: Request) -> None:
     """
     from minigpt_cli.interop.hf_export import check_folder
     from minigpt_cli.interop.hf_export import export_hf as write
-    from minigpt_cli.interop.model_card import settings_beside
 
     request.check_dtype("fp32", "bf16")
     check_folder(request.target, request.force)  # before the work
-    path, checkpoint = request.load()
-    run = settings_beside(path, checkpoint.metadata)
+    _, checkpoint = request.load()
     dtype = request.dtype if request.dtype in ("fp32", "bf16") else "fp32"
-    write(checkpoint, request.target, dtype, request.force, run)
+    write(checkpoint, request.target, dtype, request.force)
     print_note(
         f"Wrote {request.target}; open it with "
         f"transformers.AutoModelForCausalLM.from_pretrained({str(request.target)!r})"
