@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from benchmarks.machine import keep, markdown
 from minigpt_cli.config.schema import ModernConfig
 from minigpt_cli.generation.decoder import product
-from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate_tokens
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.model.quantization import quantize_int8
@@ -55,7 +54,7 @@ def writing(gpt: GPT, batch: int) -> Callable[[], float]:
 
     def run() -> float:
         started = time.perf_counter()
-        for _ in generate_tokens(gpt, [[0]], TOKENS, Sampling(), num_samples=batch):
+        for _ in generate_tokens(gpt, GenerationRequest([[0]], TOKENS, num_samples=batch)):
             pass
         return batch * TOKENS / (time.perf_counter() - started)
 
@@ -163,7 +162,7 @@ def memory_growth() -> int:
     """Bytes by which the process grew while a tiny model wrote many tokens."""
     config = ModernConfig(n_layer=1, n_head=2, n_embd=32, block_size=64)
     gpt = GPT(config, VOCAB).initialize().eval()
-    for i, _ in enumerate(generate_tokens(gpt, [[0]], MANY, Sampling())):
+    for i, _ in enumerate(generate_tokens(gpt, GenerationRequest([[0]], MANY))):
         if i == MANY // 10:  # everything has been allocated by now
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

@@ -82,10 +82,12 @@ class ClassicConfig(_ModelBase):
 
     @property
     def kv_heads(self) -> int:
+        """Number of key/value heads: one per attention head."""
         return self.n_head
 
     @property
     def hidden(self) -> int:
+        """Width of the feed-forward layers."""
         return 4 * self.n_embd
 
 

@@ -1,9 +1,9 @@
-"""Reading one token at a time, in as few operations as can be.
+"""Reading one token at a time, in as few operations as possible.
 
-`GPT.forward` reads a prompt and fills the cache; from there on `Decoder` computes the same for one
-new token of each text. Matrices are kept in the dtype of the model's computation, everything else
-is fp32: for a single token that is no slower, and attention is much faster.
-`tests/test_decoding.py` holds every step against a forward pass over the whole text.
+`GPT.forward` reads a prompt and fills the cache; from there `Decoder` computes the same for one new
+token of each text. Matrices are kept in the model's compute dtype, everything else in fp32: for a
+single token that is no slower, and attention is much faster.
+`tests/generation/test_decoder.py` compares every step with a forward pass over the whole text.
 
 Shapes: B texts side by side, C n_embd, H heads, K key/value heads, D head_dim, V vocab.
 """
@@ -27,7 +27,7 @@ class Decoder:
     """Scores the token that follows one more token of each text.
 
     Args:
-        model: its matrices may be copied: after training on, make a new decoder.
+        model: its matrices may be copied, so create a new decoder after more training.
     """
 
     def __init__(self, model: GPT) -> None:
@@ -41,7 +41,7 @@ class Decoder:
 
         Args:
             tokens: ids, (B,).
-            cache: what was read before; it takes the tokens in.
+            cache: the tokens read before; these are added.
 
         Returns:
             Logits, (B, V).
@@ -67,7 +67,7 @@ class Decoder:
 
 
 class _Matrix:
-    """A linear layer, with the norm before it if there is one; takes and gives fp32."""
+    """A linear layer, with the norm before it if there is one; fp32 in and out."""
 
     def __init__(self, norm: nn.Module | None, linear: Linear, dtype: torch.dtype) -> None:
         self._norm, self._bias, self._product = norm, linear.bias, product(linear, dtype)
@@ -82,7 +82,7 @@ class _Matrix:
 
 
 def product(linear: Linear, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Multiplies by the matrix of a layer, (B, in) to (B, out), by the fastest kernel for it."""
+    """A function that multiplies by a layer's matrix, (B, in) to (B, out), with the best kernel."""
     if linear.int8 is not None and linear.in_features % 16 == 0:
         numbers, scale = linear.int8
         return lambda x: int8_product(x.bfloat16(), numbers, scale)
@@ -133,6 +133,6 @@ class _Layer:
 
 
 def unit_rms(x: Tensor) -> Tensor:
-    """RMSNorm over the last axis without its weight; for few rows faster than PyTorch's."""
+    """RMSNorm over the last axis without its weight; faster than PyTorch's for few rows."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x * norm.square_().div_(x.size(-1)).add_(EPSILON).rsqrt_()

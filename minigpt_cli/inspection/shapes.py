@@ -1,4 +1,4 @@
-"""The shapes of a text on its way through a model, and what each step costs."""
+"""Tensor shapes, parameters and FLOPs of every operation of a forward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from minigpt_cli.runs.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Axis:
-    """What a letter in a shape stands for."""
+    """The meaning of a letter in a shape."""
 
     letter: str
     meaning: str
@@ -22,7 +22,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Shape:
-    """A tensor's axes, `B T C`, and their sizes."""
+    """The axes of a tensor, as in `B T C`, and their sizes."""
 
     axes: str
     sizes: tuple[int, ...]
@@ -30,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class StepShape:
-    """What one step takes, gives and costs."""
+    """The inputs, outputs and cost of one operation."""
 
     layer: int | None
     """From 0; None outside the blocks."""
@@ -38,35 +38,36 @@ class StepShape:
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     parameters: int
-    """Those of a tied head are the embedding's and counted there."""
+    """Number of parameters; those of a tied head count at the embedding."""
     flops: int
     """Multiplications and additions of matrix products, masked scores included."""
     bytes: int
-    """Of memory that the output takes; a view of the input takes none."""
+    """Memory for the outputs; a view of an input takes none."""
 
 
 @dataclass(frozen=True)
 class ShapeTrace:
-    """All steps of a text, in order."""
+    """All operations of a forward pass, in order."""
 
     tokens: int
     left_out: int
-    """Tokens before them that the model does not see."""
+    """Number of earlier tokens, outside the window."""
     axes: tuple[Axis, ...]
     steps: tuple[StepShape, ...]
 
 
 @reraise_out_of_memory(LESS_MEMORY)
 def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
-    """Reads a text and notes the shapes on its way.
+    """Reads a text and records every operation.
 
     Args:
-        checkpoint: the model and its tokenizer.
-        text: of a long one, the last `block_size` tokens; None stands for a full window.
+        checkpoint: a model and its tokenizer.
+        text: only its last `block_size` tokens are read; None for a full window of any tokens.
 
     Raises:
         ConfigError: the text is empty.
-        TokenizerError: it holds characters the model never saw.
+        TokenizerError: the text contains characters that are not in the vocabulary.
+        OutOfMemoryError: memory ran out.
     """
     model, left_out = checkpoint.model, 0
     ids = [0] * model.config.block_size

@@ -87,14 +87,19 @@ class GPT(nn.Module):
         return self.position_embedding.are_relative
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Turns dropout off inside this context, and restores the mode afterwards."""
-        was_training = self.training
+    def evaluating(self, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Turns dropout off inside this context, and computes in `dtype` if one is given.
+
+        Afterwards both are as before.
+        """
+        was_training, compute_dtype = self.training, self.compute_dtype
         self.eval()
+        self.compute_dtype = dtype or compute_dtype
         try:
             yield
         finally:
             self.train(was_training)
+            self.compute_dtype = compute_dtype
 
     def new_cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` texts decoded side by side."""

@@ -29,7 +29,7 @@ def tiny_checkpoint(
         for weight in model.parameters():
             weight.normal_()
     facts = CheckpointMetadata(
-        version="1.2.3",
+        version="1.2.3-test",
         model=config,
         vocab_size=tokenizer.vocab_size,
         tokenizer=tokenizer.to_json(),

@@ -1,4 +1,6 @@
-"""The arithmetic a model is said to cost, against PyTorch's own counter on a real forward pass."""
+"""The FLOPs computed from a model's sizes, against PyTorch's counter on a real forward pass."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
 
-SIZES = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
+SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
 
 
 @pytest.mark.parametrize(
