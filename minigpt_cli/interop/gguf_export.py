@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import category
 
 import numpy as np
 import torch
@@ -132,9 +133,28 @@ def caveats(checkpoint: Checkpoint) -> list[str]:
         found.append(
             "llama.cpp approximates GELU by a tanh: log-probabilities differ by about 0.0005."
         )
+    if _keeps_marks(checkpoint.tokenizer):
+        found.append(
+            "llama.cpp splits words at combining marks, as in Hindi or decomposed accents: such "
+            "prompts are cut into other tokens."
+        )
     if checkpoint.tokenizer.kind == "char":
         found.append("llama.cpp drops characters that the vocabulary lacks, without an error.")
     return found
+
+
+def _keeps_marks(tokenizer: Tokenizer) -> bool:
+    """Whether a token holds a letter and a mark or joiner, which GPT-2's pattern would part."""
+    if tokenizer.kind != "bpe":
+        return False
+    saved = json.loads(tokenizer.to_json())["tokenizer"]
+    if saved["pre_tokenizer"]["type"] == "ByteLevel":  # that is GPT-2's pattern
+        return False
+    texts = (token.decode(errors="ignore") for token in tokenizer.token_bytes)
+    return any(
+        len(text) > 1 and any(category(c)[0] == "M" or c in "\u200c\u200d" for c in text)
+        for text in texts
+    )
 
 
 def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:

@@ -13,7 +13,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
-from minigpt_cli.tokenizer.word import UNKNOWN
+from minigpt_cli.tokenizer.word import UNKNOWN, pieces_pattern
 
 TOKENIZER_CONFIG = {
     # Without a class named here, transformers 5 rebuilds the tokenizer of the model's family.
@@ -46,14 +46,14 @@ def to_hf(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
         models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN)
     )
     # `.` would skip line breaks.
-    pieces = r"[\s\S]" if tokenizer.kind == "char" else word_pieces()
+    pieces = r"[\s\S]" if tokenizer.kind == "char" else word_pieces(saved.get("splitting", 1))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
     inner.decoder = decoders.Fuse()  # without one, tokens are joined by spaces
     return inner
 
 
-def word_pieces() -> str:
-    r"""The word tokenizer's `\w+|\s+|[^\w\s]`, with Python's `\w` and `\s` written out.
+def word_pieces(splitting: int) -> str:
+    r"""The pattern of the word tokenizer, with Python's `\w` and `\s` written out.
 
     The library's own classes differ from Python's in thousands of characters, and both change
     with each version of Unicode.
@@ -66,4 +66,4 @@ def word_pieces() -> str:
         )
         for pattern in (r"\w+", r"\s+")
     )
-    return f"[{word}]+|[{space}]+|[^{word}{space}]"
+    return pieces_pattern(splitting, word, space)

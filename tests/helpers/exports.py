@@ -1,6 +1,6 @@
 """Models with random weights for other programs to open, and texts to trouble them with."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.checkpoints import checkpoint_of
 
@@ -47,9 +47,11 @@ CONFIGS: dict[str, ModelConfig] = {
 }
 
 
-def tokenizer_of(kind: Any, text: str = HOSTILE) -> Tokenizer:
-    """A tokenizer that knows the text."""
-    return train_tokenizer(kind, [text], 400 if kind == "bpe" else None)
+def tokenizer_of(kind: str, text: str = HOSTILE) -> Tokenizer:
+    """A tokenizer that knows the text; `word-1` and `bpe-1` split as minigpt 0.1.0 did."""
+    name, _, splitting = kind.partition("-")
+    size = 400 if name == "bpe" else None
+    return train_tokenizer(cast(Any, name), [text], size, int(splitting or SPLITTINGS[0]))
 
 
 def random_checkpoint(config: ModelConfig, tokenizer: Tokenizer, seed: int = 4) -> Checkpoint:

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import category
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.gguf_export import GGUFDtype, caveats, export_gguf
 from minigpt_cli.model.layers import RMSNorm
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.base import Tokenizer
 from tests.helpers.exports import (
     CONFIGS,
+    HOSTILE,
     greedy,
     known,
     random_checkpoint,
@@ -30,12 +33,14 @@ pytest.importorskip("gguf", reason="needs gguf: pip install 'minigpt-cli[interop
 pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install xllamacpp")
 KINDS = ("char", "byte", "bpe")
 VARIANTS = [name for name in CONFIGS if name not in ("modern", "classic")]
+MARKLESS = "".join(c for c in HOSTILE if category(c)[0] != "M" and c not in "\u200c\u200d")
 PROMPT = "The old heron"
 
 
 def random_model(name: str, kind: str) -> Checkpoint:
     """A random model that writes whole characters: of halves llama.cpp tells no probabilities."""
-    checkpoint = random_checkpoint(CONFIGS[name], tokenizer_of(kind))
+    tokenizer = tokenizer_of(kind, MARKLESS if kind == "bpe" else HOSTILE)
+    checkpoint = random_checkpoint(CONFIGS[name], tokenizer)
     if kind != "char":
         halves = [i for i, t in enumerate(checkpoint.tokenizer.token_bytes) if not t.isascii()]
         with torch.no_grad():
@@ -114,17 +119,16 @@ def both(kind: str) -> tuple[Any, Llama]:
 
 def assigned(text: str) -> bool:
     """Whether llama.cpp's tables of Unicode know every character."""
-    from unicodedata import category
-
     return all(category(char) != "Cn" for char in text)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "bpe-1"])
 @settings(max_examples=400)
 @given(data=st.data())
 def test_any_text_is_cut_and_joined_alike(kind: str, data: st.DataObject) -> None:
     ours, llama = both(kind)
-    text = data.draw({"char": known, "byte": texts, "bpe": texts.filter(assigned)}[kind])
+    strategy = {"char": known, "byte": texts}.get(kind, texts.filter(assigned))
+    text = data.draw(strategy)
     ids = ours.encode(text)
     assert llama.encode(text) == ids
     assert llama.decode(ids) == text
@@ -148,6 +152,16 @@ def test_no_token_ends_a_text(kind: str, tmp_path: Path) -> None:
         export_gguf(checkpoint, tmp_path / f"{token}.gguf")
         answer = Llama(tmp_path / f"{token}.gguf", 64).greedy(PROMPT, 20)
         assert (answer["tokens"], answer["stop_type"]) == ([token] * 20, "limit")
+
+
+def test_words_with_marks_are_cut_otherwise_as_the_caveat_says() -> None:
+    def said(tokenizer: Tokenizer) -> bool:
+        checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer)
+        return any("combining marks" in one for one in caveats(checkpoint))
+
+    assert said(tokenizer_of("bpe", "हिन्दी हिन्दी " * 9))
+    assert not said(tokenizer_of("bpe-1", "हिन्दी हिन्दी " * 9))
+    assert not said(tokenizer_of("bpe", MARKLESS))
 
 
 def test_an_unknown_character_is_dropped_as_the_caveat_says() -> None:

@@ -18,6 +18,7 @@ from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import InteropError, TokenizerError
 from minigpt_cli.interop.hf_export import FILES, export_hf
 from minigpt_cli.interop.hf_tokenizer import to_hf
+from minigpt_cli.tokenizer.base import SPLITTINGS
 from minigpt_cli.tokenizer.word import cut
 from tests.helpers.exports import (
     CONFIGS,
@@ -127,8 +128,8 @@ def both(kind: str) -> tuple[Any, Any]:
         return tokenizer, opened(out)[1]
 
 
-@pytest.mark.parametrize("kind", ["word", "byte", "bpe"])
-@settings(max_examples=1000)
+@pytest.mark.parametrize("kind", ["word", "word-1", "byte", "bpe", "bpe-1"])
+@settings(max_examples=600)
 @given(text=texts)
 def test_any_text_is_cut_and_joined_alike(kind: str, text: str) -> None:
     ours, theirs = both(kind)
@@ -173,14 +174,16 @@ def test_nothing_is_added_to_the_vocabulary(kind: str) -> None:
     assert sorted(theirs("heron")) == ["attention_mask", "input_ids"]
 
 
-def test_every_character_is_a_word_space_or_mark_as_in_python() -> None:
+@pytest.mark.parametrize("splitting", SPLITTINGS)
+def test_every_character_is_a_word_space_or_mark_as_in_python(splitting: int) -> None:
     everything = [char for char in map(chr, range(0x110000)) if category(char) not in UNASSIGNED]
     everything += ["\u0378", "\ue000", "\U000e0fff", "\U0010ffff"]  # some that are not
-    theirs = to_hf(tokenizer_of("word")).pre_tokenizer
+    theirs = to_hf(tokenizer_of(f"word-{splitting}")).pre_tokenizer
     for char in ("a", " "):  # joins what is of its kind, and splits off the rest
         for start in range(0, len(everything), 50_000):
             text = char.join(["", *everything[start : start + 50_000], ""])
-            assert [piece for piece, _ in theirs.pre_tokenize_str(text)] == cut(text)
+            pieces = [piece for piece, _ in theirs.pre_tokenize_str(text)]
+            assert pieces == cut(text, splitting)
 
 
 def test_the_card_says_how_the_model_was_made_and_no_path_of_this_machine(tmp_path: Path) -> None:
