@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from unicodedata import category
 
 import numpy as np
 import torch
@@ -136,7 +135,7 @@ def caveats(checkpoint: Checkpoint) -> list[str]:
     if _keeps_marks(checkpoint.tokenizer):
         found.append(
             "llama.cpp splits words at combining marks, as in Hindi or decomposed accents: such "
-            "prompts are cut into other tokens."
+            "prompts may be cut into other tokens."
         )
     if checkpoint.tokenizer.kind == "char":
         found.append("llama.cpp drops characters that the vocabulary lacks, without an error.")
@@ -144,17 +143,13 @@ def caveats(checkpoint: Checkpoint) -> list[str]:
 
 
 def _keeps_marks(tokenizer: Tokenizer) -> bool:
-    """Whether a token holds a letter and a mark or joiner, which GPT-2's pattern would part."""
+    """Whether a token may hold parts of a letter and of a mark, which GPT-2's pattern separates."""
     if tokenizer.kind != "bpe":
         return False
     saved = json.loads(tokenizer.to_json())["tokenizer"]
     if saved["pre_tokenizer"]["type"] == "ByteLevel":  # that is GPT-2's pattern
         return False
-    texts = (token.decode(errors="ignore") for token in tokenizer.token_bytes)
-    return any(
-        len(text) > 1 and any(category(c)[0] == "M" or c in "\u200c\u200d" for c in text)
-        for text in texts
-    )
+    return any(len(token) > 1 and not token.isascii() for token in tokenizer.token_bytes)
 
 
 def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:

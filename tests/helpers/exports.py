@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate_tokens
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
@@ -75,5 +75,6 @@ def random_checkpoint(config: ModelConfig, tokenizer: Tokenizer, seed: int = 4) 
 
 def greedy(checkpoint: Checkpoint, ids: list[int], count: int) -> list[int]:
     """The most likely continuation, as minigpt writes it."""
-    steps = generate_tokens(checkpoint.model, [ids], count, Sampling(temperature=0.0))
+    request = GenerationRequest([ids], count, Sampling(temperature=0.0))
+    steps = generate_tokens(checkpoint.model, request)
     return [token for step in steps if (token := step.tokens[0]) is not None]

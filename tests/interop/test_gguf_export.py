@@ -33,14 +33,12 @@ pytest.importorskip("gguf", reason="needs gguf: pip install 'minigpt-cli[interop
 pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install xllamacpp")
 KINDS = ("char", "byte", "bpe")
 VARIANTS = [name for name in CONFIGS if name not in ("modern", "classic")]
-MARKLESS = "".join(c for c in HOSTILE if category(c)[0] != "M" and c not in "\u200c\u200d")
 PROMPT = "The old heron"
 
 
 def random_model(name: str, kind: str) -> Checkpoint:
     """A random model that writes whole characters: of halves llama.cpp tells no probabilities."""
-    tokenizer = tokenizer_of(kind, MARKLESS if kind == "bpe" else HOSTILE)
-    checkpoint = random_checkpoint(CONFIGS[name], tokenizer)
+    checkpoint = random_checkpoint(CONFIGS[name], tokenizer_of(kind))
     if kind != "char":
         halves = [i for i, t in enumerate(checkpoint.tokenizer.token_bytes) if not t.isascii()]
         with torch.no_grad():
@@ -122,13 +120,22 @@ def assigned(text: str) -> bool:
     return all(category(char) != "Cn" for char in text)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "bpe-1"])
+def markless(text: str) -> bool:
+    """Whether llama.cpp splits words as `bpe` does."""
+    return assigned(text) and not any(category(c)[0] == "M" or c in "\u200c\u200d" for c in text)
+
+
+STRATEGIES = {
+    "char": known, "byte": texts, "bpe": texts.filter(markless), "bpe-1": texts.filter(assigned),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
 @settings(max_examples=400)
 @given(data=st.data())
 def test_any_text_is_cut_and_joined_alike(kind: str, data: st.DataObject) -> None:
     ours, llama = both(kind)
-    strategy = {"char": known, "byte": texts}.get(kind, texts.filter(assigned))
-    text = data.draw(strategy)
+    text = data.draw(STRATEGIES[kind])
     ids = ours.encode(text)
     assert llama.encode(text) == ids
     assert llama.decode(ids) == text
@@ -154,14 +161,25 @@ def test_no_token_ends_a_text(kind: str, tmp_path: Path) -> None:
         assert (answer["tokens"], answer["stop_type"]) == ([token] * 20, "limit")
 
 
-def test_words_with_marks_are_cut_otherwise_as_the_caveat_says() -> None:
-    def said(tokenizer: Tokenizer) -> bool:
-        checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer)
-        return any("combining marks" in one for one in caveats(checkpoint))
+def said_of_marks(tokenizer: Tokenizer) -> bool:
+    checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer)
+    return any("combining marks" in one for one in caveats(checkpoint))
 
-    assert said(tokenizer_of("bpe", "हिन्दी हिन्दी " * 9))
-    assert not said(tokenizer_of("bpe-1", "हिन्दी हिन्दी " * 9))
-    assert not said(tokenizer_of("bpe", MARKLESS))
+
+def test_words_with_marks_are_cut_otherwise_as_the_caveat_says() -> None:
+    tokenizer, llama = both("bpe")
+    assert llama.encode("हिन्दी") != tokenizer.encode("हिन्दी")
+    assert said_of_marks(tokenizer)
+    assert not said_of_marks(tokenizer_of("bpe-1"))
+
+
+def test_a_vocabulary_of_ascii_words_cuts_any_text_alike(tmp_path: Path, story: str) -> None:
+    tokenizer = tokenizer_of("bpe", story)
+    assert not said_of_marks(tokenizer)
+    export_gguf(random_checkpoint(CONFIGS["modern"], tokenizer), tmp_path / "model.gguf")
+    llama = Llama(tmp_path / "model.gguf", 256)
+    for text in (HOSTILE, story, "हिन्दी e\u0301t a\u200db", HOSTILE[::-1]):
+        assert llama.encode(text) == tokenizer.encode(text)
 
 
 def test_an_unknown_character_is_dropped_as_the_caveat_says() -> None:
