@@ -19,7 +19,6 @@ from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.parts import Names, parsed, weights, with_zero_biases
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.model.kernels import EPSILON
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
@@ -97,8 +96,7 @@ def export_gguf(
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             config = checkpoint.model.config
-            classic = isinstance(config, ClassicConfig)
-            writer = gguf.GGUFWriter(temporary, "gpt2" if classic else "qwen3")
+            writer = gguf.GGUFWriter(temporary, _architecture(config))
             writer.add_name(out.stem)
             writer.add_file_type(gguf.LlamaFileType[_file_type(dtype)])
             _add_sizes(writer, config)
@@ -187,11 +185,12 @@ def gguf_tensors(model: GPT, extra: int, dtype: GGUFDtype) -> dict[str, Tensor]:
         dtype: what the matrices will be rounded to.
     """
     config = model.config
-    classic = isinstance(config, ClassicConfig)
-    names = GPT2 if classic else QWEN3
+    names = GPT2 if isinstance(config, ClassicConfig) else QWEN3
     tensors = weights(model, names)
-    if classic:
+    if isinstance(config, ClassicConfig):
         tensors = with_zero_biases(tensors)
+    elif not config.qk_norm:
+        tensors = with_zero_biases(tensors, ("attention.q", "attention.k", "attention.v"))
     found = {}
     for name, tensor in tensors.items():
         _, layer, kind = parsed(name)
@@ -220,6 +219,19 @@ def _library() -> Any:
     return gguf
 
 
+def _architecture(config: ClassicConfig | ModernConfig) -> str:
+    """llama.cpp's name; a model without QK-norm is a Qwen2, whose biases may be zero."""
+    if isinstance(config, ClassicConfig):
+        return "gpt2"
+    if config.qk_norm and config.qkv_bias:
+        raise InteropError(
+            "llama.cpp has no model with both QK-norm and biases of queries, keys and values; "
+            "train without one",
+            settings=("model.qkv_bias=false",),
+        )
+    return "qwen3" if config.qk_norm else "qwen2"
+
+
 def _file_type(dtype: GGUFDtype) -> str:
     return "ALL_F32" if dtype == "fp32" else f"MOSTLY_{_TENSOR_TYPES[dtype]}"
 
@@ -232,9 +244,9 @@ def _add_sizes(writer: Any, config: ClassicConfig | ModernConfig) -> None:
     writer.add_head_count(config.n_head)
     writer.add_head_count_kv(config.kv_heads)
     if isinstance(config, ClassicConfig):
-        writer.add_layer_norm_eps(1e-5)
+        writer.add_layer_norm_eps(config.norm_eps)
         return
-    writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(config.head_dim)

@@ -4,6 +4,7 @@ import re
 from pathlib import PurePath
 
 from minigpt_cli.config.schema import ClassicConfig, RunConfig
+from minigpt_cli.interop.hf_format import modern_kind
 from minigpt_cli.io.text import printable
 from minigpt_cli.runs.checkpoint import Checkpoint
 
@@ -51,9 +52,10 @@ def model_card(checkpoint: Checkpoint, name: str) -> str:
     """The card's text; `name` is its title."""
     metadata, config = checkpoint.metadata, checkpoint.model.config
     classic = isinstance(config, ClassicConfig)
+    architecture = "GPT-2" if isinstance(config, ClassicConfig) else modern_kind(config)[1]
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     rows: list[tuple[str, str]] = [
-        ("Architecture", f"{'GPT-2' if classic else 'Qwen3'} (`{config.family}` in minigpt)"),
+        ("Architecture", f"{architecture} (`{config.family}` in minigpt)"),
         ("Parameters", f"{parameters:,}"),
         ("Layers, heads, width", f"{config.n_layer}, {config.n_head}, {config.n_embd}"),
         ("Context window", f"{config.block_size:,} tokens"),

@@ -5,7 +5,7 @@ Formats that keep them apart get them as parts: `blocks.0.attention.qkv.weight` 
 `blocks.0.attention.q.weight`, `….k.weight` and `….v.weight`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -77,11 +77,19 @@ def weights(model: GPT, names: Names) -> dict[str, Tensor]:
     return tensors
 
 
-def with_zero_biases(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with a bias of zeros for every linear layer and norm that has none."""
+def with_zero_biases(
+    tensors: dict[str, Tensor], layers: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """The same with a bias of zeros for layers that have none.
+
+    Args:
+        tensors: by minigpt's names.
+        layers: inner layers; None for all of them, and the last norm.
+    """
     filled = dict(tensors)
     for name, weight in tensors.items():
         number, layer, kind = parsed(name)
-        if kind == "weight" and (number is not None or layer == "norm"):
+        wanted = (number is not None or layer == "norm") if layers is None else layer in layers
+        if kind == "weight" and wanted:
             filled.setdefault(f"{name.removesuffix(kind)}bias", weight.new_zeros(weight.size(0)))
     return filled
