@@ -48,7 +48,8 @@ def load(
     """Loads the model the user means.
 
     Args:
-        given: a run folder or a checkpoint; None for the newest run.
+        given: a run folder, a checkpoint or a folder of Hugging Face's transformers; None for the
+            newest run.
         device: where to compute; with `quantize`, `auto` is the CPU.
         precision: of the computation; ignored with `quantize`.
         quantize: round the matrices to 8 bits.
@@ -58,12 +59,16 @@ def load(
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import pick_device, pick_dtype
+    from minigpt_cli.interop.hf_import import is_hf_folder, read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
 
-    path = checkpoint_path(given)
     target = pick_device("cpu" if quantize and device == "auto" else device)
-    checkpoint = load_checkpoint(path, target)
+    if given is not None and is_hf_folder(given):
+        path, checkpoint = given, read_hf(given, target)
+    else:
+        path = checkpoint_path(given)
+        checkpoint = load_checkpoint(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-TokenizerKind = Literal["char", "word", "byte", "bpe"]
+TokenizerKind = Literal["char", "word", "byte", "bpe", "pretrained"]
+"""`pretrained` is a tokenizer that came with a model trained elsewhere."""
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["train", "val", "all"]
 Quantization = Literal["int8"]

@@ -56,6 +56,11 @@ class Workspace:
         Raises:
             CorpusError: the text is missing, or has changed since.
         """
+        if not trained.fingerprint:
+            raise CorpusError(
+                "the model comes from elsewhere, and its training text is not known; pass a text "
+                "with --data"
+            )
         dataset = self.dataset(trained.data)
         if dataset.metadata.fingerprint != trained.fingerprint:
             raise CorpusError(

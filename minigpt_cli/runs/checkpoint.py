@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minigpt_cli.config.schema import ModelConfig
 from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
@@ -98,34 +99,36 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
             f"{path}: its tokenizer has {tokenizer.vocab_size} tokens but its model "
             f"{metadata.vocab_size}; restore a backup, or train again"
         )
-    model = _model(metadata, tensors, path)
+    model = filled_model(metadata.model, metadata.vocab_size, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
 
 
-def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path) -> GPT:
+def filled_model(
+    config: ModelConfig, vocab_size: int, tensors: dict[str, Tensor], path: Path
+) -> GPT:
     """The model with these weights; its claimed sizes are compared with them before allocation.
 
     Raises:
         CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
     """
     # Every layer has tensors, so these two checks bound what a false claim can make us allocate.
-    if metadata.model.n_layer > len(tensors):
+    if config.n_layer > len(tensors):
         raise CheckpointError(
-            f"{path}: claims {metadata.model.n_layer} layers but has {len(tensors)} tensors; "
+            f"{path}: claims {config.n_layer} layers but has {len(tensors)} tensors; "
             "restore a backup, or train again"
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
-    if list(embedding.shape) != [metadata.vocab_size, metadata.model.n_embd]:
+    if list(embedding.shape) != [vocab_size, config.n_embd]:
         raise CheckpointError(
             f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} but the model "
-            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; "
+            f"needs {[vocab_size, config.n_embd]}; "
             "restore a backup, or train again"
         )
     with torch.device("meta"):  # sizes without memory
-        model = GPT(metadata.model, metadata.vocab_size)
+        model = GPT(config, vocab_size)
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
-    if metadata.model.tie_embeddings:
+    if config.tie_embeddings:
         model.head.weight = model.token_embedding.weight
     return model
 
@@ -194,7 +197,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file, if they match its digest."""
     path, metadata = header.path, dict(header.metadata)
-    tensors = {entry.name: _read_tensor(path, entry, file) for entry in header.tensors}
+    tensors = {entry.name: read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise CheckpointError(
@@ -204,7 +207,7 @@ def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[s
     return tensors, metadata
 
 
-def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
+def read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     """Reads the next tensor into memory of its own; the library would map the file."""
     if entry.dtype not in _DTYPES:
         raise CheckpointError(

@@ -92,7 +92,7 @@ def test_all_problems_of_a_file_are_reported_at_once() -> None:
     for part in (
         "unknown setting model.n_layr; did you mean n_layer?",
         'model.n_head = "four"',
-        "data.tokenizer = \"letters\": must be 'char', 'word', 'byte' or 'bpe'",
+        "data.tokenizer = \"letters\": must be 'char', 'word', 'byte', 'bpe' or 'pretrained'",
         "optimizer.betas",
         "unknown setting training; did you mean train?",
     ):
