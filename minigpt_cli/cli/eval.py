@@ -113,9 +113,9 @@ def _tokens(checkpoint: "Checkpoint", text: Text) -> "Tokens":
     with file_progress() as progress:
         workspace = Workspace(text.data_dir, progress)
         if text.sources:
-            corpus = workspace.corpus(text.sources, text.encoding)
-            fraction = checkpoint.metadata.data.val_fraction
-            return encode_corpus(corpus, checkpoint.tokenizer, text.split, fraction)
+            trained = checkpoint.metadata.data
+            corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)
+            return encode_corpus(corpus, checkpoint.tokenizer, text.split, trained.val_fraction)
         return workspace.own_dataset(checkpoint.metadata).tokens(text.split)
 
 

@@ -6,4 +6,5 @@ TokenizerKind = Literal["char", "word", "byte", "bpe", "pretrained"]
 """`pretrained` is a tokenizer that came with a model trained elsewhere."""
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["train", "val", "all"]
+Newlines = Literal["lf", "keep"]
 Quantization = Literal["int8"]

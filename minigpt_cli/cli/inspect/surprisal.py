@@ -47,7 +47,8 @@ def show(
     loaded = load(checkpoint, device)
     model, tokenizer = loaded.checkpoint.model, loaded.checkpoint.tokenizer
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8")
+        newlines = loaded.checkpoint.metadata.data.newlines
+        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8", newlines)
         found = surprisal(model, tokenizer, "".join(corpus.chunks()), progress=progress)
     step = count(loaded.checkpoint.metadata.step)
     summary = [("checkpoint", f"{loaded.path} (step {step})"), ("text", file)]
