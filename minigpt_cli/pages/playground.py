@@ -77,7 +77,7 @@ def playground_page(
         if isinstance(checkpoint.tokenizer, WordTokenizer)
         else None,
     }
-    script = _source("playground.js")
+    script = _source("playground_words.js") + _source("playground.js")
     page = render(
         "playground.html.jinja",
         name=title or f"A small GPT trained on {description['corpus']}",
