@@ -1,7 +1,7 @@
 """The model as a page: one HTML file that writes, and shows how, without a network or a server.
 
 The page holds the model's own weights, rounded to bf16 or to 8 bits a row, and an engine in plain
-JavaScript (`engine.js`) that computes with them what `GPT` and the tokenizer compute here.
+JavaScript (`engine.js`, `tokenizer.js`) that computes with them what `GPT` and the tokenizer compute here.
 """
 
 import base64
@@ -34,6 +34,8 @@ LARGEST_PAGE = 64_000_000
 """Bytes: beyond this, phones run out of memory before the page has opened."""
 MOST_IN_BF16 = 4_000_000
 """Parameters: a larger model is rounded to 8 bits unless asked otherwise."""
+WORKER = ("tokenizer.js", "engine.js", "worker.js")
+PAGE = ("playground_words.js", "playground.js")
 _STYLE = re.compile("<style>(.*?)</style>", re.DOTALL)
 _STYLE_HASH = "sha256-of-the-style"
 
@@ -77,14 +79,14 @@ def playground_page(
         if isinstance(checkpoint.tokenizer, WordTokenizer)
         else None,
     }
-    script = _source("playground_words.js") + _source("playground.js")
+    script = "".join(map(_source, PAGE))
     page = render(
         "playground.html.jinja",
         name=title or f"A small GPT trained on {description['corpus']}",
         inspect=inspect,
         description=_json(description),
         weights=Markup(base64.b64encode(weights).decode()),  # noqa: S704 - its alphabet has no <
-        worker=Markup(_source("engine.js") + _source("worker.js")),  # noqa: S704 - our own
+        worker=Markup("".join(map(_source, WORKER))),  # noqa: S704 - our own
         script=Markup(script),  # noqa: S704 - our own
         script_hash=_sha256(script),
         style_hash=_STYLE_HASH,

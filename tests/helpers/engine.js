@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const html = fs.readFileSync(process.argv[2], "utf-8");
 const block = (id) => html.split(`id="${id}">`)[1].split("</script>")[0];
 const engine = { exports: {} };
-new Function("module", block("worker"))(engine);
+new Function("module", "onmessage", "postMessage", block("worker"))(engine);
 const { load, Reader, attentionMaps, generator, nextTokenProbabilities, sample } = engine.exports;
 const { model, tokenizer } = load(JSON.parse(block("description")), block("weights"));
 
