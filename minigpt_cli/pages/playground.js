@@ -57,6 +57,7 @@ const hear = {
   ready() {
     $("weights").remove(); // the worker has them
     setState("ready");
+    performance.mark("ready");
     say(() => words.ready);
     readPrompt("bars");
   },

@@ -31,7 +31,7 @@ from minigpt_cli.tokenizer import WordTokenizer, word
 PageDtype = Literal["bf16", "int8"]
 
 LARGEST_PAGE = 64_000_000
-"""Bytes: beyond this, phones run out of memory before the page has opened."""
+"""Bytes: beyond this, a phone may run out of memory before the page has opened."""
 MOST_IN_BF16 = 4_000_000
 """Parameters: a larger model is rounded to 8 bits unless asked otherwise."""
 WORKER = ("tokenizer.js", "engine.js", "worker.js")
@@ -57,14 +57,8 @@ def playground_page(
         title: of the page; None makes one from the name of the text.
         prompt: what the text begins with when the page opens.
         inspect: whether the page shows probabilities, branches and attention.
-
-    Raises:
-        ConfigError: the model is too large for a page.
     """
-    parameters = sum(tensor.numel() for tensor in model_tensors(checkpoint.model).values())
-    if dtype is None:
-        dtype = "bf16" if parameters <= MOST_IN_BF16 else "int8"
-    _check_size(parameters, dtype)
+    parameters, dtype = _parameters(checkpoint), dtype or usual_dtype(checkpoint)
     entries, weights = stored_weights(checkpoint, dtype)
     description = {
         "title": title,
@@ -95,6 +89,16 @@ def playground_page(
     style = _STYLE.search(page)
     assert style is not None
     return page.replace(_STYLE_HASH, _sha256(style[1]), 1)
+
+
+def usual_dtype(checkpoint: Checkpoint) -> PageDtype:
+    """How the weights of a model of this size are stored unless asked otherwise."""
+    return "bf16" if _parameters(checkpoint) <= MOST_IN_BF16 else "int8"
+
+
+def page_bytes(checkpoint: Checkpoint, dtype: PageDtype) -> int:
+    """About how large the page will be: its weights in base64."""
+    return _parameters(checkpoint) * {"bf16": 2, "int8": 1}[dtype] * 4 // 3
 
 
 def stored_weights(
@@ -152,19 +156,8 @@ def javascript_pattern(pattern: str) -> str:
     return "".join(out)
 
 
-def _check_size(parameters: int, dtype: PageDtype) -> None:
-    """Raises unless the page can be opened by a phone too."""
-    width = {"bf16": 2, "int8": 1}
-    sizes = {name: parameters * each * 4 / 3 for name, each in width.items()}
-    if sizes[dtype] <= LARGEST_PAGE:
-        return
-    fix = "train a smaller model"
-    if dtype == "bf16" and sizes["int8"] <= LARGEST_PAGE:
-        fix = "try --dtype int8"
-    raise ConfigError(
-        f"the page would be {sizes[dtype] / 1e6:,.0f} MB in {dtype} and the limit is "
-        f"{LARGEST_PAGE / 1e6:.0f} MB; {fix}"
-    )
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(tensor.numel() for tensor in model_tensors(checkpoint.model).values())
 
 
 def _int8_rows(tensor: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,7 @@ let kept = { idx: [], logits: [] }; // of the text so far, while all of it fits 
 let mapped = { key: null };
 let shown = null; // what `bars` was last made of
 
-const equal = (one, other, length) => one.length >= length && other.length >= length &&
-  one.slice(0, length).every((token, i) => token === other[i]);
+const startsWith = (idx, before) => before.every((token, i) => token === idx[i]);
 
 /** A token's text, so that it can be told from others; bytes that are not whole become escapes. */
 function tokenText(token) {
@@ -48,7 +47,7 @@ function readAll(idx, reader = new Reader(model)) {
 /** The logits of the token at `index` of a text, from 1. */
 function scoresAt(idx, index) {
   const before = idx.slice(0, index);
-  if (before.length > kept.logits.length || !equal(kept.idx, before, before.length)) {
+  if (before.length > kept.logits.length || !startsWith(kept.idx, before)) {
     // One reading serves every token of a text that fits the window.
     readAll(idx.length <= model.config.block_size ? idx : before);
   }
@@ -65,7 +64,9 @@ function bars(index, logits, seen, chosen) {
   return {
     index, chosen, of: model.vocab_size,
     drawable: shaped.reduce((count, p) => count + (p > 0 ? 1 : 0), 0),
-    rows: order.map((token) => ({ token, text: tokenText(token), shaped: shaped[token], own: own[token] })),
+    rows: order.map((token) => (
+      { token, text: tokenText(token), shaped: shaped[token], own: own[token] }
+    )),
   };
 }
 
@@ -174,6 +175,7 @@ const answers = {
     for (const each of idx) decoder.push(each);
     return { type: "piece", piece: { token, text: decoder.push(token), likely } };
   },
+  write,
   attention: (asked) => ({ type: "attention", ...attention(asked) }),
   stop: () => ({ type: "stopped" }),
   /** Other settings: what is shown changes, and what is written from now on. */
@@ -182,12 +184,11 @@ const answers = {
   },
 };
 
-onmessage = ({ data }) => {
+onmessage = async ({ data }) => {
   if (data.sampling) sampling = data.sampling;
   if (data.type !== "shape") writing++;
   try {
-    if (data.type === "write") return void write(data);
-    const answer = answers[data.type](data);
+    const answer = await answers[data.type](data);
     if (answer) postMessage({ ...answer, run: data.run });
   } catch (error) {
     postMessage({ type: "failed", run: data.run, message: String(error) });
