@@ -44,12 +44,13 @@ function make(tag, className, text) {
 
 // ---------------------------------------------------------------- the worker
 
-const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent], { type: "text/javascript" })));
+const program = new Blob([$("worker").textContent], { type: "text/javascript" });
+const worker = new Worker(URL.createObjectURL(program));
 worker.onmessage = ({ data }) => data.run === run && hear[data.type](data);
 worker.onerror = (event) => say(() => words.failed(event.message));
 
 function ask(type, more = {}) {
-  if (type !== "shape") run++;
+  if (type !== "shape" && type !== "attention") run++;
   worker.postMessage({ type, run, sampling: sampling(), inspect, ...more });
 }
 
@@ -84,6 +85,7 @@ const hear = {
       say(() => `${words.wrote(count, speed)} ${notice()}`);
     }
     if (found) showBars(found);
+    else here = tokens.length;
     moveCaret();
     if (finished) look();
   },
@@ -101,7 +103,10 @@ const hear = {
     here = tokens.length;
     write();
   },
-  failed: ({ message }) => say(() => words.failed(message)),
+  failed({ message }) {
+    if (state === "writing") setState("ready");
+    say(() => words.failed(message));
+  },
 };
 
 // ----------------------------------------------------------------- the text
@@ -111,7 +116,8 @@ function write() {
   wroteFrom = tokens.length;
   setState("writing");
   say(notice);
-  const seed = $("seed").value === "" ? Math.floor(Math.random() * 2 ** 32) : Number($("seed").value);
+  const given = $("seed").value;
+  const seed = given === "" ? Math.floor(Math.random() * 2 ** 32) : Number(given);
   ask("write", { idx: idx(), tokens: limit(), seed, slow: $("slow").checked });
 }
 
@@ -142,7 +148,8 @@ function closeCell(text) {
   const first = cells.length ? cells.at(-1).last + 1 : hidden(), last = tokens.length - 1;
   if (first > last) return;
   const inside = tokens.slice(first, last + 1);
-  const likely = inside.some((each) => each.likely === null) ? null : inside.reduce((p, each) => p * each.likely, 1);
+  const known = inside.every((each) => each.likely !== null);
+  const likely = known ? inside.reduce((product, each) => product * each.likely, 1) : null;
   const element = make("span", "cell", harmless(text));
   if (text.startsWith("\n")) element.classList.add("line");
   if (likely !== null && inspect) {
@@ -205,6 +212,7 @@ function branch(token) {
     earlier.push(tokens);
   }
   tokens = tokens.slice(0, here);
+  notice = () => "";
   rebuild();
   const row = bars.rows.find((each) => each.token === token);
   ask("piece", { idx: idx(), token, likely: row.own });
@@ -217,7 +225,7 @@ function showBars(found) {
   here = found.index;
   if (!inspect) return;
   const list = $("bars"), chosen = tokens[here], before = tokens.slice(0, here);
-  const context = visible(cellText(before, draft).slice(-14));
+  const context = visible(Array.from(textOf(before)).slice(-14).join(""));
   const whole = chosen && found.chosen !== null && state !== "writing";
   $("where").textContent = !found.rows.length ? words.first
     : whole && chosen.likely !== null ? words.instead(visible(nameOf(found.chosen)), chosen.likely)
@@ -228,8 +236,8 @@ function showBars(found) {
   $("drawable").textContent = found.rows.length ? words.drawable(found.drawable, found.of) : "";
 }
 
-/** The text of tokens in whole characters; of a draft, if there is no text yet. */
-const cellText = (before, other) => (cells.length || !other ? before : other).map((each) => each.text).join("");
+/** The text before the bars' place; that of the prompt, if there is no text yet. */
+const textOf = (before) => (cells.length ? before : draft || []).map((each) => each.text).join("");
 const nameOf = (token) => bars.rows.find((row) => row.token === token)?.text ?? "";
 
 function makeBar() {
@@ -262,11 +270,8 @@ function fillBar(button, row, chosen) {
 /** Asks for the attention over the text, if it is looked at and the text stands still. */
 function look() {
   if (!inspect || !$("look").open) return shadeText();
-  if (state !== "ready" || !tokens.length || !cells.length) {
-    $("look_at").textContent = words.no_text;
-    return;
-  }
-  ask("attention", { idx: idx(), ...chosenHead });
+  if (!cells.length) $("look_at").textContent = words.no_text;
+  else if (state === "ready") ask("attention", { idx: idx(), ...chosenHead });
 }
 
 function makeHeads() {
@@ -314,7 +319,9 @@ function paint(canvas, weights, size) {
   const [red, green, blue] = accent();
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
-  for (let i = 0; i < size * size; i++) image.data.set([red, green, blue, 255 * Math.sqrt(weights[i])], 4 * i);
+  for (let i = 0; i < size * size; i++) {
+    image.data.set([red, green, blue, 255 * Math.sqrt(weights[i])], 4 * i);
+  }
   context.putImageData(image, 0, 0);
 }
 
@@ -346,8 +353,9 @@ function shadeText() {
   const from = Math.min(lookFrom ?? here, tokens.length - 1), row = from - maps.first;
   for (const cell of cells) {
     let weight = 0;
-    for (let i = cell.first; i <= cell.last; i++) {
-      if (i >= maps.first && i <= from && row >= 0) weight += maps.weights[row * maps.T + i - maps.first];
+    const last = Math.min(cell.last, row < 0 ? -1 : from);
+    for (let i = Math.max(cell.first, maps.first); i <= last; i++) {
+      weight += maps.weights[row * maps.T + i - maps.first];
     }
     cell.element.style.setProperty("--look", 60 * Math.sqrt(weight));
   }
@@ -379,6 +387,7 @@ function setState(next) {
   $("more").disabled = next !== "ready" || !cells.length;
   $("copy").disabled = !cells.length;
   if (inspect) {
+    $("where").setAttribute("aria-live", next === "writing" ? "off" : "polite");
     $("undo").hidden = !earlier.length || next === "writing";
     $("back").disabled = $("forth").disabled = !cells.length;
   }
@@ -405,7 +414,7 @@ function speak() {
     element.title = words[element.dataset.label];
   }
   $("text").dataset.empty = words.empty;
-  $("text").setAttribute("aria-label", words.text_label);
+  $("text").setAttribute("aria-label", inspect ? words.text_label : words.text_plain);
   $("language").textContent = language === "zh" ? "English" : "中文";
   $("language").lang = language === "zh" ? "en" : "zh";
   $("seed").placeholder = words.any;
@@ -426,8 +435,10 @@ function tellAbout() {
   $("about").replaceChildren(make("p", "", first), items, make("p", "", last));
   const facts = {
     corpus: about.corpus, parameters: grouped(about.parameters), shape: words.shape(about.model),
-    context: `${grouped(about.model.block_size)} ${units}`, tokens: `${grouped(about.vocab_size)} ${units}`,
-    step: grouped(about.step), val_loss: about.val_loss?.toFixed(4), bits: about.bits_per_byte?.toFixed(3), dtype: about.dtype,
+    context: `${grouped(about.model.block_size)} ${units}`,
+    tokens: `${grouped(about.vocab_size)} ${units}`,
+    step: grouped(about.step), val_loss: about.val_loss?.toFixed(4),
+    bits: about.bits_per_byte?.toFixed(3), dtype: about.dtype,
   };
   const rows = Object.entries(facts).filter(([, value]) => value !== undefined).map(([name, value]) => {
     const row = make("tr"), head = make("th", "", words.facts[name]);

@@ -1,7 +1,7 @@
 """The model as a page: one HTML file that writes, and shows how, without a network or a server.
 
 The page holds the model's own weights, rounded to bf16 or to 8 bits a row, and an engine in plain
-JavaScript (`engine.js`, `tokenizer.js`) that computes with them what `GPT` and the tokenizer compute here.
+JavaScript (`engine.js`, `tokenizer.js`) that computes with them what `GPT` and the tokenizer do.
 """
 
 import base64
@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from markupsafe import Markup
 from torch import Tensor
@@ -101,17 +100,15 @@ def page_bytes(checkpoint: Checkpoint, dtype: PageDtype) -> int:
     return _parameters(checkpoint) * {"bf16": 2, "int8": 1}[dtype] * 4 // 3
 
 
-def stored_weights(
-    checkpoint: Checkpoint, dtype: PageDtype
-) -> tuple[list[dict[str, Any]], bytes]:
+def stored_weights(checkpoint: Checkpoint, dtype: PageDtype) -> tuple[list[dict[str, Any]], bytes]:
     """Where each tensor is, and the bytes of all.
 
     Vectors stay fp32. A matrix is bf16, or a scale for each row, fp32, and then the rows as whole
     numbers from -127 to 127. Every tensor begins at a multiple of four.
     """
     entries, data = [], bytearray()
-    for name, tensor in model_tensors(checkpoint.model).items():
-        tensor = tensor.detach().float().cpu()
+    for name, weight in model_tensors(checkpoint.model).items():
+        tensor = weight.detach().float().cpu()
         kind = "fp32" if tensor.dim() == 1 else dtype
         entries.append(
             {"name": name, "dtype": kind, "shape": list(tensor.shape), "offset": len(data)}

@@ -37,12 +37,12 @@ const background = element => {
   }
   return [255, 255, 255];
 };
-const texts = [...document.body.querySelectorAll("*")].filter(e => e.checkVisibility() && !e.disabled
-  && [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
+const texts = [...document.body.querySelectorAll("*")].filter(e =>
+  e.checkVisibility() && !e.disabled && [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
 return texts.map(e => {
   const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
   const [low, high] = pair.sort((a, b) => a - b);
-  return [(high + 0.05) / (low + 0.05), e.tagName + "." + e.className + ": " + e.textContent.trim().slice(0, 40)];
+  return [(high + 0.05) / (low + 0.05), `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`];
 });
 """
 """Of every element with a text of its own, the contrast of WCAG 2 with what lies behind it."""
@@ -209,7 +209,7 @@ def test_writing_can_be_stopped_and_gone_on_with(
 
 
 def test_tokens_that_look_like_markup_stay_text(chromium: Any, tmp_path: Path) -> None:
-    hostile = "<script>alert(1)</script> <img src=x onerror=alert(1)> \u202eright\u200f left \u05d0 &lt;"
+    hostile = "<script>alert(1)</script> <img src=x onerror=alert(1)> \u202er\u200f l \u05d0 &lt;"
     checkpoint = random_checkpoint(MODELS["modern"], "char", hostile)
     options: dict[str, Any] = {"title": hostile, "prompt": hostile}
     opened(chromium, write_page(checkpoint, tmp_path, "bf16", **options))

@@ -214,13 +214,17 @@ def test_page_tells_where_a_model_is_from_and_nothing_private(hostile: Checkpoin
 
 def test_weights_are_stored_as_they_are_said_to_be(hostile: Checkpoint) -> None:
     total = sum(weight.numel() for weight in hostile.model.parameters())
-    for dtype, width in (("bf16", 2), ("int8", 1)):
+    widths: dict[PageDtype, int] = {"bf16": 2, "int8": 1}
+    for dtype, width in widths.items():
         entries, data = playground.stored_weights(hostile, dtype)
         assert [entry["offset"] % 4 for entry in entries] == [0] * len(entries)
         vectors = sum(w.numel() for w in hostile.model.parameters() if w.dim() == 1)
         rows = sum(len(w) for w in hostile.model.parameters() if w.dim() > 1)
         scales = 4 * rows if dtype == "int8" else 0
-        assert len(data) - width * (total - vectors) - 4 * vectors - scales in range(4 * len(entries))
+        expected = width * (total - vectors) + 4 * vectors + scales
+        assert len(data) - expected in range(4 * len(entries))
+            4 * len(entries)
+        )
     for weight in hostile.model.parameters():
         error = (playground.rounded(weight, "int8") - weight).abs()
         assert error.max() <= weight.abs().max() / 254 + 1e-6
@@ -239,13 +243,19 @@ def test_presets_fit_the_sizes_that_are_promised() -> None:
     small = random_checkpoint(ModernConfig(n_layer=3, n_head=4, n_embd=128), "byte", "")
     page = playground_page(small, Path("x.safetensors"), "bf16").encode()
     assert len(page) <= 2_500_000
-    assert playground.page_bytes(small, "bf16") <= len(page) <= 150_000 + playground.page_bytes(small, "bf16")
+    assert (
+        playground.page_bytes(small, "bf16")
+        <= len(page)
+        <= 150_000 + playground.page_bytes(small, "bf16")
+    )
     medium = random_checkpoint(ModernConfig(), "byte", "")
     assert len(playground_page(medium, Path("x.safetensors"), "int8").encode()) <= 16_000_000
 
 
 def test_plain_writer_has_nothing_to_look_inside(story: str) -> None:
-    checkpoint = random_checkpoint(ClassicConfig(**{"n_layer": 1, "n_head": 1, "n_embd": 4}), "byte", "")
+    checkpoint = random_checkpoint(
+        ClassicConfig(n_layer=1, n_head=1, n_embd=4), "byte", ""
+    )
     page = playground_page(checkpoint, Path("x.safetensors"), inspect=False)
     assert '"inspect":false' in page
     assert not re.search('id="(bars|heads|map|undo|tint|look)"', page)
