@@ -38,11 +38,13 @@ const background = element => {
   return [255, 255, 255];
 };
 const texts = [...document.body.querySelectorAll("*")].filter(e =>
-  e.checkVisibility() && !e.disabled && [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
+  e.checkVisibility() && !e.disabled &&
+  [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
 return texts.map(e => {
   const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
   const [low, high] = pair.sort((a, b) => a - b);
-  return [(high + 0.05) / (low + 0.05), `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`];
+  const name = `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
+  return [(high + 0.05) / (low + 0.05), name];
 });
 """
 """Of every element with a text of its own, the contrast of WCAG 2 with what lies behind it."""

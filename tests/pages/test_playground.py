@@ -223,8 +223,6 @@ def test_weights_are_stored_as_they_are_said_to_be(hostile: Checkpoint) -> None:
         scales = 4 * rows if dtype == "int8" else 0
         expected = width * (total - vectors) + 4 * vectors + scales
         assert len(data) - expected in range(4 * len(entries))
-            4 * len(entries)
-        )
     for weight in hostile.model.parameters():
         error = (playground.rounded(weight, "int8") - weight).abs()
         assert error.max() <= weight.abs().max() / 254 + 1e-6
@@ -253,9 +251,7 @@ def test_presets_fit_the_sizes_that_are_promised() -> None:
 
 
 def test_plain_writer_has_nothing_to_look_inside(story: str) -> None:
-    checkpoint = random_checkpoint(
-        ClassicConfig(n_layer=1, n_head=1, n_embd=4), "byte", ""
-    )
+    checkpoint = random_checkpoint(ClassicConfig(n_layer=1, n_head=1, n_embd=4), "byte", "")
     page = playground_page(checkpoint, Path("x.safetensors"), inspect=False)
     assert '"inspect":false' in page
     assert not re.search('id="(bars|heads|map|undo|tint|look)"', page)
