@@ -22,7 +22,7 @@ from minigpt_cli.model.gpt import GPT
 from minigpt_cli.pages.playground import PageDtype, playground_page
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.tokenizer import CharTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
 
 TOKENS, REPEATS = 500, 5
 CASES: tuple[tuple[str, PageDtype, int], ...] = (
@@ -50,7 +50,7 @@ def page_of(preset: str, dtype: PageDtype) -> bytes:
         step=0, train_loss=None, val_loss=None, bits_per_byte=None,
     )  # fmt: skip
     checkpoint = Checkpoint(model, tokenizer, metadata)
-    return playground_page(checkpoint, Path("x.safetensors"), dtype).encode()
+    return playground_page(checkpoint, dtype).encode()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the machine can do: which device, which precision, how fast a matrix product."""
+"""The machine: its devices, numeric precision, speed and memory."""
 
 import ctypes
 import platform
@@ -11,15 +11,15 @@ import torch
 
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
 
-LESS_MEMORY = "the model's window (block_size) or the model is too large for this machine"
-"""What to say of memory that ran out where a model is used."""
+LESS_MEMORY = "the model or its context window (block_size) is too large for this machine"
+"""What to say when a trained model does not fit in memory."""
 
 
 def pick_device(setting: str) -> torch.device:
-    """The device to compute on; `auto` takes an accelerator when there is one.
+    """The device to compute on; `auto` uses an accelerator if there is one.
 
     Raises:
-        ConfigError: the device is unknown or not on this machine.
+        ConfigError: the device is unknown, or this machine does not have it.
     """
     if setting == "auto":
         if torch.cuda.is_available():
@@ -28,31 +28,33 @@ def pick_device(setting: str) -> torch.device:
     try:
         device = torch.device(setting)
     except RuntimeError:
-        raise ConfigError(f"--device {setting}: use auto, cpu, cuda, cuda:N or mps") from None
+        raise ConfigError(
+            f"unknown device {setting}; use auto, cpu, cuda, cuda:N or mps", ("train.device",)
+        ) from None
     count = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
     }.get(device.type, 0)
     if (device.index or 0) >= count:
-        raise ConfigError(f"--device {setting}: this machine has no such device; use --device auto")
+        raise ConfigError(f"this machine has no device {setting}; use auto", ("train.device=auto",))
     return device
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype of the forward and backward pass; `auto` asks the machine."""
+    """The dtype of the forward and backward pass; `auto` uses bf16 where it is faster."""
     if precision == "auto":
         precision = "bf16" if _fast_in_bf16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`bf16` or `fp32`, as presets write it."""
+    """`bf16` or `fp32`, as in presets."""
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP/s of a square matrix product, the best of twelve: what a step is held against."""
+    """FLOP/s of a square matrix product, the best of twelve; the reference for utilization."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     a @ b
     seconds = []
@@ -70,8 +72,8 @@ def _fast_in_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "mps":
         return False
-    # Every processor computes bf16, few have instructions for it. PyTorch knows Intel's and AMD's;
-    # on others a product of a few milliseconds tells.
+    # Every CPU computes bf16, but few have instructions for it. PyTorch detects Intel's and AMD's;
+    # on others, time a product of a few milliseconds.
     if any(
         getattr(torch.cpu, name, bool)()
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -82,37 +84,41 @@ def _fast_in_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Has this process keep the memory it frees, where the C library is glibc; elsewhere nothing.
+    """Makes this process keep the memory it frees, if the C library is glibc.
 
-    A training step frees what the next one takes. Left to itself, glibc hands large pieces back to
-    the system each time, which must then clear every page anew: a sixth of a small model's step.
+    A training step frees what the next one allocates. By default, glibc returns large blocks to
+    the system each time, which must then zero every page again: a sixth of a small model's step.
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    trim_threshold, mmap_threshold = -1, -3  # mallopt's names for them, from <malloc.h>
+    trim_threshold, mmap_threshold = -1, -3  # mallopt's parameters, from <malloc.h>
     libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_threshold, 32 * 2**20)  # the most it accepts
+    libc.mallopt(mmap_threshold, 32 * 2**20)  # the maximum
     libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 @contextmanager
-def reraise_out_of_memory(advice: str) -> Iterator[None]:
-    """Turns an allocation that failed into advice.
+def reraise_out_of_memory(advice: str, settings: tuple[str, ...] = ()) -> Iterator[None]:
+    """Turns a failed allocation into `out of memory; ADVICE`.
+
+    Args:
+        advice: the fix.
+        settings: those that the advice names, as in `MinigptError`.
 
     Raises:
-        OutOfMemoryError: memory ran out inside.
+        OutOfMemoryError: an allocation failed inside.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and "DefaultCPUAllocator" not in str(error):  # it has no class of its own
+        if not known and "DefaultCPUAllocator" not in str(error):  # a plain RuntimeError
             raise
-        raise OutOfMemoryError(f"memory ran out; {advice}") from None
+        raise OutOfMemoryError(f"out of memory; {advice}", settings) from None
 
 
 def machine_info(device: torch.device) -> dict[str, str | int]:
-    """What a run depends on beside its settings, for whoever wants to make it again."""
+    """What a run depends on besides its settings, for reproducing it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "python": platform.python_version(),
@@ -135,7 +141,7 @@ def _processor() -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -13,7 +13,7 @@ from minigpt_cli.data.dataset import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 # Bounds the memory of one forward pass: tokens, and numbers in the logits.
 _TOKENS_PER_PASS = 16_384

@@ -1,4 +1,4 @@
-"""Which device and precision are taken, on this machine and on pretended ones."""
+"""Choosing a device and a precision, on this machine and on simulated ones."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine with neither an accelerator nor instructions for bf16, whatever this one has."""
+    """Simulates a machine with neither an accelerator nor bf16 instructions."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -36,18 +36,18 @@ def with_cuda(machine: pytest.MonkeyPatch, count: int) -> None:
     machine.setattr(torch.cuda, "device_count", lambda: count)
 
 
-def test_auto_takes_the_processor_when_there_is_nothing_else(machine: pytest.MonkeyPatch) -> None:
+def test_auto_uses_the_cpu_without_an_accelerator(machine: pytest.MonkeyPatch) -> None:
     assert pick_device("auto") == CPU
 
 
-def test_auto_takes_the_accelerator_that_is_there(machine: pytest.MonkeyPatch) -> None:
+def test_auto_uses_an_available_accelerator(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device("auto") == torch.device("mps")
     with_cuda(machine, 1)
     assert pick_device("auto") == torch.device("cuda")
 
 
-def test_a_device_that_is_there_can_be_named(machine: pytest.MonkeyPatch) -> None:
+def test_available_device_can_be_chosen(machine: pytest.MonkeyPatch) -> None:
     assert pick_device("cpu") == CPU
     with_cuda(machine, 2)
     assert pick_device("cuda") == torch.device("cuda")
@@ -57,21 +57,21 @@ def test_a_device_that_is_there_can_be_named(machine: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("setting", ["cuda", "cuda:0", "mps", "meta", "xpu", "cpu:1"])
-def test_a_device_that_is_not_there_is_refused_with_a_way_out(
+def test_unavailable_device_is_rejected_with_a_fix(
     setting: str, machine: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=f"^--device {setting}: .* --device auto$"):
+    with pytest.raises(ConfigError, match=f"this machine has no device {setting}; use auto$"):
         pick_device(setting)
 
 
-def test_a_gpu_beyond_the_last_is_refused(machine: pytest.MonkeyPatch) -> None:
+def test_gpu_index_beyond_the_last_is_rejected(machine: pytest.MonkeyPatch) -> None:
     with_cuda(machine, 2)
-    with pytest.raises(ConfigError, match=r"--device cuda:2: this machine has no such device"):
+    with pytest.raises(ConfigError, match="this machine has no device cuda:2"):
         pick_device("cuda:2")
 
 
 @pytest.mark.parametrize("setting", ["gpu", "", "cuda:", "cuda:x", "CPU", "cuda:-1", "auto "])
-def test_what_is_no_device_at_all_is_refused_with_those_there_are(
+def test_unknown_device_is_rejected_with_the_valid_ones(
     setting: str, machine: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match=r"use auto, cpu, cuda, cuda:N or mps"):
@@ -79,13 +79,13 @@ def test_what_is_no_device_at_all_is_refused_with_those_there_are(
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
-def test_a_named_precision_is_taken_everywhere(kind: str) -> None:
+def test_explicit_precision_is_used_on_every_device(kind: str) -> None:
     assert pick_dtype("fp32", torch.device(kind)) == torch.float32
     assert pick_dtype("bf16", torch.device(kind)) == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_auto_precision_is_bf16_where_the_processor_has_instructions_for_it(
+def test_auto_precision_is_bf16_if_the_cpu_has_instructions_for_it(
     name: str, machine: pytest.MonkeyPatch
 ) -> None:
     machine.setattr(torch.cpu, name, lambda: True, raising=False)
@@ -96,7 +96,7 @@ def test_auto_precision_is_bf16_where_the_processor_has_instructions_for_it(
 @pytest.mark.parametrize(
     ("bf16", "fp32", "expected"), [(3e11, 1e11, torch.bfloat16), (1e11, 1e11, torch.float32)]
 )
-def test_auto_precision_of_an_unknown_processor_is_what_multiplies_faster(
+def test_auto_precision_of_an_unknown_cpu_is_the_faster_one(
     bf16: float, fp32: float, expected: torch.dtype, machine: pytest.MonkeyPatch
 ) -> None:
     speeds = {torch.bfloat16: bf16, torch.float32: fp32}
@@ -105,7 +105,7 @@ def test_auto_precision_of_an_unknown_processor_is_what_multiplies_faster(
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])
-def test_auto_precision_of_a_gpu_is_what_it_has_in_hardware(
+def test_auto_precision_of_a_gpu_is_bf16_only_in_hardware(
     has_bf16: bool, machine: pytest.MonkeyPatch
 ) -> None:
     def supported(including_emulation: bool = True) -> bool:
@@ -120,30 +120,28 @@ def test_auto_precision_of_mps_is_fp32(machine: pytest.MonkeyPatch) -> None:
     assert pick_dtype("auto", torch.device("mps")) == torch.float32
 
 
-def test_precisions_are_named_as_presets_write_them() -> None:
+def test_precision_names_are_those_of_presets() -> None:
     for name in ("fp32", "bf16"):
         assert dtype_name(pick_dtype(name, CPU)) == name
 
 
-def test_speed_is_the_arithmetic_of_a_product_over_the_best_time(
+def test_speed_is_the_flops_of_a_product_over_the_best_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A clock on which products take 4, 3, 0.5, 2 and then always 1 second.
+    # A clock by which the products take 4, 3, 0.5, 2 and then always 1 second.
     starts = [0, 4, 7, 7.5, 9.5, *(9.5 + i for i in range(1, 20))]
     times = iter([moment for pair in pairwise(starts) for moment in pair])
 
     def clock(times: Iterator[float] = times) -> float:
         return next(times)
 
-    monkeypatch.setattr(device_module.time, "perf_counter", clock)
+    monkeypatch.setattr("minigpt_cli.device.time.perf_counter", clock)
     size = 8  # a product of two 8 × 8 matrices: 64 entries of 8 multiplications and 8 additions
     assert matmul_flops(CPU, torch.float32, size) == 64 * (8 + 8) / 0.5
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_synchronising_waits_for_the_device_named(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_synchronize_waits_for_the_given_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[str] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.type))
     monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
@@ -162,8 +160,8 @@ def test_synchronising_waits_for_the_device_named(
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 GB"),
     ],
 )
-def test_memory_that_runs_out_is_answered_with_advice(error: Exception) -> None:
-    advice = pytest.raises(OutOfMemoryError, match="memory ran out; buy some")
+def test_failed_allocation_becomes_advice(error: Exception) -> None:
+    advice = pytest.raises(OutOfMemoryError, match="out of memory; buy some")
     with advice, reraise_out_of_memory("buy some"):
         raise error
 

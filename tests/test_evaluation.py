@@ -13,7 +13,10 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 

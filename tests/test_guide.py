@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.training.trainer import Trainer
+from minigpt_cli.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh.md"
@@ -98,7 +98,7 @@ def landmarks(step: Step) -> list[str]:
     Heads of tables, of which columns may be cut, and what lines that begin at the margin say
     first, up to a number or a name; every number stands for any. Samples are indented more.
     """
-    if step.text.startswith("minigpt generate") and not step.exit_code and "--top" not in step.text:
+    if step.text.startswith("minigpt generate") and not step.exit_code:
         return []
     found = []
     for line in step.shown:
@@ -182,17 +182,17 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
 def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Presses Ctrl-C after so many more training steps, once, when it holds a number."""
     waiting: list[int] = []
-    train_step = Trainer.train_step
+    take_step = Learner.take_step
 
-    def step(self: Trainer) -> Any:
+    def interrupted(self: Learner, step: int) -> Any:
         if waiting:
             waiting[0] -= 1
             if waiting[0] == 0:
                 waiting.clear()
                 signal.raise_signal(signal.SIGINT)
-        return train_step(self)
+        return take_step(self, step)
 
-    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(Learner, "take_step", interrupted)
     return waiting
 
 

@@ -1,51 +1,14 @@
-"""The `minigpt` program: its six commands, and the one place where errors become messages."""
+"""The `minigpt` program: its six commands."""
 
-import errno
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
+from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.export import command as export
-from minigpt_cli.cli.inspect import command as inspect
-from minigpt_cli.errors import MinigptError
-
-INTERRUPTED = 130
-
-
-class ErrorBoundary(TyperGroup):
-    """Shows a user's mistake in one line; everything else is a bug and keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs a command and turns `MinigptError` into a message and exit code 1."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # here a broken pipe or a full disk can still be answered
-            return result
-        except MinigptError as error:
-            from minigpt_cli.cli.console import print_error
-
-            print_error(str(error))
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # whoever read the output has had enough, as in `| head -1`
-            from minigpt_cli.cli.console import silence
-
-            silence(sys.stdout)
-            raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            from minigpt_cli.cli.console import print_error, silence
-
-            silence(sys.stdout)
-            print_error("the output cannot be written (no space left); free some space")
-            raise typer.Exit(1) from None
-
+from minigpt_cli.cli.inspect import group as inspect
 
 app = typer.Typer(
     name="minigpt",
@@ -72,7 +35,7 @@ def main(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train a small GPT on your own text, from nothing, write with it, and look inside it."""
+    """Train a small GPT from scratch on your own text, generate with it, and look inside it."""
 
 
 MAKE, USE = "Make a model", "Use a model"
@@ -80,7 +43,5 @@ app.command("tokenize", rich_help_panel=MAKE, epilog=tokenize.EXAMPLE)(tokenize.
 app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)
 app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_command.evaluate)
-app.command("inspect", cls=inspect.InspectCommand, rich_help_panel=USE, epilog=inspect.EXAMPLE)(
-    inspect.inspect
-)
+app.add_typer(inspect.app, name="inspect", rich_help_panel=USE, epilog=inspect.EXAMPLE)
 app.command("export", rich_help_panel=USE, epilog=export.EXAMPLE)(export.export)

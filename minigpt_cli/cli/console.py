@@ -1,4 +1,4 @@
-"""The terminal's two sides: data on stdout, everything else on stderr."""
+"""The two output streams: data on stdout, everything else on stderr."""
 
 import json
 import os
@@ -9,21 +9,21 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from minigpt_cli.io.text import printable as printable  # the rooms beside ask for it here
+from minigpt_cli.io.text import printable as printable  # used through here by the commands
 
 
 def silence(stream: TextIO) -> None:
-    """What is left to write goes nowhere: at exit Python would try again, and complain again."""
+    """Discards what is still buffered; at exit, Python would try to write it and fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-class _Aside(Console):
-    """What is said beside the data. When nobody can hear it, the work goes on in silence."""
+class _MessageConsole(Console):
+    """A console for messages. If it cannot write, the program continues without them."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
             super().print(*objects, **options)
-        except OSError:  # a full disk under a log, say
+        except OSError:  # for example, a log file on a full disk
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
@@ -32,35 +32,35 @@ class _Aside(Console):
 
 
 out = Console(highlight=False)
-err = _Aside(stderr=True, highlight=False)
+err = _MessageConsole(stderr=True, highlight=False)
 
-# Those control characters that JSON leaves as they are, though it could escape them.
+# The control characters that `json.dumps` does not escape.
 _CONTROL_IN_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
 def in_unicode() -> bool:
-    """Whether stdout takes blocks, dots and signs, or ASCII alone."""
+    """Whether stdout can display Unicode characters, such as blocks and braille dots."""
     return out.encoding.startswith("utf")
 
 
 def print_error(message: str) -> None:
-    """One line, whatever the width: it may be long, and it may hold brackets."""
+    """Prints an error as one line of any length; brackets are not markup."""
     line = " ".join(message.split())
     err.print(Text.assemble(("error: ", "bold red"), printable(line)), soft_wrap=True)
 
 
 def print_note(message: str) -> None:
-    """Something worth knowing beside the data."""
+    """Prints a message to stderr."""
     err.print(Text(printable(message), style="dim"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Facts for programs."""
+    """Prints a value as indented JSON to stdout."""
     sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def print_json_lines(values: list[Any]) -> None:
-    """Facts for programs that read line by line."""
+    """Prints values as JSON to stdout, one per line."""
     for value in values:
         sys.stdout.write(_json(value) + "\n")
 

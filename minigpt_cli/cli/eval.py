@@ -1,12 +1,12 @@
 """`minigpt eval`: how well models predict a text."""
 
-from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minigpt_cli.cli.loading import load, short_name
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -29,19 +29,41 @@ EXAMPLE = (
 )
 
 
+@dataclass(frozen=True)
+class Text:
+    """The text to measure models on."""
+
+    sources: tuple[str, ...]
+    """Files, folders or known corpora; empty for each model's own text."""
+    split: Split
+    encoding: str
+    data_dir: Path
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's result."""
+
+    path: Path
+    checkpoint: "Checkpoint"
+    result: "Evaluation"
+
+
 def evaluate(
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Argument(help="Checkpoints or runs' folders. Default: the newest run."),
+        typer.Argument(
+            metavar="RUN|FILE", help="Run folders or checkpoint files. Default: the newest run."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", "-d", help="Another text; may be repeated.",
-                     show_default="the one it was trained on", rich_help_panel=DATA),
+        typer.Option("--data", "-d", help="Another text: known corpus, file or folder; repeatable.",
+                     show_default="the text it was trained on", rich_help_panel=DATA),
     ] = None,
     split: Annotated[
         Split | None,
-        typer.Option("--split", help="Which part.", show_default="val; all with --data",
+        typer.Option("--split", help="Which part of the text.", show_default="val; all with --data",
                      rich_help_panel=DATA),
     ] = None,
     encoding: Encoding = None,
@@ -52,96 +74,80 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure models: loss, perplexity, bits per byte and accuracy over a whole text.
 
-    Every token is predicted once, so the figures are the same each time. Bits per byte compares
-    models of different tokenizers.
+    Every token is predicted once, so the result is the same each time.
+    Bits per byte can be compared between models with different tokenizers.
     """
     from minigpt_cli.cli.console import print_json, print_note
-    from minigpt_cli.device import pick_device
     from minigpt_cli.evaluation import evaluate as score
-    from minigpt_cli.model.quantization import quantize_int8
-    from minigpt_cli.runs.checkpoint import load_checkpoint
-    from minigpt_cli.runs.folder import find_checkpoint
 
     if encoding and not data:
-        raise typer.BadParameter("--encoding is that of the files that --data names; name them")
-    part: Split = split or ("all" if data else "val")
-    results = []
+        raise typer.BadParameter("--encoding is only valid with --data")
+    default: Split = "all" if data else "val"
+    text = Text(tuple(data or ()), split or default, encoding or "utf-8", data_dir)
+    scored = []
     wanted: list[Path | None] = [*(checkpoints or [])] or [None]
     for given in wanted:
-        path, chosen = find_checkpoint(given)
-        if chosen:
-            print_note(f"Using {path}")
-        wanted_device = "cpu" if quantize and device == "auto" else device
-        loaded = load_checkpoint(path, pick_device(wanted_device))
-        tokens = _tokens(loaded, data, part, encoding, data_dir)
-        if quantize == "int8":
-            rounded = deepcopy(loaded.model)
-            quantize_int8(rounded)
-        result = score(loaded.model, loaded.tokenizer, tokens)
-        if quantize == "int8":
-            whole, result = result, score(rounded, loaded.tokenizer, tokens)
+        loaded = load(given, device, quantize=quantize)
+        path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
+        tokens = _tokens(loaded.checkpoint, text)
+        result = score(model, tokenizer, tokens)
+        if quantize:
+            exact = score(load(path).checkpoint.model, tokenizer, tokens)
             print_note(
-                f"{path}: int8 costs {result.loss - whole.loss:+.4f} of loss "
-                f"({whole.loss:.4f} without)"
+                f"{path}: {quantize} adds {result.loss - exact.loss:+.4f} to the loss "
+                f"({exact.loss:.4f} without)"
             )
-        results.append((path, loaded, result))
+        scored.append(Scored(path, loaded.checkpoint, result))
     if as_json:
-        print_json([_facts(path, data, part, loaded, result) for path, loaded, result in results])
+        print_json([_json(one, text) for one in scored])
     else:
-        _print_table(results, part, data)
+        _print_table(scored, text)
 
 
-def _tokens(
-    loaded: "Checkpoint", data: list[str] | None, split: Split, encoding: str | None, data_dir: Path
-) -> "Tokens":
-    """The text to score: the model's own, found by its fingerprint, or another."""
+def _tokens(checkpoint: "Checkpoint", text: Text) -> "Tokens":
+    """The tokens to predict: of the model's own text, found by its fingerprint, or of another."""
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.data.corpus import open_corpus
     from minigpt_cli.data.dataset import encode_corpus
-    from minigpt_cli.data.own_text import own_dataset
+    from minigpt_cli.data.workspace import Workspace
 
-    with file_progress() as bars:
-        if data:
-            corpus = open_corpus(tuple(data), data_dir, encoding or "utf-8", bars.downloading)
-            fraction = loaded.metadata.data.val_fraction
-            return encode_corpus(corpus, loaded.tokenizer, split, fraction)
-        own = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
-    return own.tokens(split)
+    with file_progress() as progress:
+        workspace = Workspace(text.data_dir, progress)
+        if text.sources:
+            corpus = workspace.corpus(text.sources, text.encoding)
+            fraction = checkpoint.metadata.data.val_fraction
+            return encode_corpus(corpus, checkpoint.tokenizer, text.split, fraction)
+        return workspace.own_dataset(checkpoint.metadata).tokens(text.split)
 
 
-def _facts(
-    path: Path, data: list[str] | None, split: Split, loaded: "Checkpoint", result: "Evaluation"
-) -> dict[str, Any]:
+def _json(scored: Scored, text: Text) -> dict[str, Any]:
+    checkpoint, result = scored.checkpoint, scored.result
     return {
-        "checkpoint": str(path),
-        "step": loaded.metadata.step,
-        "tokenizer": loaded.tokenizer.kind,
-        "corpus": loaded.metadata.corpus if data is None else ", ".join(data),
-        "split": split,
+        "checkpoint": str(scored.path),
+        "step": checkpoint.metadata.step,
+        "tokenizer": checkpoint.tokenizer.kind,
+        "corpus": ", ".join(text.sources) or checkpoint.metadata.corpus,
+        "split": text.split,
         **asdict(result),
         "perplexity": result.perplexity,
     }
 
 
-def _print_table(
-    results: "list[tuple[Path, Checkpoint, Evaluation]]", split: Split, data: list[str] | None
-) -> None:
+def _print_table(scored: list[Scored], text: Text) -> None:
     from minigpt_cli.cli.console import out, print_note
     from minigpt_cli.cli.render import count, grid, raw
-    from minigpt_cli.runs.folder import CHECKPOINT
 
-    corpora = dict.fromkeys(loaded.metadata.corpus for _, loaded, _ in results)
-    text = ", ".join(data or corpora)
+    own = dict.fromkeys(one.checkpoint.metadata.corpus for one in scored)
+    part = "whole text" if text.split == "all" else f"{text.split} split"
     table = grid(
         "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
-        text_columns=2,
-        title=raw(f"{text}, {'whole text' if split == 'all' else f'{split} split'}"),
+        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {part}"),
     )  # fmt: skip
-    for path, loaded, result in results:
+    for one in scored:
+        result = one.result
         table.add_row(
-            raw(str(path.parent if path.name == CHECKPOINT else path)),
-            loaded.tokenizer.kind,
-            count(loaded.metadata.step),
+            raw(short_name(one.path)),
+            one.checkpoint.tokenizer.kind,
+            count(one.checkpoint.metadata.step),
             count(result.tokens),
             f"{result.loss:.4f}",
             f"{result.perplexity:.3f}",
@@ -149,9 +155,11 @@ def _print_table(
             f"{result.accuracy:.1%}",
         )
     out.print(table)
-    if not data and len(corpora) > 1:
-        print_note("Each model was measured on its own text: the figures do not compare.")
-    for path, _, result in results:
-        if result.unknown_tokens:
-            share = result.unknown_tokens / result.tokens
-            print_note(f"{path}: {share:.1%} of the tokens are <unk>; their bytes are not counted.")
+    if not text.sources and len(own) > 1:
+        print_note("Each model was measured on its own text; the results are not comparable.")
+    for one in scored:
+        if one.result.unknown_tokens:
+            share = one.result.unknown_tokens / one.result.tokens
+            print_note(
+                f"{one.path}: {share:.1%} of the tokens are <unk>; their bytes do not count."
+            )

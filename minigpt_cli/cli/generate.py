@@ -1,4 +1,4 @@
-"""`minigpt generate`: write with a model."""
+"""`minigpt generate`: continue a prompt."""
 
 import sys
 from pathlib import Path
@@ -6,19 +6,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt_cli.cli.options import OUTPUT, SETTINGS, Device, Json, Quantize
-from minigpt_cli.config.choices import Precision
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import (
+    OUTPUT,
+    SETTINGS,
+    Device,
+    Json,
+    Precision,
+    Quantize,
+    Seed,
+    usage_errors,
+)
+from minigpt_cli.errors import ConfigError, reraise_as
 
 if TYPE_CHECKING:
     from minigpt_cli.cli.writing import Writer
 
 EXAMPLE = (
     'Examples:  minigpt generate --prompt "ROMEO:"    minigpt generate --interactive    '
-    'minigpt generate --prompt "ROMEO:" --top 5'
+    "minigpt generate --prompt-file prompts.txt --json"
 )
-CHOICE = "Choice of the next token"
-PROMPT = "Prompt"
+PROMPT, CHOICE = "Prompt", "Choice of the next token"
+
+
+def _moved(value: str | None) -> None:
+    if value is not None:
+        raise typer.BadParameter("use: minigpt inspect next TEXT")
+
+
+def _not_empty(texts: list[str] | None) -> list[str]:
+    if "" in (texts or ()):
+        raise typer.BadParameter("must not be empty")
+    return texts or []
 
 
 Prompt = Annotated[
@@ -26,52 +45,48 @@ Prompt = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        help="What the text begins with; - reads it from stdin.",
+        help="Text to continue; - reads it from stdin.",
         show_default="empty",
         rich_help_panel=PROMPT,
     ),
 ]
 PromptFile = Annotated[
     Path | None,
-    typer.Option("--prompt-file", help="A file with one prompt a line.", rich_help_panel=PROMPT),
+    typer.Option("--prompt-file", help="A file with one prompt per line.", rich_help_panel=PROMPT),
 ]
 Interactive = Annotated[
     bool,
-    typer.Option(
-        "--interactive", "-i", help="Write together, turn by turn.", rich_help_panel=PROMPT
-    ),
+    typer.Option("--interactive", "-i", help="Take turns with the model.", rich_help_panel=PROMPT),
 ]
-CheckpointPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--checkpoint",
-        "-c",
-        help="A checkpoint or a run's folder.",
-        show_default="the newest run",
-    ),
+MaxNewTokens = Annotated[
+    int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to generate.")
 ]
-MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", "-n", help="How much to write.")]
-NumSamples = Annotated[int, typer.Option("--num-samples", help="How many texts for each prompt.")]
+NumSamples = Annotated[int, typer.Option("--num-samples", min=1, help="Texts per prompt.")]
 Stop = Annotated[
-    list[str] | None, typer.Option("--stop", help="End before this text; may be repeated.")
+    list[str] | None,
+    typer.Option("--stop", help="Stop before this text; repeatable.", callback=_not_empty),
 ]
 Temperature = Annotated[
     float,
     typer.Option(
         "--temperature",
         "-t",
-        help="0 takes the likeliest; 1 as learned.",
+        min=0,
+        help="0 always picks the most likely token; 1 samples from the model as is.",
         rich_help_panel=CHOICE,
     ),
 ]
 TopK = Annotated[
-    int | None, typer.Option("--top-k", help="Only the k likeliest.", rich_help_panel=CHOICE)
+    int | None,
+    typer.Option("--top-k", min=1, help="Only the K most likely tokens.", rich_help_panel=CHOICE),
 ]
 TopP = Annotated[
     float | None,
     typer.Option(
         "--top-p",
-        help="Only the likeliest that have this share together.",
+        min=0,
+        max=1,
+        help="Nucleus sampling: the smallest set of tokens whose probabilities sum to P.",
         rich_help_panel=CHOICE,
     ),
 ]
@@ -79,7 +94,9 @@ MinP = Annotated[
     float | None,
     typer.Option(
         "--min-p",
-        help="Only those with this share of the likeliest's probability.",
+        min=0,
+        max=1,
+        help="Drop tokens below P times the most likely token's probability.",
         rich_help_panel=CHOICE,
     ),
 ]
@@ -87,15 +104,9 @@ RepetitionPenalty = Annotated[
     float,
     typer.Option(
         "--repetition-penalty",
-        help="Above 1, rather what was not there yet.",
-        rich_help_panel=CHOICE,
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        help="The same seed writes the same text, in one precision.",
+        min=0.01,
+        max=100,
+        help="Above 1, discourages tokens already in the text.",
         rich_help_panel=CHOICE,
     ),
 ]
@@ -103,30 +114,19 @@ ExactWindow = Annotated[
     bool,
     typer.Option(
         "--exact-window",
-        help="Past the window read all of it again for each token: slow.",
+        help="Past the context window, re-read it for every token (slow).",
         rich_help_panel=SETTINGS,
     ),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--precision",
-        help="Of the computation; auto asks the machine.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Top = Annotated[
-    int | None,
-    typer.Option("--top", help="Only show the N likeliest next tokens.", rich_help_panel=OUTPUT),
 ]
 ShowProbabilities = Annotated[
     bool,
     typer.Option(
         "--show-probabilities",
-        help="Color each token by how likely the model found it.",
+        help="Color each token by its probability.",
         rich_help_panel=OUTPUT,
     ),
 ]
+Top = Annotated[str | None, typer.Option("--top", hidden=True, callback=_moved)]
 
 
 def generate(
@@ -144,23 +144,22 @@ def generate(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = 0,
     exact_window: ExactWindow = False,
-    precision: PrecisionOption = "auto",
+    precision: Precision = "auto",
     quantize: Quantize = None,
     device: Device = "cpu",
-    top: Top = None,
     show_probabilities: ShowProbabilities = False,
     as_json: Json = False,
+    top: Top = None,  # noqa: ARG001 - answered by its callback
 ) -> None:
-    """Write: continue a prompt, token by token.
+    """Generate text: continue a prompt, token by token.
 
-    Stdout holds the text alone, so it can be piped.
+    Stdout contains only the text, so it can be piped.
     """
-    _refuse_what_excludes(
+    _check_combinations(
         {
             "--prompt-file": prompt_file is not None,
             "--prompt": prompt is not None,
             "--interactive": interactive,
-            "--top": top is not None,
             "--json": as_json,
             "--show-probabilities": show_probabilities,
             "--num-samples": num_samples > 1,
@@ -168,73 +167,49 @@ def generate(
             "--precision fp32": precision == "fp32",
         }
     )
-    _refuse_none_at_all(
-        {"--max-new-tokens": max_new_tokens, "--num-samples": num_samples, "--top": top}
-    )
     from minigpt_cli.generation.sampling import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+    with usage_errors():
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     prompts = _prompts(prompt, prompt_file)
 
-    from minigpt_cli.cli.writing import Writer, load_model
+    from minigpt_cli.cli.writing import Writer
 
-    loaded = load_model(checkpoint, device, precision, quantize)
     writer = Writer(
-        loaded,
+        load(checkpoint, device, precision, quantize).checkpoint,
         sampling,
         max_new_tokens,
-        num_samples,
-        tuple(stop or ()),
-        exact_window,
-        show_probabilities,
+        num_samples=num_samples,
+        stop=tuple(stop or ()),
+        exact_window=exact_window,
+        probabilities=show_probabilities,
     )
-    _write(writer, prompts, interactive, top, as_json, one_a_line=prompt_file is not None)
-
-
-def _write(
-    writer: "Writer",
-    prompts: list[str],
-    interactive: bool,
-    top: int | None,
-    as_json: bool,
-    one_a_line: bool,
-) -> None:
-    """In one of the ways to use the writer."""
-    if interactive:
-        from minigpt_cli.cli.interactive import write_together
-
-        write_together(writer, prompts[0])
-    elif top is not None:
-        from minigpt_cli.cli.likeliest import show_likeliest
-
-        show_likeliest(writer, prompts, top, as_json)
-    elif as_json:
-        writer.print_json(prompts, one_a_line)
+    if as_json:
+        writer.print_json(prompts, as_lines=prompt_file is not None)
     else:
-        writer.show(prompts)
+        (_take_turns if interactive else Writer.show)(writer, prompts)
 
 
-def _refuse_none_at_all(counts: dict[str, int | None]) -> None:
-    for name, number in counts.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{name} {number}: must be 1 or more")
+def _take_turns(writer: "Writer", prompts: list[str]) -> None:
+    from minigpt_cli.cli.interactive import write_together
+
+    write_together(writer, prompts[0])
 
 
-def _refuse_what_excludes(given: dict[str, bool]) -> None:
-    """Options that contradict each other.
+def _check_combinations(given: dict[str, bool]) -> None:
+    """Checks for options that contradict each other.
 
     Raises:
-        ConfigError: two of them were given.
+        typer.BadParameter: two of them were given.
     """
     for one, others in (
         ("--prompt-file", ["--prompt", "--interactive"]),
-        ("--interactive", ["--top", "--json", "--show-probabilities", "--num-samples"]),
-        ("--top", ["--show-probabilities", "--num-samples"]),
+        ("--interactive", ["--json", "--show-probabilities", "--num-samples"]),
         ("--quantize", ["--precision fp32"]),
     ):
         for other in others:
             if given[one] and given[other]:
-                raise ConfigError(f"{one} and {other} exclude each other; leave one out")
+                raise typer.BadParameter(f"{one} and {other} cannot be combined")
 
 
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
@@ -245,16 +220,15 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     """
     if prompt_file is None and prompt != "-":
         return [prompt or ""]
-    name = str(prompt_file) if prompt_file else "stdin"
-    try:
+    name = str(prompt_file or "stdin")
+    with reraise_as(ConfigError, name, "read"):
         data = prompt_file.read_bytes() if prompt_file else sys.stdin.buffer.read()
+    try:
         text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{name}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     if prompt_file is None:
         return [text]
     if not text:
-        raise ConfigError(f"{name}: holds no prompt; write one on each line")
+        raise ConfigError(f"{name}: no prompts; write one on each line")
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -1,4 +1,4 @@
-"""`minigpt generate --interactive`: the user and the model write a text together."""
+"""`minigpt generate --interactive`: the user and the model write a text in turns."""
 
 import signal
 import sys
@@ -15,13 +15,13 @@ from minigpt_cli.cli.writing import Writer
 from minigpt_cli.errors import ConfigError, MinigptError
 
 HELP = """\
-Type the next words; the model goes on from there. An empty line lets it go on alone.
-Ctrl-C stops it, Ctrl-D ends.
+Type the next words; the model continues from there. An empty line lets it continue alone.
+Ctrl-C stops it, Ctrl-D quits.
   /temperature 0.7   /top-k 20   /top-p 0.9   /min-p 0.05   /repetition-penalty 1.2
   /seed 1            /max-new-tokens 200
-  /reset             begin a new text
+  /reset             start a new text
   /save FILE         write the text to a file
-  /help              this"""
+  /help              show this help"""
 
 # Settings by the name that the user types.
 _KINDS = {
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 def write_together(writer: Writer, prompt: str) -> None:
-    """Takes lines from the user and goes on after each, until stdin ends."""
+    """Reads lines from the user and continues the text after each, until stdin ends."""
     session = _Session(writer)
     print_note(HELP)
     with _line_history():
@@ -52,13 +52,13 @@ def write_together(writer: Writer, prompt: str) -> None:
 
 
 class _Session:
-    """The text so far, and how it goes on."""
+    """The text so far, and the settings for continuing it."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer, self.text = writer, ""
 
     def take(self, line: str) -> None:
-        """A line of the user: a command, or words to go on from."""
+        """Handles a line from the user: a command, or words to continue from."""
         if line.startswith("/"):
             name, _, value = line[1:].partition(" ")
             self.command(name, value.strip())
@@ -66,20 +66,20 @@ class _Session:
             self.say(line)
 
     def say(self, words: str) -> None:
-        """Adds words to the text and lets the model go on."""
+        """Adds words to the text and lets the model continue."""
         pieces = self.writer.stream(self.text + words, shown=words)
         self.text += words
         with _noticing_ctrl_c() as pressed, closing(pieces):
             for piece in pieces:
                 self.text += piece
-                if pressed:  # stops the answer, not the program
+                if pressed:  # stops this continuation, not the program
                     return
 
     def command(self, name: str, value: str) -> None:
-        """Changes a setting or does what was asked.
+        """Runs a command: changes a setting, or resets or saves the text.
 
         Raises:
-            ConfigError: there is no such command, or the value does not fit.
+            ConfigError: the command is unknown, or its value is invalid.
         """
         setting = name.replace("-", "_")
         if name == "help":
@@ -97,16 +97,16 @@ class _Session:
             chosen: dict[str, Any] = {setting: _parsed(_KINDS[setting], name, value)}
             self.writer = replace(self.writer, sampling=replace(self.writer.sampling, **chosen))
         else:
-            raise ConfigError(f"/{name}: no such command; /help shows them")
+            raise ConfigError(f"/{name}: unknown command; /help lists them")
 
     def save(self, name: str) -> None:
         """Writes the text to a file.
 
         Raises:
-            ConfigError: no name was given, or the file cannot be written.
+            ConfigError: the name is missing, or the file cannot be written.
         """
         if not name:
-            raise ConfigError("/save: names no file; try /save text.txt")
+            raise ConfigError("/save: no file name; try /save text.txt")
         try:
             Path(name).write_text(self.text, encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -125,7 +125,7 @@ def _parsed(kind: type, name: str, value: str) -> Any:
 
 @contextmanager
 def _noticing_ctrl_c() -> Iterator[list[int]]:
-    """Inside this context Ctrl-C only adds to the list, so that nothing is cut in two."""
+    """In this context Ctrl-C only adds to the list, so that it interrupts nothing halfway."""
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
@@ -136,10 +136,10 @@ def _noticing_ctrl_c() -> Iterator[list[int]]:
 
 @contextmanager
 def _line_history() -> Iterator[None]:
-    """Lines can be edited and called back with the arrow keys, those of earlier sessions too."""
+    """Lets lines be edited and recalled with the arrow keys, across sessions."""
     try:
         import readline
-    except ImportError:  # Windows has a history of its own
+    except ImportError:  # Windows has its own history
         yield
         return
     if not sys.stdin.isatty():

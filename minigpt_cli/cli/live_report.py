@@ -6,27 +6,27 @@ from typing import Self
 
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages.run_report import Inside, look_inside, report_page
-from minigpt_cli.runs.metrics import EvaluationReport, Reporter, StepReport
+from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+from minigpt_cli.training.reporter import Reporter
 from minigpt_cli.training.trainer import Trainer
 
 REFRESH_SECONDS = 10
 LEAST_PAUSE = 20
-"""Times as long as a look inside the model took must pass before the next: 5% of the time, at most.
-Until then the page shows the last; all else on it is new at every evaluation."""
+"""A look inside the model is repeated after this many times its own duration: it takes 5% of the
+time, at most. Until then the page shows the last one; the rest is new at every evaluation."""
 
 
-class LiveReport:
-    """A `Reporter` that passes on what it is told and rewrites the run's report.
+class LiveReport(Reporter):
+    """Passes events on to another reporter, and rewrites the run's report.
 
-    Leaving the context writes the last one, which no longer reads itself again.
+    Leaving the context writes the final report, which no longer refreshes itself.
 
     Args:
-        reporter: whom to tell everything.
-        trainer: whose run it is; only its folder and configuration are looked at.
+        reporter: receives every event.
+        trainer: provides the run folder and the configuration.
     """
 
     def __init__(self, reporter: Reporter, trainer: Trainer) -> None:
-        assert trainer.folder is not None
         self._reporter, self._folder = reporter, trainer.folder
         self._max_iters = trainer.config.train.max_iters
         self._inside: Inside | None = None
@@ -43,17 +43,17 @@ class LiveReport:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, Exception):  # else someone wants to leave at once
+        if kind is None or issubclass(kind, Exception):  # not on a second Ctrl-C
             self._next_look = 0.0
             self._write(None)
 
-    def stepped(self, report: StepReport) -> None:
+    def stepped(self, row: StepRow) -> None:
         self._follow()
-        self._reporter.stepped(report)
+        self._reporter.stepped(row)
 
-    def evaluated(self, report: EvaluationReport) -> None:
-        self._reporter.evaluated(report)
-        self._is_due = report.step < self._max_iters  # the end writes its own
+    def evaluated(self, row: EvaluationRow) -> None:
+        self._reporter.evaluated(row)
+        self._is_due = row.step < self._max_iters  # the end writes its own
 
     def sampled(self, text: str) -> None:
         self._reporter.sampled(text)
@@ -63,13 +63,13 @@ class LiveReport:
         self._reporter.noted(message)
 
     def _follow(self) -> None:
-        """Writes what an evaluation found, once its model and its sample are saved too."""
+        """Writes the report of an evaluation, once its checkpoint and its sample are saved too."""
         if self._is_due:
             self._is_due = False
             self._write(REFRESH_SECONDS)
 
     def _write(self, refresh_seconds: int | None) -> None:
-        """Rewrites the report; what hinders that is said once and does not stop the run."""
+        """Rewrites the report; a failure is reported once and does not stop the run."""
         try:
             run = read_run(self._folder.path)
             if time.perf_counter() >= self._next_look:
@@ -78,10 +78,10 @@ class LiveReport:
                 now = time.perf_counter()
                 self._next_look = now + LEAST_PAUSE * (now - started)
             self._folder.write_report(report_page(run, self._inside, refresh_seconds))
-        except Exception as error:  # not even a bug in here may end the run
+        except Exception as error:  # not even a bug here may end the run
             self._note_once(f"No report: {error or type(error).__name__}")
         else:
-            self._note_once(f"A browser can follow this run: {self._folder.report}")
+            self._note_once(f"Follow this run in a browser: {self._folder.report}")
 
     def _note_once(self, message: str) -> None:
         if message not in self._noted:

@@ -1,6 +1,6 @@
-"""Facts become tables, and work under way becomes progress bars."""
+"""Tables, formatted numbers, and progress bars."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def key_value_table(title: str | None = None) -> Table:
-    """An empty table of names and values."""
+    """An empty table with a column of names and a column of values."""
     table = Table(title=title, box=None, show_header=False, title_justify="left", pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -31,7 +31,7 @@ def key_value_table(title: str | None = None) -> Table:
 
 
 def grid(*columns: str, text_columns: int = 1, title: Text | None = None) -> Table:
-    """An empty table with a header; the first `text_columns` are text, the others numbers."""
+    """An empty table with a header; the first `text_columns` are text, the others are numbers."""
     table = Table(
         box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -44,12 +44,12 @@ def grid(*columns: str, text_columns: int = 1, title: Text | None = None) -> Tab
 
 
 def count(number: int) -> str:
-    """1,234,567."""
+    """A number with thousands separators, as in 1,234,567."""
     return f"{number:,}"
 
 
 def size(number: float) -> str:
-    """Bytes in the largest unit that leaves at least 1: 1.5 MB is 1,500,000 bytes."""
+    """A number of bytes in the largest unit that gives at least 1; 1.5 MB is 1,500,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
@@ -58,7 +58,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Milliseconds below a second, seconds below a minute, then 1:23, then 1:02:03."""
+    """A duration: 250 ms, 12.3 s, 1:23 (minutes) or 1:02:03 (hours)."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -69,17 +69,17 @@ def duration(seconds: float) -> str:
 
 
 def raw(text: str, style: str = "") -> Text:
-    """Text as it is: no markup is read in it, and it cannot drive the terminal."""
+    """Text without markup, and with control characters escaped."""
     return Text(printable(text), style=style)
 
 
 def one_line(text: str) -> str:
-    """Text with signs in the place of its line ends."""
+    """The text with its line breaks shown as symbols."""
     return text.replace("\r", "").replace("\n", "↵" if in_unicode() else "\\n")
 
 
 def shortened(text: str, length: int) -> str:
-    """The beginning of a text, with a sign that it goes on."""
+    """The first `length` characters of a text, with an ellipsis if it is longer."""
     return text if len(text) <= length else f"{text[:length]}..."
 
 
@@ -89,32 +89,18 @@ def model_size(model: "ModelConfig") -> str:
 
 
 def losses(train: float | None, validation: float | None) -> str:
-    """Those that are known, by name."""
+    """The known losses, by name."""
     named = {"train": train, "validation": validation}
     return ", ".join(f"{name} {loss:.4f}" for name, loss in named.items() if loss is not None)
 
 
-class FileProgress:
-    """Bars for downloads and for reading text, on a terminal only; gone when done."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def downloading(self, done: int, total: int) -> None:
-        """Bytes of a download."""
-        self.preparing("Downloading", done, total)
-
-    def preparing(self, stage: str, done: int, total: int) -> None:
-        """Bytes of a named stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done)
-
-
 @contextmanager
-def file_progress() -> Iterator[FileProgress]:
-    """Shows bars while texts are fetched and prepared."""
+def file_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows bars on a terminal while texts are downloaded and prepared; they disappear when done.
+
+    Yields:
+        A `data.progress.Progress`: a bar for each stage.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -124,4 +110,11 @@ def file_progress() -> Iterator[FileProgress]:
     with Progress(
         *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
     ) as progress:
-        yield FileProgress(progress)
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield show

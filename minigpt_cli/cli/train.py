@@ -1,8 +1,8 @@
-"""`minigpt train`: a text becomes a model."""
+"""`minigpt train`: train a model on a text."""
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -17,15 +17,20 @@ from minigpt_cli.cli.options import (
     RUN,
     SETTINGS,
     DataDir,
+    DeviceOverride,
     Encoding,
     Json,
+    PrecisionOverride,
     Preset,
+    SeedOverride,
+    parse_settings,
 )
-from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
-    from minigpt_cli.runs.metrics import Reporter, TrainResult
+    from minigpt_cli.config.loading import Overrides
+    from minigpt_cli.training.reporter import Reporter, TrainResult
     from minigpt_cli.training.trainer import Trainer
 
 EXAMPLE = (
@@ -35,45 +40,52 @@ EXAMPLE = (
 
 
 Run = Annotated[
-    Path | None, typer.Argument(help="With --resume: the run's folder. Default: the newest.")
+    Path | None, typer.Argument(help="With --resume: the run folder. Default: the newest run.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=RUN)
+    bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="The run's folder.", show_default="runs/PRESET", rich_help_panel=RUN
+        "--out", "-o", help="The run folder.", show_default="runs/PRESET", rich_help_panel=RUN
     ),
 ]
 Watch = Annotated[
     bool,
     typer.Option(
-        "--watch", help="Keep report.html in the run's folder current.", rich_help_panel=RUN
+        "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
     ),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Say what it would cost, from three real steps.", rich_help_panel=RUN
+        "--dry-run",
+        help="Estimate time, memory and disk from three real steps.",
+        rich_help_panel=RUN,
     ),
 ]
 ListPresets = Annotated[
-    bool, typer.Option("--list-presets", help="Show the presets.", rich_help_panel=RUN)
+    bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
 ]
 Data = Annotated[
     list[str] | None,
     typer.Option(
         "--data",
         "-d",
-        help="Known corpus, file or folder; may be repeated.",
+        help="A known corpus, a file or a folder; may be repeated.",
         show_default="shakespeare",
         rich_help_panel=DATA,
     ),
 ]
 TokenizerOption = Annotated[
     TokenizerKind | None,
-    typer.Option("--tokenizer", help="What a token is.", show_default="char", rich_help_panel=DATA),
+    typer.Option(
+        "--tokenizer",
+        help="Tokenizer: char, word, byte or bpe.",
+        show_default="char",
+        rich_help_panel=DATA,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -87,35 +99,24 @@ MaxIters = Annotated[
     int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Windows a step.", rich_help_panel=SETTINGS)
+    int | None, typer.Option("--batch-size", help="Sequences per batch.", rich_help_panel=SETTINGS)
 ]
 LearningRate = Annotated[
     float | None,
     typer.Option(
         "--learning-rate",
-        help="Its peak (with Muon, of the blocks' matrices).",
+        help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
         rich_help_panel=SETTINGS,
     ),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option("--precision", help="Of the arithmetic.", rich_help_panel=SETTINGS),
 ]
 Compile = Annotated[
     bool | None,
     typer.Option(
         "--compile/--no-compile",
-        help="Compile the model first: for long runs.",
+        help="Compile the model first; worthwhile for long runs.",
         show_default="only on a GPU",
         rich_help_panel=SETTINGS,
     ),
-]
-TrainDevice = Annotated[
-    str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SETTINGS),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Of all chance.", rich_help_panel=SETTINGS)
 ]
 
 
@@ -135,21 +136,19 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
-    precision: PrecisionOption = None,
+    precision: PrecisionOverride = None,
     compile_blocks: Compile = None,
-    device: TrainDevice = None,
-    seed: Seed = None,
+    device: DeviceOverride = None,
+    seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a text, from nothing.
+    """Train a model on a text, from scratch.
 
-    Watch the loss fall and the writing improve; Ctrl-C saves and stops.
+    Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
     if list_presets:
         _list_presets(as_json)
         return
-    from minigpt_cli.config.schema import toml_value
-
     named = {
         "data.corpus": data,
         "data.tokenizer": tokenizer,
@@ -162,66 +161,70 @@ def train(
         "train.device": device,
         "train.seed": seed,
     }
-    overrides = [*(settings or [])]
-    overrides += [
-        f"{name}={toml_value(value)}" for name, value in named.items() if value is not None
-    ]
+    overrides = parse_settings(settings or [])
+    overrides |= {name: value for name, value in named.items() if value is not None}
     if run is not None and not resume:
-        raise typer.BadParameter(f"{run}: a run is named only to go on with it: --resume {run}")
-    if resume and (preset is not None or dry_run or (run and out)):
-        raise typer.BadParameter("--resume goes on with a run as it is; leave out the other")
-    preset = preset or DEFAULT_PRESET
-    if dry_run:
-        _estimate(preset, overrides, data_dir, out, as_json)
-        return
+        raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
+    if resume and (preset is not None or dry_run):
+        raise typer.BadParameter("--resume cannot be combined with --preset or --dry-run")
+    if run is not None and out is not None:
+        raise typer.BadParameter("RUN and --out cannot be combined")
     if resume:
         _resume(run or out, overrides, data_dir, watch, as_json)
+    elif dry_run:
+        _estimate(preset or DEFAULT_PRESET, overrides, data_dir, out, as_json)
     else:
-        _start(preset, overrides, data_dir, out, watch, as_json)
+        _start(preset or DEFAULT_PRESET, overrides, data_dir, out, watch, as_json)
 
 
 def _start(
-    preset: str, overrides: list[str], data_dir: Path, out: Path | None, watch: bool, as_json: bool
+    preset: str,
+    overrides: "Overrides",
+    data_dir: Path,
+    out: Path | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.training.setup import start_run
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.setup import TrainRequest, start
 
-    with file_progress() as bars:
-        trainer = start_run(preset, overrides, data_dir, out, bars.downloading, bars.preparing)
-    assert trainer.folder is not None
-    with trainer.folder.locked(new=True):
-        _fit(trainer, watch, as_json)
+    with ExitStack() as held:
+        with file_progress() as progress:
+            request = TrainRequest(preset, overrides, out, Workspace(data_dir, progress))
+            trainer = held.enter_context(start(request))
+        _fit(trainer, data_dir, watch, as_json)
 
 
 def _resume(
-    run: Path | None, overrides: list[str], data_dir: Path, watch: bool, as_json: bool
+    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
-    from minigpt_cli.training.setup import resume_run
+    from minigpt_cli.training.setup import resume
 
     folder = RunFolder(run) if run else newest(STATE)
-    with folder.locked():  # before its state is read: it would be an old one
-        with file_progress() as bars:
-            trainer = resume_run(folder, overrides, data_dir, bars.downloading, bars.preparing)
+    with ExitStack() as held:
+        with file_progress() as progress:
+            trainer = held.enter_context(resume(folder, overrides, Workspace(data_dir, progress)))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, watch, as_json)
+        _fit(trainer, data_dir, watch, as_json)
 
 
-def _fit(trainer: "Trainer", watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
-    assert trainer.folder is not None
     with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
         progress.print_lines(run_lines(trainer))
         result = _watched(trainer, progress) if watch else trainer.fit(progress)
     if as_json:
-        print_json({"run": str(trainer.folder.path), **asdict(result)})
+        print_json({**asdict(result), "run": str(result.run)})
     else:
         out.print(result_table(trainer.folder, result))
-    next_commands(trainer, result)
+    next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
 
@@ -236,14 +239,14 @@ def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
 
 @contextmanager
 def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM ends the run after the step; the second ends it at once.
+    """The first SIGINT or SIGTERM ends the run after the current step, the second immediately.
 
     Yields:
-        The signals that came.
+        The signals received so far.
     """
     received: list[int] = []
     before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # What a shell has its background jobs ignore stays ignored.
+    # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -270,7 +273,7 @@ def _list_presets(as_json: bool) -> None:
     if as_json:
         print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
         return
-    table = grid("preset", "what for", "family", "size", "block", "steps", text_columns=4)
+    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4)
     table.caption = "size: layers/heads/width"
     for name, config in configs.items():
         model = config.model
@@ -281,26 +284,27 @@ def _list_presets(as_json: bool) -> None:
 
 
 def _first_sentence(preset: str) -> str:
-    """What the comment at the top of a preset's file begins with."""
+    """The first sentence of the comment at the top of a preset."""
     text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
     comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))
     return comment.partition(". ")[0].partition(";")[0].rstrip(".")
 
 
 def _estimate(
-    preset: str, overrides: list[str], data_dir: Path, out_path: Path | None, as_json: bool
+    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
 ) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
-    from minigpt_cli.training.setup import estimate_run
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.estimate import estimate
+    from minigpt_cli.training.setup import TrainRequest
 
-    with file_progress() as bars:
-        config, estimate = estimate_run(
-            preset, overrides, data_dir, out_path, bars.downloading, bars.preparing
-        )
+    with file_progress() as progress:
+        workspace = Workspace(data_dir, progress)
+        config, found = estimate(TrainRequest(preset, overrides, out_path, workspace))
     if as_json:
-        print_json({**asdict(estimate), "config": config.model_dump(mode="json")})
+        print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return
-    out.print(estimate_table(config, estimate))
-    print_note("Nothing was kept. Leave out --dry-run to train.")
+    out.print(estimate_table(config, found))
+    print_note("Nothing was saved. Leave out --dry-run to train.")

@@ -1,7 +1,8 @@
-"""How training looks while it runs, and what is said at its end."""
+"""How training looks in the terminal, while it runs and at its end."""
 
 import os
 import shlex
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +17,9 @@ from minigpt_cli.cli.render import count, duration, key_value_table, model_size,
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.runs.metrics import EvaluationReport, StepReport, TrainResult
-from minigpt_cli.training.setup import Estimate
+from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+from minigpt_cli.training.estimate import Estimate
+from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.trainer import Trainer
 
 _HEADER = (
@@ -26,8 +28,8 @@ _HEADER = (
 )
 
 
-class TrainProgress:
-    """A `Reporter` for people: a bar that stays below, and above it a row per evaluation.
+class TrainProgress(Reporter):
+    """A progress bar that stays at the bottom, and above it a row per evaluation.
 
     Off a terminal there is no bar, and the rows are plain lines.
     """
@@ -67,26 +69,26 @@ class TrainProgress:
         for line in lines:
             err.print(raw(line), soft_wrap=not err.is_terminal)
 
-    def stepped(self, report: StepReport) -> None:
+    def stepped(self, row: StepRow) -> None:
         self._progress.update(
             self._task,
-            completed=report.step,
-            loss=f"{report.loss:.3f}",
-            rate=f"{report.learning_rate:.2g}",
-            speed=count(round(report.tokens_per_second)),
+            completed=row.step,
+            loss=f"{row.loss:.3f}",
+            rate=_number(row.learning_rate, ".2g"),
+            speed=_number(row.tokens_per_second, ",.0f"),
         )
 
-    def evaluated(self, report: EvaluationReport) -> None:
+    def evaluated(self, row: EvaluationRow) -> None:
         if not self._has_header:
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
             self._has_header = True
-        mark = "*" if report.is_best else " "
-        train_loss = "-" if report.train_loss is None else f"{report.train_loss:.4f}"
-        row = Text(f"{report.step:>7,} {train_loss:>11} ")
-        row.append(f"{report.val_loss:>9.4f} {mark}", style="bold green" if report.is_best else "")
-        row.append(f" {report.bits_per_byte:>9.3f} {report.tokens_per_second:>9,.0f}")
-        row.append(f" {duration(report.elapsed):>8}")
-        err.print(row, soft_wrap=True)
+        mark = "*" if row.is_best else " "
+        line = Text(f"{row.step:>7,} {_number(row.train_loss, '.4f'):>11} ")
+        line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
+        line.append(f" {_number(row.bits_per_byte, '.3f'):>9}")
+        line.append(f" {_number(row.tokens_per_second, ',.0f'):>9}")
+        line.append(f" {duration(row.elapsed or 0.0):>8}")
+        err.print(line, soft_wrap=True)
 
     def sampled(self, text: str) -> None:
         indent = " " * 8
@@ -99,40 +101,41 @@ class TrainProgress:
         print_note(message)
 
 
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def run_lines(trainer: Trainer) -> list[str]:
-    """What is about to be trained, on what, where."""
-    assert trainer.folder is not None
-    config, facts = trainer.config, trainer.dataset.metadata
-    sizes = config.model
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    """What is about to be trained, on which text, where."""
+    config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
+    sizes, device = config.model, learner.device
+    parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
-    threads = f", {cores} thread{'s' * (cores > 1)}" if trainer.device.type == "cpu" else ""
-    read = min(facts.val_tokens, config.train.eval_tokens)
+    threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
+    read = min(text.val_tokens, config.train.eval_tokens)
     validation = (
-        count(read) if read == facts.val_tokens else f"{count(read)} of {count(facts.val_tokens)}"
+        count(read) if read == text.val_tokens else f"{count(read)} of {count(text.val_tokens)}"
     )
-    epochs = trainer.tokens_per_step * config.train.max_iters / facts.train_tokens
-    model = f"Model: {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})"
-    text = (
-        f"Text:  {facts.corpus} ({facts.kind}, vocabulary {count(facts.vocab_size)}), "
-        f"{count(facts.train_tokens)} tokens; {validation} to validate"
-    )
-    run = (
-        f"Run:   {count(config.train.max_iters)} steps of {count(trainer.tokens_per_step)} tokens "
-        f"({epochs:.3g} times the text) on {trainer.device}, {config.train.precision}{threads}"
-    )
-    return [model, text, run, f"Where: {trainer.folder.path}"]
+    epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
+    steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
+    tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
+    return [
+        f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
+        f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
+        f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
+        f"Output: {trainer.folder.path}",
+    ]
 
 
 def result_table(folder: RunFolder, result: TrainResult) -> Table:
-    """How the run ended and where everything lies."""
+    """How the run ended and where its files are."""
     table = key_value_table()
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
     if result.best_step and (overfitting := read_run(folder.path).overfitting):
-        table.add_row("", f"{overfitting}: it began to learn the text by heart")
-    table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} of steps")
+        table.add_row("", f"{overfitting}: it started to memorize the training text")
+    table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} in steps")
     table.add_row(
         "speed",
         f"{count(round(result.tokens_per_second))} tokens/s, {result.mfu:.0%} of this "
@@ -143,19 +146,17 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     return table
 
 
-def next_commands(trainer: Trainer, result: TrainResult) -> None:
-    """What to type next."""
+def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None:
+    """Prints what to type next."""
     folder, corpus = trainer.folder, trainer.dataset.metadata.corpus
-    assert folder is not None
-    data_dir = trainer.dataset.folder.parent.parent
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
     elsewhere = "" if usual else f" --data-dir {shlex.quote(str(data_dir))}"
     if not result.finished:
-        print_note(f"Stopped at step {result.step:,} and saved. To go on:")
+        print_note(f"Stopped at step {result.step:,} and saved. To continue:")
         err.print(raw(f"  {folder.command('train --resume')}{elsewhere}"), soft_wrap=True)
         return
     print_note("Next:")
-    # A text of one's own may lack the characters of any prompt that could be offered.
+    # Any other text may lack the characters of a prompt that could be suggested here.
     prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
@@ -173,7 +174,7 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row("epochs over the text", f"{estimate.epochs:.2f}")
     table.add_row("time per step", f"{estimate.seconds_per_step * 1000:.1f} ms")
     table.add_row("time per evaluation", duration(estimate.evaluation_seconds))
-    table.add_row("time in all", duration(estimate.total_seconds))
+    table.add_row("total time", duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:
         table.add_row("memory", size(estimate.peak_memory_bytes))
     table.add_row("run folder", size(estimate.run_folder_bytes))

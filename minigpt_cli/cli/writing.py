@@ -1,73 +1,50 @@
-"""What the ways of writing have in common: a model, how it chooses, and where the text goes."""
+"""Generated text on its way to stdout: as it is made, all at once, or as JSON."""
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.text import Text
 
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
-from minigpt_cli.config.choices import Precision, Quantization
-from minigpt_cli.device import LESS_MEMORY, pick_device, pick_dtype, reraise_out_of_memory
+from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import Piece, generate_texts, prompt_ids
-from minigpt_cli.model.quantization import quantize_int8
-from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.runs.folder import find_checkpoint
+from minigpt_cli.runs.checkpoint import Checkpoint
 
 TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"
-# From likely to unlikely: the first whose share the token reaches.
+# From likely to unlikely: the first whose probability the token reaches.
 SHADES = ((0.5, "green"), (0.2, "yellow"), (0.05, "dark_orange"), (0.0, "red"))
-
-
-def load_model(
-    checkpoint: Path | None, device: str, precision: Precision, quantize: Quantization | None
-) -> Checkpoint:
-    """Loads a checkpoint for writing; says which, where the user did not.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-        ConfigError: the device is not on this machine, or cannot quantize.
-    """
-    path, chosen = find_checkpoint(checkpoint)
-    if chosen:
-        print_note(f"Using {path}")
-    loaded = load_checkpoint(path, pick_device(device))
-    if quantize == "int8":
-        quantize_int8(loaded.model)
-    else:
-        loaded.model.compute_dtype = pick_dtype(precision, loaded.model.head.weight.device)
-    return loaded
 
 
 @dataclass
 class Writer:
-    """Writes texts and shows them."""
+    """Generates texts and shows them."""
 
-    loaded: Checkpoint
+    checkpoint: Checkpoint
     sampling: Sampling
     max_new_tokens: int
     num_samples: int = 1
     stop: tuple[str, ...] = ()
     exact_window: bool = False
     probabilities: bool = False
-    """Whether to show how likely the model found each token."""
+    """Whether to show the probability of each token."""
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        return [prompt_ids(self.loaded.tokenizer, prompt) for prompt in prompts]
+        """The tokens of each prompt."""
+        return [prompt_ids(self.checkpoint.tokenizer, prompt) for prompt in prompts]
 
     def pieces(self, prompts: Sequence[str]) -> Iterator[list[Piece]]:
-        """Pieces of all samples of all prompts, side by side.
+        """Pieces of all samples of all prompts, in parallel.
 
         Raises:
-            TokenizerError: a prompt holds characters the model never saw.
+            TokenizerError: a prompt contains characters outside the vocabulary.
             ConfigError: a stop text is empty.
         """
         return generate_texts(
-            self.loaded.model,
-            self.loaded.tokenizer,
+            self.checkpoint.model,
+            self.checkpoint.tokenizer,
             self.ids(prompts),
             self.max_new_tokens,
             self.sampling,
@@ -78,29 +55,35 @@ class Writer:
         )
 
     def note_prompts(self, prompts: Sequence[str]) -> None:
-        """Says which prompts the model cannot read whole: too long, or of words it never saw."""
-        window, unknown = self.loaded.metadata.model.block_size, self.loaded.tokenizer.unknown_id
+        """Notes prompts that are longer than the window, or have words outside the vocabulary."""
+        window, unknown = (
+            self.checkpoint.metadata.model.block_size,
+            self.checkpoint.tokenizer.unknown_id,
+        )
         for number, ids in enumerate(self.ids(prompts), start=1):
             which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
             if len(ids) > window:
                 print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
             if unknown is not None and unknown in ids:
-                print_note(f"{which} has {ids.count(unknown):,} words that the model never saw.")
+                print_note(
+                    f"{which} has {ids.count(unknown):,} words that are not in the model's "
+                    "vocabulary (<unk>)."
+                )
 
     def stream(self, prompt: str, shown: str | None = None) -> Generator[str]:
-        """Shows a text as it is made, and yields it piece by piece.
+        """Shows a text while it is generated, and yields it piece by piece.
 
         Args:
-            prompt: what it goes on from.
-            shown: the end of the prompt that is not on the screen yet; all of it unless given.
+            prompt: what to continue.
+            shown: the end of the prompt that is not on the screen yet; by default all of it.
 
         Raises:
-            TokenizerError: the prompt holds characters the model never saw; nothing was shown.
+            TokenizerError: a character of the prompt is not in the vocabulary; nothing was shown.
         """
         return _shown_pieces(prompt if shown is None else shown, self.pieces([prompt]))
 
     def show(self, prompts: Sequence[str]) -> None:
-        """Shows one text as it is made, or several when all are done."""
+        """Shows one text while it is generated, or several when all are finished."""
         self.note_prompts(prompts)
         if len(prompts) * self.num_samples == 1:
             for _ in self.stream(prompts[0]):
@@ -112,32 +95,35 @@ class Writer:
                 _show(piece.text, _shade(piece))
         _show("\n")
 
-    def print_json(self, prompts: Sequence[str], one_a_line: bool) -> None:
+    def print_json(self, prompts: Sequence[str], as_lines: bool) -> None:
         """Prints every text with its prompt, as one list or as JSON lines."""
         self.note_prompts(prompts)
-        facts = []
+        texts = []
         for i, pieces in enumerate(self._texts(prompts)):
-            fact: dict[str, object] = {
+            text: dict[str, object] = {
                 "prompt": prompts[i // self.num_samples],
                 "text": "".join(piece.text for piece in pieces),
             }
             if self.probabilities:
-                fact["tokens"] = [
-                    {"text": self.loaded.tokenizer.decode([p.token]), "probability": p.probability}
+                text["tokens"] = [
+                    {
+                        "text": self.checkpoint.tokenizer.decode([p.token]),
+                        "probability": p.probability,
+                    }
                     for p in pieces
                     if p.token is not None
                 ]
-            facts.append(fact)
-        (print_json_lines if one_a_line else print_json)(facts)
+            texts.append(text)
+        (print_json_lines if as_lines else print_json)(texts)
 
     def _texts(self, prompts: Sequence[str]) -> Iterator[tuple[Piece, ...]]:
-        """The pieces of each text; many prompts are written a part at a time.
+        """The pieces of each text; many prompts are processed in groups.
 
-        Call `note_prompts` first: it reads every prompt, so that one which cannot be read is
-        refused before any is written.
+        Call `note_prompts` first: it reads every prompt, so that a bad one is refused before any
+        text is generated.
 
         Raises:
-            OutOfMemoryError: not even the samples of one prompt fit.
+            OutOfMemoryError: the samples of a single prompt do not fit.
         """
         together = max(1, TEXTS_TOGETHER // self.num_samples)
         for i in range(0, len(prompts), together):
@@ -163,7 +149,7 @@ def _shade(piece: Piece) -> str:
 
 
 def _show(text: str, color: str = "") -> None:
-    """Writes text as it is to a pipe; a terminal must not be driven by it."""
+    """Writes text unchanged to a pipe, but escaped to a terminal, which it must not control."""
     if sys.stdout.isatty():
         text = printable(text)
     if color and out.is_terminal:

@@ -1,1 +1,1 @@
-"""Settings: their schema, the presets, and how a file and overrides become one `RunConfig`."""
+"""Settings: their schema, the presets, and how a preset and overrides become a `RunConfig`."""

@@ -1,4 +1,4 @@
-"""The named choices that both presets and options offer; imports nothing, so `--help` is quick."""
+"""The choices that presets and options share; imports nothing, so that `--help` stays fast."""
 
 from typing import Literal
 

@@ -1,11 +1,12 @@
-"""A preset's TOML and its overrides become one validated `RunConfig`.
+"""Combines a preset's TOML and overrides into one validated `RunConfig`.
 
-A preset states only what differs from the defaults in `config.py`. Unknown keys are refused, and
-every problem of a file is reported at once, each with its table, its key and what would do.
+A preset contains only what differs from the defaults in `schema.py`. Unknown keys are errors, and
+all problems are reported at once, each with its table, its key and the fix.
 """
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from minigpt_cli.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, reraise_as
+
+Overrides = Mapping[str, object]
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
@@ -33,46 +36,71 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file.
 
     Raises:
-        ConfigError: it is missing, unreadable, not UTF-8, or not TOML (with line and column).
+        ConfigError: the file is missing, unreadable, not UTF-8, or not TOML (with line and column).
     """
+    with reraise_as(ConfigError, path, "read", missing="no such file"):
+        data = path.read_bytes()
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # also an endless number, or endless brackets
+    except (ValueError, RecursionError) as error:  # also endless digits or brackets
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def load_run_config(preset: str, overrides: list[str] | None = None) -> RunConfig:
+def load_run_config(preset: str, overrides: Overrides | None = None) -> RunConfig:
     """Reads a preset by name or path and applies overrides.
 
     Args:
         preset: a shipped preset's name, or the path of a TOML file.
-        overrides: `section.key=value` each; the value is TOML, or else taken as a string.
+        overrides: values by the full name of their setting, as in `{"train.max_iters": 500}`.
 
     Raises:
         ConfigError: one line with every problem found.
     """
     path = preset_path(preset)
-    return resolve(read_toml(path), overrides or [], source=str(path))
+    return resolve(read_toml(path), overrides or {}, source=str(path))
 
 
-def resolve(tables: dict[str, Any], overrides: list[str], source: str) -> RunConfig:
-    """Validates the tables of a preset with overrides laid over them."""
+def parse_override(text: str) -> tuple[str, object]:
+    """The setting's full name and the value in `section.key=value`.
+
+    The value is read as TOML, or taken as a string where it is not TOML.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    name, equals, raw = (part.strip() for part in text.partition("="))
+    section, _, key = name.partition(".")
+    if not (equals and section and key):
+        raise ConfigError(f"{text}: not section.key=value, as in train.max_iters=500")
+    try:
+        return name, tomli.loads(f"value = {raw}")["value"]
+    except (ValueError, RecursionError):
+        return name, raw
+
+
+def resolve(tables: dict[str, Any], overrides: Overrides, source: str) -> RunConfig:
+    """Validates the tables of a preset with overrides applied to them.
+
+    Args:
+        tables: what `read_toml` returns; left as they are.
+        overrides: values by the full name of their setting.
+        source: the preset's name for messages.
+
+    Raises:
+        ConfigError: one line with every problem found.
+    """
     tables = {
         name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()
     }
     changed = set()
-    for override in overrides:
-        section, key, value = _parse_override(override)
+    for name, value in overrides.items():
+        section, _, key = name.partition(".")
         target = tables.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = value
-            changed.add(f"{section}.{key}")
+            changed.add(name)
     model = tables.setdefault("model", {})
     if isinstance(model, dict):
         model.setdefault("family", "modern")
@@ -88,9 +116,10 @@ def resolve(tables: dict[str, Any], overrides: list[str], source: str) -> RunCon
 
 
 def _between_fields(tables: dict[str, Any], errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rules that join several fields, which wait until each field is right by itself.
+    """Violations of the rules that involve several fields.
 
-    So the fields that are not are left out, and what then goes against a rule is reported too.
+    Pydantic checks these rules only when every field is valid by itself. So that they are reported
+    together with invalid fields, the tables are validated again without those.
     """
     wrong = {_location(problem)[:2] for problem in errors}
     kept = {
@@ -110,31 +139,15 @@ def _between_fields(tables: dict[str, Any], errors: list[dict[str, Any]]) -> lis
 
 
 def _location(problem: dict[str, Any]) -> tuple[str, ...]:
-    """Table and key, without the discriminator's own step, which no preset names."""
+    """Table and key, without the model family that pydantic inserts between them."""
     location = [str(part) for part in problem["loc"]]
     if location[0] == "model" and len(location) > 1:
         del location[1]
     return tuple(location)
 
 
-def _parse_override(text: str) -> tuple[str, str, Any]:
-    name, equals, raw = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise ConfigError(
-            f"--set {text}: is not section.key=value; for example --set train.max_iters=500"
-        )
-    if section not in RunConfig.model_fields:
-        known = ", ".join(RunConfig.model_fields)
-        raise ConfigError(f"--set {text}: no table named {section}; there are {known}")
-    try:
-        return section, key, tomli.loads(f"value = {raw.strip()}")["value"]
-    except (ValueError, RecursionError):
-        return section, key, raw.strip()
-
-
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
-    """One pydantic error as `table.key = value …`, and whether an override caused it."""
+    """One pydantic error as `table.key = value: reason`, and whether an override caused it."""
     location = _location(problem)
     table = _TABLES.get(location[0], RunConfig)
     if location[0] == "model" and len(problem["loc"]) > 1:
@@ -143,18 +156,19 @@ def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     item = "".join(f"[{part}]" for part in location[2:])
     value = problem["input"]
     if problem["type"] == "extra_forbidden":
-        text = f"{name} is no setting{_nearest(location[-1], table)}"
+        text = f"unknown setting {name}{_nearest(location[-1], table)}"
     elif problem["type"] == "value_error":
-        reason = str(problem["ctx"]["error"])  # of a whole table, it names the keys itself
+        reason = str(problem["ctx"]["error"])  # about a whole table, it names the keys itself
         text = reason if len(location) == 1 else f"{name} = {_shown(value)}: {reason}"
     elif problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
         text = f"{name} must be a table, written [{name}]"
     elif problem["type"] == "union_tag_invalid":
         text = f'model.family = {_shown(value["family"])}: must be "classic" or "modern"'
     elif problem["type"] == "missing":
-        text = f"{name} = {_shown(value)}: has too few values"
+        text = f"{name} = {_shown(value)}: too few values"
     else:
-        text = f"{name}{item} = {_shown(value)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        reason = problem["msg"].replace("Input should be", "must be")
+        text = f"{name}{item} = {_shown(value)}: {reason[0].lower()}{reason[1:]}"
     is_override = name in changed or any(part.startswith(f"{name}.") for part in changed)
     return is_override, text
 
@@ -165,11 +179,11 @@ def _shown(value: object) -> str:
 
 
 def _nearest(key: str, table: type[BaseModel]) -> str:
-    """The name an unknown key may have meant, or all that its table allows."""
+    """The name that an unknown key may have been meant as, or all names that its table allows."""
     known = sorted(table.model_fields)
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
     families = [name for name, family in _FAMILIES.items() if key in family.model_fields]
     if table in _FAMILIES.values() and families:
-        return f" of this family; it belongs to model.family = {_shown(families[0])}; {hint}"
+        return f"; it belongs to model.family = {_shown(families[0])}; {hint}"
     return f"; {hint}"

@@ -1,6 +1,6 @@
-"""Where the files that ship with the package lie: presets and dataset cards.
+"""Finds the files that ship with the package: presets and dataset cards.
 
-Imports nothing heavy, so that `--help` and shell completion can list them at once.
+Imports nothing heavy, so that `--help` and shell completion stay fast.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from minigpt_cli.errors import ConfigError
 
 
 def shipped_folder(name: str) -> Path:
-    """`configs` or `data`: inside the package in a wheel, beside it in a checkout."""
+    """`configs` or `data`: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "shipped" / name
     return inside if inside.is_dir() else package.parent / name
@@ -22,10 +22,10 @@ def preset_names() -> list[str]:
 
 
 def preset_path(preset: str) -> Path:
-    """The file of a preset given by name or by path.
+    """The file of a preset that is given by name or by path.
 
     Raises:
-        ConfigError: no shipped preset of that name (the nearest are offered).
+        ConfigError: no shipped preset has that name; similar names are offered.
     """
     if preset.endswith(".toml") or "/" in preset or "\\" in preset:
         return Path(preset)
@@ -33,5 +33,5 @@ def preset_path(preset: str) -> Path:
     if preset in names:
         return shipped_folder("configs") / f"{preset}.toml"
     close = difflib.get_close_matches(preset.lower(), names, n=2)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
-    raise ConfigError(f"--preset {preset}: no such preset; {hint}")
+    hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
+    raise ConfigError(f"unknown preset {preset}; {hint}")

@@ -1,4 +1,4 @@
-"""Every setting of a run, its default and its limits: four tables in one frozen `RunConfig`."""
+"""Every setting of a run with its default and limits: four tables in one frozen `RunConfig`."""
 
 import json
 import math
@@ -19,36 +19,37 @@ from minigpt_cli.config.choices import Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-# What is multiplied with weights must stay a number of theirs: fp32 ends at 3e38.
+# Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class _Table(BaseModel):
-    # Strict: "3", 3.0 and true are not the number 3. A list from TOML may become a tuple.
+    # Strict: "3", 3.0 and true are not accepted as the integer 3. Tuples also accept TOML's lists.
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
 
 class _ModelBase(_Table):
-    """What both families have."""
+    """The settings of both families."""
 
     n_layer: Count = 6
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     n_head: Count = 6
-    """Attention heads per block; divides `n_embd`."""
+    """Number of attention heads per block; must divide `n_embd`."""
     n_embd: Count = 384
     """Width of the residual stream."""
     block_size: Count = 256
-    """Context: how many tokens the model sees at once."""
+    """Context length in tokens."""
     dropout: Fraction = 0.0
-    """Share of activations dropped in training."""
+    """Fraction of activations dropped during training."""
     tie_embeddings: bool = False
-    """Whether the output head reuses the token embedding."""
+    """Weight tying: the output head shares the token embedding's weights."""
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head."""
         return self.n_embd // self.n_head
 
     @model_validator(mode="after")
@@ -70,12 +71,11 @@ class ClassicConfig(_ModelBase):
 
     family: Literal["classic"] = "classic"
     activation: Literal["relu", "gelu"] = "gelu"
-    """Between the two layers of the feed-forward part; `gelu` is the exact one (Hendrycks & Gimpel
-    2016), which is faster on a CPU than GPT-2's approximation by a tanh."""
+    """Activation function of the feed-forward layers; `gelu` is the exact one, without tanh."""
     bias: bool = True
-    """Biases in linear layers and LayerNorms."""
+    """Bias terms in linear layers and LayerNorms."""
     qkv_bias: bool = True
-    """Biases of query, key and value (needs `bias`)."""
+    """Bias terms of the query, key and value projections; ignored unless `bias` is true."""
 
 
 class ModernConfig(_ModelBase):
@@ -83,18 +83,20 @@ class ModernConfig(_ModelBase):
 
     family: Literal["modern"] = "modern"
     n_kv_head: Count | None = None
-    """Key/value heads (grouped-query attention); unset means as many as `n_head`."""
+    """Number of key/value heads (grouped-query attention); defaults to `n_head`."""
     n_hidden: Count | None = None
-    """Width of the feed-forward part; unset means 8/3 `n_embd`, rounded up to 64."""
+    """Width of the feed-forward layers; defaults to 8/3 `n_embd`, as a multiple of 64."""
     rope_theta: PositiveFloat = 10_000.0
-    """Base of the rotary frequencies."""
+    """Base of the rotary position frequencies."""
 
     @property
     def kv_heads(self) -> int:
+        """Number of key/value heads, with the default applied."""
         return self.n_kv_head or self.n_head
 
     @property
     def hidden(self) -> int:
+        """Width of the feed-forward layers, with the default applied."""
         return self.n_hidden or -(-8 * self.n_embd // (3 * 64)) * 64
 
     @model_validator(mode="after")
@@ -102,12 +104,12 @@ class ModernConfig(_ModelBase):
         if self.n_head % self.kv_heads:
             raise ValueError(
                 f"model.n_kv_head = {self.kv_heads} does not divide model.n_head = {self.n_head}; "
-                "leave it out, or take a divisor"
+                "remove it, or use a divisor"
             )
         if self.head_dim % 2:
             raise ValueError(
                 f"model.n_embd / model.n_head = {self.head_dim} is odd; rotary positions need an "
-                "even head size"
+                "even head dimension"
             )
         return self
 
@@ -116,19 +118,20 @@ ModelConfig = Annotated[ClassicConfig | ModernConfig, Field(discriminator="famil
 
 
 class DataConfig(_Table):
-    """Which text, cut how."""
+    """The training text and how it is tokenized."""
 
     corpus: Annotated[tuple[str, ...], Field(strict=False)] = ("shakespeare",)
-    """Names of known corpora, files or folders, read in this order."""
+    """Known corpora, files or folders, read in this order."""
     encoding: str = "utf-8"
-    """Of the files; `utf-8` accepts a byte order mark."""
+    """Text encoding of the files; `utf-8` accepts a byte order mark."""
     tokenizer: TokenizerKind = "char"
+    """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None
-    """Largest vocabulary: needed for `bpe` (default 1,024), a cap for `word`."""
+    """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of the characters, from the end, kept for validation."""
+    """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
-    """`random`: windows anywhere, as in the guide; `epochs`: every window once, then again."""
+    """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
     @field_validator("corpus", mode="before")
     @classmethod
@@ -141,43 +144,43 @@ class DataConfig(_Table):
         if not value:
             raise ValueError("names no text; give a corpus, a file or a folder")
         for name in value:
-            if name.encode("utf-8", "replace").decode() != name:  # bytes that are no UTF-8
-                raise ValueError(f"{name!a} cannot be written down; rename the file")
+            if name.encode("utf-8", "replace").decode() != name:  # not valid UTF-8
+                raise ValueError(f"{name!a} is not valid UTF-8; rename the file")
         return value
 
 
 class OptimizerConfig(_Table):
-    """How weights follow gradients."""
+    """The optimizer and its learning-rate schedule."""
 
     name: Literal["adamw", "muon"] = "muon"
-    """`muon` takes the blocks' matrices and leaves the rest to AdamW."""
+    """Optimizer: `muon` trains the weight matrices in the blocks, and AdamW everything else."""
     learning_rate: Rate
-    """Peak rate of the optimizer named above; unset means 0.02 for Muon, 0.001 for AdamW."""
+    """Peak learning rate of the named optimizer; defaults to 0.02 for Muon, 0.001 for AdamW."""
     adamw_learning_rate: Rate = 0.01
-    """Peak rate of AdamW for what Muon leaves to it: embeddings, head, norms."""
+    """Peak learning rate of AdamW when `name` is `muon`: for embeddings, output head and norms."""
     schedule: Literal["constant", "cosine", "wsd"] = "wsd"
-    """After the warm-up: stay, fall as a cosine, or stay and then fall linearly."""
+    """Learning rate after warmup: constant, cosine decay, or constant then linear decay (`wsd`)."""
     warmup_iters: Annotated[int, Field(ge=0)] = 20
-    """Steps in which the rate rises linearly from 0."""
+    """Warmup steps, in which the learning rate rises linearly from 0."""
     decay_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
-    """`wsd`: the last part of the run in which the rate falls."""
+    """Fraction of the run, at its end, in which the learning rate decays (`wsd` only)."""
     min_lr: NonNegativeFloat = 0.0
-    """`learning_rate` at the end of the fall; `adamw_learning_rate` falls in proportion."""
+    """Final value of `learning_rate`; `adamw_learning_rate` decays by the same factor."""
     weight_decay: Scale = 0.1
-    """Decoupled; on matrices only."""
+    """Decoupled weight decay, applied to matrices only."""
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.99)
-    """AdamW's."""
+    """Decay rates of AdamW's first and second moment estimates."""
     momentum: Fraction = 0.95
-    """Muon's."""
+    """Momentum of Muon."""
     grad_clip: Scale = 0.0
-    """Largest norm of all gradients together; 0 leaves them."""
+    """Maximum global gradient norm; 0 turns clipping off."""
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_learning_rate(cls, values: Any) -> Any:
+    def _default_learning_rate(cls, values: Any) -> Any:
         if isinstance(values, dict) and "learning_rate" not in values:
-            usual = 0.001 if values.get("name") == "adamw" else 0.02
-            return {**values, "learning_rate": usual}
+            default = 0.001 if values.get("name") == "adamw" else 0.02
+            return {**values, "learning_rate": default}
         return values
 
     @model_validator(mode="after")
@@ -191,41 +194,40 @@ class OptimizerConfig(_Table):
 
 
 class TrainConfig(_Table):
-    """How long, how much at a time, and how it is watched."""
+    """Run length, batch size, evaluation, and the machine."""
 
     max_iters: Count = 5000
-    """Optimizer steps."""
+    """Optimizer steps in the run."""
     batch_size: Count = 16
-    """Windows of `block_size` tokens in one forward pass."""
+    """Sequences of `block_size` tokens per forward pass."""
     grad_accum_steps: Count = 1
-    """Forward passes per optimizer step."""
+    """Forward and backward passes per optimizer step."""
     eval_interval: Count = 250
-    """Steps between evaluations."""
+    """Optimizer steps between evaluations."""
     eval_tokens: Count = 131_072
-    """Validation tokens an evaluation reads: all of them, or so many spread evenly."""
+    """Validation tokens per evaluation; a longer validation text is sampled evenly."""
     save_every_seconds: NonNegativeFloat = 60.0
-    """Between saves of the state for `--resume`; evaluations save it too. 0 leaves it to them."""
+    """Seconds between saves of the training state; 0 saves only at evaluations."""
     log_interval: Count = 10
-    """Steps between rows of `metrics.jsonl`."""
+    """Optimizer steps between rows in `metrics.jsonl`."""
     sample_tokens: Annotated[int, Field(ge=0)] = 160
-    """Tokens the model writes at each evaluation; 0 for none."""
+    """Tokens generated as a sample at each evaluation; 0 turns samples off."""
     precision: Precision = "auto"
-    """Of the forward and backward pass; `auto` takes bf16 where the machine is faster at it."""
+    """Numeric precision of the forward and backward pass; `auto` uses bf16 where it is faster."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the blocks with `torch.compile`; `auto` does on an NVIDIA GPU, in a long run."""
+    """Compilation of the blocks by `torch.compile`; `auto` compiles long runs on an NVIDIA GPU."""
     on_nonfinite: Literal["rewind", "stop"] = "rewind"
-    """When a loss or gradient is no number: go back to the last save and leave the batch out, at
-    most three times; or stop."""
+    """Action when a loss or gradient is NaN or infinite: rewind past the batch, or stop."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Of the processor; 0 takes what PyTorch takes. The last digits depend on it."""
+    """CPU threads; 0 uses PyTorch's default. Results can differ in the last digits."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the weights, the batches and the dropout."""
+    """Random seed of the weights, the batches and dropout."""
 
 
 class RunConfig(_Table):
-    """Everything a run depends on."""
+    """Everything that determines a run."""
 
     model: ModelConfig = ModernConfig()
     data: DataConfig = DataConfig()
@@ -233,7 +235,7 @@ class RunConfig(_Table):
     train: TrainConfig = TrainConfig()
 
     def to_toml(self) -> str:
-        """The whole configuration as a preset that would make the same run again."""
+        """The whole configuration as TOML: a preset that reproduces the run."""
         lines = []
         for section, table in self.model_dump(mode="json").items():
             lines.append(f"[{section}]")
@@ -245,9 +247,9 @@ class RunConfig(_Table):
 
 
 def differences(*configs: RunConfig) -> dict[str, tuple[object, ...]]:
-    """Every setting that is not the same in all, by its full name, with its value in each.
+    """The settings that differ, by full name, with the value in each configuration.
 
-    A setting that a model's family does not have is None there.
+    A setting that a model's family does not have is None.
     """
     tables = [config.model_dump() for config in configs]
     found = {}
@@ -260,6 +262,6 @@ def differences(*configs: RunConfig) -> dict[str, tuple[object, ...]]:
 
 
 def toml_value(value: object) -> str:
-    """A string, number, boolean or flat list as TOML writes it."""
-    # JSON does too, but for one control character that it leaves as it is.
+    """A string, number, boolean or flat list as TOML."""
+    # JSON is the same here, except for one control character that it does not escape.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

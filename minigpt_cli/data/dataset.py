@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,23 +24,13 @@ from numpy.typing import NDArray
 from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError, TokenizerError
-from minigpt_cli.tokenizer import (
-    Tokenizer,
-    check_settings,
-    tokenizer_from_json,
-    train_tokenizer,
-)
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, the bytes done and the bytes in all."""
-
-
-def _no_progress(stage: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class _Scan:
 
 
 def prepare_dataset(
-    corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = _no_progress
+    corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = no_progress
 ) -> Dataset:
     """Tokenizes a corpus, or finds it already done, or waits while another process does it.
 
@@ -212,7 +202,7 @@ def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
 def _scan(corpus: Corpus, progress: Progress) -> _Scan:
     digest, characters, size = hashlib.sha256(), 0, 0
     alphabet: set[str] = set()
-    for chunk in corpus.chunks(lambda done, total: progress("Reading", done, total)):
+    for chunk in corpus.chunks(progress):
         data = chunk.encode("utf-8", "surrogatepass")
         digest.update(data)
         size += len(data)
@@ -232,13 +222,13 @@ def _prepare(
     """Writes the folder under another name and renames it, so that it exists only whole."""
     started = time.perf_counter()
     split = _training_characters(scan.characters, config.val_fraction)
-    training = _first(corpus.chunks(lambda d, t: progress("Learning tokens", d, t)), split)
+    training = _first(corpus.chunks(progress, "Learning tokens"), split)
     kind = config.tokenizer
     source: Iterable[str] = training
     if kind == "char":
         source = [scan.alphabet]
     elif kind == "word":
-        source = corpus.chunks(lambda d, t: progress("Learning tokens", d, t))
+        source = corpus.chunks(progress, "Learning tokens")
     tokenizer = train_tokenizer(kind, source, config.vocab_size)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
@@ -246,7 +236,7 @@ def _prepare(
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:
-        chunks = corpus.chunks(lambda d, t: progress("Tokenizing", d, t))
+        chunks = corpus.chunks(progress, "Tokenizing")
         halves = _Halves(chunks, split)
         counts = [
             _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)

@@ -13,7 +13,7 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.decoder import Decoder
 from minigpt_cli.generation.sampling import Sampling, generators, sample
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import StreamDecoder, Tokenizer
+from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
 
 
 def generate(

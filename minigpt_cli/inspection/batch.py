@@ -1,4 +1,4 @@
-"""The text of one training step, found again: a batch is a function of the seed and the step."""
+"""The text of one training step: its batch is a function of the seed and the step."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from minigpt_cli.training.state import SavedRun
 
 @dataclass(frozen=True)
 class BatchWindow:
-    """One of the texts of a step."""
+    """One of the sequences of a step."""
 
     start: int
-    """Its first token's place in the training split."""
+    """Index of its first token in the training split."""
     text: str
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All that went into one optimizer step."""
+    """Everything that goes into one optimizer step."""
 
     step: int
     learning_rate: float
     skipped: bool
-    """Whether the run left it out, since its loss or gradient was not finite."""
+    """Whether the run skipped it because its loss or gradient was not finite."""
     windows: tuple[BatchWindow, ...]
 
 
@@ -33,7 +33,7 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
     """The windows that a step was or will be computed from.
 
     Args:
-        run: whose step.
+        run: the run.
         dataset: the text it was trained on.
         step: 1 for the first.
 
@@ -42,7 +42,7 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
     """
     train, T = run.config.train, run.config.model.block_size
     if not 1 <= step <= train.max_iters:
-        raise ConfigError(f"--batch {step}: the run has steps 1 to {train.max_iters}")
+        raise ConfigError(f"step {step}: the run has steps 1 to {train.max_iters}")
     tokens = dataset.tokens("train")
     sampler = training_batches(tokens, run.config.model, run.data, train)
     numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)

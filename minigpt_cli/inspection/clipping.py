@@ -1,19 +1,19 @@
-"""How high a chart must reach: a run that diverged shall not press the others flat."""
+"""How high a chart reaches: a run that diverged must not flatten the other curves."""
 
 from collections.abc import Sequence
 
 _TOO_HIGH = 10
-"""Times the height of the tamest curve: beyond this a value is off the chart."""
+"""Values above this many times the height of the lowest curve are off the chart."""
 
 
 def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
-    """Where to clip the curves; None where all of them can be shown.
+    """Where to clip the curves; None when everything fits.
 
-    A curve's height is its first value, a loss before anything is learned, or what nine in ten of
-    its values do not exceed, if that is more: only a few of them can be called too high.
+    The height of a curve is its first value (the loss before anything is learned) or its 90th
+    percentile, whichever is more: only a few of its values can be too high.
 
     Args:
-        curves: the values of each, in order.
+        curves: the values of each curve, in order.
     """
     curves = [curve for curve in curves if curve]
     heights = [max(curve[0], sorted(curve)[-1 - len(curve) // 10]) for curve in curves]

@@ -1,4 +1,4 @@
-"""Which tokens are alike to a model: its token embeddings in two dimensions, and neighbors."""
+"""Which tokens a model treats as similar: its embeddings in two dimensions, and neighbors."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,23 +10,23 @@ from torch import Tensor
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import token_text
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 Kind = Literal[
     "vowel", "consonant", "capital", "letters", "word start", "digit", "punctuation",
     "white space", "other",
 ]  # fmt: skip
-"""What a token is made of: in `char` vowels, consonants, capitals; elsewhere letters, and whether
-a space before them starts a word."""
+"""What a token consists of: with `char`, vowels, consonants and capitals; otherwise letters, with
+or without the space that starts a word."""
 
 NAMED = 120
-"""At most so many tokens are named in a picture, and have their neighbors listed."""
+"""The most tokens that a picture names and whose neighbors are listed."""
 NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """Another token, and how much it points the same way."""
+    """Another token, and its cosine similarity."""
 
     token: str
     cosine: float
@@ -34,7 +34,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class TokenPoint:
-    """A token's place among all."""
+    """A token's place on the map."""
 
     id: int
     token: str
@@ -42,26 +42,26 @@ class TokenPoint:
     x: float
     y: float
     neighbors: tuple[Neighbor, ...]
-    """Nearest first; none for a token that is not named."""
+    """Nearest first; empty for a token that is not named."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """All tokens of a model."""
+    """All tokens of a model, on a map."""
 
     points: tuple[TokenPoint, ...]
     """In the order of their ids."""
     explained: tuple[float, float]
-    """Share of the variance of all dimensions that each of the two has."""
+    """Share of the total variance that each of the two dimensions explains."""
 
     @property
     def named(self) -> tuple[TokenPoint, ...]:
-        """Those worth naming: all of them, or the first."""
+        """The points that are named: all of them, or the first."""
         return tuple(point for point in self.points if point.neighbors)
 
 
 def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
-    """Projects the token embeddings on their two principal components.
+    """Projects the token embeddings onto their first two principal components.
 
     Raises:
         ConfigError: the model has too few tokens or dimensions for a map.
@@ -70,8 +70,8 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
     weight = checkpoint.model.token_embedding.weight.detach().float().cpu()  # (V, C)
     if min(weight.shape) < 2:
         raise ConfigError(
-            f"--embeddings: {weight.size(0)} tokens in {weight.size(1)} dimensions make no map; "
-            "it needs at least 2 of each"
+            f"a map of embeddings needs at least 2 tokens and 2 dimensions; this model has "
+            f"{weight.size(0)} and {weight.size(1)}"
         )
     places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
@@ -84,22 +84,22 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
 
 
 def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
-    """Places on the first two components, (V, 2), and the share of the variance each explains."""
-    with torch.random.fork_rng(devices=[]):  # the method draws a random start
+    """Coordinates, (V, 2), and the share of the variance that each component explains."""
+    with torch.random.fork_rng(devices=[]):  # the method starts from random numbers
         torch.manual_seed(0)
         _, _, directions = torch.pca_lowrank(weight, q=min(64, *weight.shape), niter=8)  # (C, q)
     centered = weight - weight.mean(0)
     places = centered @ directions[:, :2]
-    # A component has no sign of its own: here the token that is farthest out lies to the right.
+    # The sign of a component is arbitrary: make the farthest token's coordinate positive.
     farthest = places.gather(0, places.abs().argmax(0, keepdim=True))
     places = places * torch.where(farthest < 0, -1.0, 1.0)
-    total = float(centered.square().sum()) or 1.0  # all alike: nothing is explained
+    total = float(centered.square().sum()) or 1.0  # all equal: nothing to explain
     x, y = (places.square().sum(0) / total).tolist()
     return places, (x, y)
 
 
 def _worth_naming(tokenizer: Tokenizer) -> list[int]:
-    """The first tokens, of `bpe` the first that are more than a byte: they merged first."""
+    """The first tokens; with `bpe`, the first longer than a byte: they were merged first."""
     whole = [i for i, text in enumerate(tokenizer.token_bytes) if len(text) > 1]
     chosen = whole if tokenizer.kind == "bpe" and whole else range(tokenizer.vocab_size)
     return list(chosen[:NAMED])

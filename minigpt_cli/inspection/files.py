@@ -1,4 +1,4 @@
-"""Facts about a safetensors file, from its header alone: no PyTorch, no tensors read."""
+"""What the header of a safetensors file says: no PyTorch, no tensors read."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _BLOCK_COMPONENTS = {
 
 @dataclass(frozen=True)
 class Component:
-    """Tensors that do one job, of all blocks together."""
+    """Tensors that do one job, over all blocks."""
 
     name: str
     tensors: tuple[TensorEntry, ...]
@@ -37,7 +37,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file tells without being loaded."""
+    """What is known of a file without loading it."""
 
     path: Path
     file_bytes: int
@@ -45,7 +45,7 @@ class Inspection:
     tensors: tuple[TensorEntry, ...]
     metadata: dict[str, str]
     checkpoint: CheckpointMetadata | None
-    """None for a file from elsewhere, and so are the next two."""
+    """None for another program's file, as are the next two."""
     components: tuple[Component, ...] | None
     flops_per_token: int | None
     """Forward pass, one token at the end of a full window."""
@@ -55,7 +55,7 @@ def inspect_file(path: Path) -> Inspection:
     """Reads the header of any safetensors file.
 
     Raises:
-        CheckpointError: it is missing, truncated, or no safetensors file.
+        CheckpointError: it is missing, truncated, or not a safetensors file.
     """
     header = read_header(path)
     checkpoint = header.checkpoint_metadata() if header.is_checkpoint else None
@@ -74,12 +74,12 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def _is_weight(header: Header, tensor: TensorEntry) -> bool:
-    """In a run's state the optimizer's memory lies beside the weights."""
+    """A run's state contains the optimizer's tensors too."""
     return not (header.is_state and tensor.name.startswith("optimizer."))
 
 
 def _components(tensors: tuple[TensorEntry, ...]) -> tuple[Component, ...]:
-    """Groups the tensors of a GPT by what they do, in the order a token meets them."""
+    """Groups the tensors of a GPT by what they do, in the order of the forward pass."""
     groups: dict[str, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
         first, *rest = tensor.name.split(".")

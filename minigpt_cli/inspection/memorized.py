@@ -1,4 +1,4 @@
-"""Is a model learning or copying: what it writes, searched for in the text that it learned from."""
+"""Is a model learning or copying? Its generated text, searched for in its training text."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,57 +11,57 @@ from pydivsufsort import divsufsort  # type: ignore[import-untyped]
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import generate_texts
-from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.inspection.tokens import line_of
 from minigpt_cli.model.gpt import GPT
 
 COPIED = 20
-"""Characters of a passage that counts as copied: two texts of one author seldom share as many."""
+"""Characters from which a passage counts as copied: texts by one author rarely share this many."""
 Verdict = Literal["writes", "copies in places", "copies"]
-# By how much more than unseen text of the author the written one may stand in copied passages.
+# How much larger the copied share of generated text may be than that of unseen text.
 _CHANCE, _MUCH = 0.05, 0.2
 
 
 @dataclass(frozen=True)
 class Copied:
-    """A passage that stands verbatim in the training text."""
+    """A passage copied verbatim from the training text."""
 
     text: str
     line: int
-    """Where it stands there first, from 1."""
+    """The line of its first occurrence there, from 1."""
     times: int
-    """How often it stands there."""
+    """How often it occurs there."""
     sample: int
-    """Which written text holds it, from 1."""
+    """The generated text that contains it, from 1."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How much of some texts stands verbatim in another."""
+    """How much of some texts occurs verbatim in another."""
 
     characters: int
     longest: int
     """Characters of the longest passage."""
     share: float
-    """Of the characters: those in passages of `COPIED` characters or more."""
+    """Share of the characters in copied passages of at least `COPIED` characters."""
 
 
 @dataclass(frozen=True)
 class Memorized:
-    """What a model wrote, compared with the text that it learned from."""
+    """Generated text, compared with the training text."""
 
     samples: int
     tokens: int
-    """Of each sample."""
+    """Tokens per sample."""
     sampling: Sampling
     written: Measure
     unseen: Measure | None
-    """As much of the validation text, or all there is, by the same author; None without any."""
+    """The same measure for as much of the validation text; None if there is none."""
     passages: tuple[Copied, ...]
-    """The longest, longest first; none overlaps a longer one, or says what a longer one says."""
+    """Longest first; passages that overlap or repeat part of a longer one are left out."""
 
     @property
     def verdict(self) -> Verdict:
-        """Copying is what goes beyond the words that any text shares with others like it."""
+        """Judges by how much more is copied than unseen text shares with the training text."""
         unseen = self.unseen or Measure(0, COPIED, 0.0)
         more = self.written.share - unseen.share
         if more > _MUCH:
@@ -79,15 +79,15 @@ def memorized(
     sampling: Sampling | None = None,
     passages: int = 50,
 ) -> Memorized:
-    """Lets a model write and looks for it in its training text.
+    """Generates texts and searches for them in the training text.
 
     Args:
-        model: writes without dropout, whatever mode it is in.
-        dataset: the text that it was trained on, and its tokenizer.
-        samples: texts to write, each from an empty prompt.
-        tokens: of each.
-        sampling: how to choose them.
-        passages: how many to keep.
+        model: generates without dropout, even in training mode.
+        dataset: the text it was trained on, and its tokenizer.
+        samples: number of texts to generate, each from an empty prompt.
+        tokens: tokens per text.
+        sampling: how to choose tokens.
+        passages: number of passages to keep.
     """
     tokenizer, sampling = dataset.tokenizer, sampling or Sampling()
     prompts = [tokenizer.start_ids]
@@ -107,7 +107,7 @@ def memorized(
 
 
 class TextIndex:
-    """Finds what stands in a text, by its suffix array (Manber and Myers 1990).
+    """Finds passages in a text by its suffix array (Manber and Myers 1990).
 
     Args:
         text: at least one character.
@@ -118,10 +118,10 @@ class TextIndex:
         self._suffixes = divsufsort(self._raw)
 
     def passages(self, text: str) -> Iterator[tuple[int, int]]:
-        """The passages of another text that stand in this one and cannot be made longer.
+        """The passages of another text that occur in this one and cannot be extended.
 
         Yields:
-            Where each begins and ends, in characters; both grow from one to the next.
+            Start and end of each, in characters; both increase.
         """
         raw, reached, place = text.encode("utf-8", "replace"), 0, 0
         for start, char in enumerate(text):
@@ -132,22 +132,22 @@ class TextIndex:
             place += len(char.encode("utf-8", "replace"))
 
     def first(self, passage: str) -> tuple[int, int]:
-        """The line where a passage stands first, and how often it stands in the text.
+        """The line of the first occurrence of a passage, and the number of occurrences.
 
         Raises:
-            ValueError: it does not.
+            ValueError: it does not occur.
         """
         raw = passage.encode()
         place, times = self._raw.index(raw), 0
         line = line_of(self._raw, place)
-        while place >= 0:  # passages may overlap themselves
+        while place >= 0:  # occurrences may overlap
             times += 1
             place = self._raw.find(raw, place + 1)
         return line, times
 
     def _longest_prefix(self, raw: bytes) -> str:
-        """The most of a text's beginning, in whole characters, that stands in this one."""
-        # Of all suffixes, those that share most with it are its neighbors in their order.
+        """The longest prefix of another text, in whole characters, that occurs in this one."""
+        # The suffixes that share the most with it are its neighbors in sorted order.
         place = bisect_left(self._suffixes, raw, key=lambda i: self._raw[i : i + len(raw)])
         neighbors = self._suffixes[max(0, place - 1) : place + 1].tolist()
         shared = max(_shared(raw, self._raw[i : i + len(raw)]) for i in neighbors)
@@ -155,7 +155,7 @@ class TextIndex:
 
 
 def _shared(one: bytes, other: bytes) -> int:
-    """How many of their first bytes are the same."""
+    """Length of the common prefix, in bytes."""
     length = min(len(one), len(other))
     first, second = (np.frombuffer(raw, np.uint8, length) for raw in (one, other))
     different = first != second
@@ -163,7 +163,7 @@ def _shared(one: bytes, other: bytes) -> int:
 
 
 def _cut_alike(text: str, others: Sequence[str]) -> list[str]:
-    """Pieces of a text as long as others, one after another while it lasts."""
+    """Consecutive pieces of a text, each as long as one of the others, until it runs out."""
     pieces, place = [], 0
     for other in others:
         pieces.append(text[place : place + len(other)])
@@ -189,7 +189,7 @@ def _longest(
     found: Sequence[Sequence[tuple[int, int]]],
     count: int,
 ) -> Iterator[Copied]:
-    """The longest passages: what overlaps or repeats a longer one is left out."""
+    """The longest passages, without those that overlap or repeat part of a longer one."""
     every = [(i, start, end) for i, passages in enumerate(found) for start, end in passages]
     taken: list[tuple[int, int, int]] = []
     shown: list[str] = []

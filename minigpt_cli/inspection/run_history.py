@@ -1,109 +1,32 @@
-"""Facts about runs, from the files in their folders: no PyTorch, nothing computed again."""
+"""The history of a run, read from its folder without PyTorch."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Annotated, Any, TypeVar
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import TypeVar
 
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import CheckpointError, ConfigError
 from minigpt_cli.runs.folder import RunFolder, is_folder
+from minigpt_cli.runs.metrics import (
+    EvaluationRow,
+    MachineRow,
+    RewindRow,
+    Row,
+    SampleRow,
+    SpikeRow,
+    StepRow,
+)
 
 NOTICEABLE_RISE = 0.01
-"""By this share of the best validation loss must a later one lie above it to be called overfitting:
-about as much as runs with different seeds differ by."""
-
-
-StepNumber = Annotated[int, Field(ge=0, lt=2**31)]
-Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
-"""No NaN, no infinity, and nothing that becomes one on an axis."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A logged optimizer step."""
-
-    step: StepNumber
-    loss: Number
-    """Mean over the step's batch, nats per token."""
-    learning_rate: Number | None = None
-    tokens_per_second: Number | None = None
-    grad_norm: Number | None = None
-    """Of all gradients together, before any clipping; runs of older versions have none."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A measurement on the validation text."""
-
-    step: StepNumber
-    val_loss: Number
-    train_loss: Number | None = None
-    """Mean of the last steps' batches."""
-    bits_per_byte: Number | None = None
-    elapsed: Annotated[float, Field(ge=0, le=1e9)] | None = None
-    """Seconds since the run began, interruptions left out."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the model wrote at an evaluation."""
-
-    step: StepNumber
-    text: str
-
-
-@dataclass(frozen=True)
-class Spike:
-    """A loss far above the ones before it."""
-
-    step: StepNumber
-    loss: Number
-    z_score: Number | None = None
-
-    def __str__(self) -> str:
-        far = "" if self.z_score is None else f", {self.z_score:.1f} standard deviations high"
-        return f"a spike at step {self.step:,}: loss {self.loss:.4f}{far}"
-
-
-@dataclass(frozen=True)
-class Rewind:
-    """The run went back to its last good state and left a batch out."""
-
-    step: StepNumber
-    """To which it went back."""
-    skipped: StepNumber | None = None
-    """The step whose batch is left out."""
-    reason: str | None = None
-
-    def __str__(self) -> str:
-        without = "" if self.skipped is None else f", without the batch of step {self.skipped:,}"
-        why = f": {' '.join(self.reason.split())}" if self.reason else ""
-        return f"back to step {self.step:,}{without}{why}"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the run ran from this step on."""
-
-    step: StepNumber
-    torch: str | None = None
-    python: str | None = None
-    platform: str | None = None
-    processor: str | None = None
-    threads: int | None = None
-    device: str | None = None
-    minigpt: str | None = None
+"""A later validation loss must exceed the best one by this share to count as overfitting: about as
+much as runs with different seeds differ."""
 
 
 @dataclass(frozen=True)
 class Overfitting:
-    """Validation loss rose while training loss went on falling."""
+    """Validation loss rose while training loss kept falling."""
 
     since: int
     """The step of the best validation loss."""
@@ -121,25 +44,25 @@ class Overfitting:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run's folder tells; rows are in the order of their steps."""
+class RunHistory:
+    """What a run folder tells; rows are in the order of their steps."""
 
     path: Path
     config: RunConfig | None
     config_problem: str | None
-    """Why there is no `config`."""
-    steps: tuple[Step, ...]
-    evaluations: tuple[Evaluation, ...]
-    samples: tuple[Sample, ...]
-    incidents: tuple[Spike | Rewind, ...]
-    machines: tuple[Machine, ...]
+    """Why `config` is None."""
+    steps: tuple[StepRow, ...]
+    evaluations: tuple[EvaluationRow, ...]
+    samples: tuple[SampleRow, ...]
+    incidents: tuple[SpikeRow | RewindRow, ...]
+    machines: tuple[MachineRow, ...]
 
     @property
     def last_step(self) -> int:
         return max([row.step for row in self.steps] + [row.step for row in self.evaluations])
 
     @property
-    def best(self) -> Evaluation | None:
+    def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest validation loss; the first, where several share it."""
         return min(self.evaluations, key=lambda row: row.val_loss, default=None)
 
@@ -155,21 +78,19 @@ class Run:
 
 
 def letter(number: int) -> str:
-    """What a run is called beside others: A for number 0."""
+    """A run's name when compared with others: A for number 0."""
     return ascii_uppercase[number % len(ascii_uppercase)]
 
 
-def read_run(path: Path) -> Run:
-    """Reads what a run has logged so far; it may still be going.
-
-    A line that is half-written, damaged, or of a kind unknown here is passed over.
+def read_run(path: Path) -> RunHistory:
+    """Reads what a run has logged so far; it may still be training.
 
     Raises:
-        CheckpointError: the folder holds no run, or one without metrics, or cannot be read.
+        CheckpointError: the folder holds no run, or a run without metrics, or cannot be read.
     """
     folder = RunFolder(path)
-    rows = list(_rows(folder))
-    steps, evaluations = _latest(rows, Step), _latest(rows, Evaluation)
+    rows = folder.read_metrics()
+    steps, evaluations = _latest(rows, StepRow), _latest(rows, EvaluationRow)
     if not steps and not evaluations:
         raise CheckpointError(_nothing_logged(folder))
     config, problem = None, None
@@ -177,43 +98,23 @@ def read_run(path: Path) -> Run:
         config = load_run_config(str(folder.config))
     except ConfigError as error:
         problem = str(error)
-    return Run(
+    return RunHistory(
         path=path,
         config=config,
         config_problem=problem,
         steps=steps,
         evaluations=evaluations,
-        samples=_latest(rows, Sample),
-        incidents=tuple(row for row in rows if isinstance(row, Spike | Rewind)),
-        machines=tuple(row for row in rows if isinstance(row, Machine)),
+        samples=_latest(rows, SampleRow),
+        incidents=tuple(row for row in rows if isinstance(row, SpikeRow | RewindRow)),
+        machines=tuple(row for row in rows if isinstance(row, MachineRow)),
     )
 
 
-_Row = Step | Evaluation | Sample | Spike | Rewind | Machine
-_R = TypeVar("_R", Step, Evaluation, Sample)
-_KINDS: dict[object, TypeAdapter[Any]] = {
-    kind.__name__.lower(): TypeAdapter(kind)
-    for kind in (Step, Evaluation, Sample, Spike, Rewind, Machine)
-}
+_R = TypeVar("_R", StepRow, EvaluationRow, SampleRow)
 
 
-def _rows(folder: RunFolder) -> Iterator[_Row]:
-    try:
-        data = folder.metrics.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise CheckpointError(f"{folder.metrics}: cannot be read ({error.strerror})") from None
-    for line in data.splitlines():
-        try:
-            row = json.loads(line)
-            yield _KINDS[row["type"]].validate_python(row)
-        except (ValidationError, ValueError, TypeError, KeyError, RecursionError):
-            continue
-
-
-def _latest(rows: list[_Row], kind: type[_R]) -> tuple[_R, ...]:
-    """One row a step, in order: after a rewind, the later one is what the run went on from."""
+def _latest(rows: list[Row], kind: type[_R]) -> tuple[_R, ...]:
+    """One row per step, in order: after a rewind, the later row counts."""
     found = {row.step: row for row in rows if isinstance(row, kind)}
     return tuple(found[step] for step in sorted(found))
 
@@ -221,14 +122,13 @@ def _latest(rows: list[_Row], kind: type[_R]) -> tuple[_R, ...]:
 def _nothing_logged(folder: RunFolder) -> str:
     path = folder.path
     if not is_folder(path):
-        return f"{path}: no run's folder; name one that minigpt train made"
+        return f"{path}: not a run folder; pass one created by minigpt train"
     if not folder.has(folder.config) and not folder.has(folder.metrics):
         return (
-            f"{path}: holds no run (neither {folder.config.name} nor {folder.metrics.name}); name "
-            "a folder that minigpt train made"
+            f"{path}: not a run folder (it has neither {folder.config.name} nor "
+            f"{folder.metrics.name}); pass one created by minigpt train"
         )
     checkpoint = f", or see minigpt inspect {folder.checkpoint}"
-    return (
-        f"{path}: a run without metrics, no step is logged in {folder.metrics.name}; train on"
-        + (checkpoint if folder.has(folder.checkpoint) else "")
+    return f"{path}: no step is logged in {folder.metrics.name}; continue training" + (
+        checkpoint if folder.has(folder.checkpoint) else ""
     )

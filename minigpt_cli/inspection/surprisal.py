@@ -1,41 +1,47 @@
-"""Which passages of a text a model finds hard: the bits that every token costs it.
+"""Which passages of a text a model finds hard: the surprisal of every token, in bits.
 
-A token costs -log2 of the probability that the model gave it: its surprisal (Shannon 1948).
+The surprisal of a token is -log2 of the probability that the model gave it (Shannon 1948).
 """
 
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.data.corpus import Progress
+from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
-from minigpt_cli.inspection.lines import line_of
+from minigpt_cli.inspection.tokens import line_of
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
-"""Bits where a token counts as harder: one of 2, of 4, of 16, of 256 equally likely ones."""
+"""Bits at which a token counts as harder: one in 2, 4, 16 or 256 equally likely ones."""
+LEVEL_NAMES = (
+    f"under {LEVELS[0]:g} bit",
+    *(f"{least:g} to {most:g}" for least, most in pairwise(LEVELS)),
+    f"{LEVELS[-1]:g} and more",
+)
+"""What to call the ranges between them, from 0 up."""
 
-# Bytes of a passage: shorter ones say little, longer ones are not read at a glance.
+# Bytes of a passage: shorter ones say little, longer ones cannot be read at a glance.
 _SHORTEST, _LONGEST = 60, 240
-_LINE_END = re.compile(rb"(?:\r?\n)+")  # and the blank lines behind it
+_LINE_END = re.compile(rb"(?:\r?\n)+")  # and the blank lines after it
 _SENTENCE_END = re.compile(rb"[.!?](?=\s)|" + "|".join("。！？…").encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One token, or several where it takes several to make whole characters."""
+    """One token, or several where only several make whole characters."""
 
     text: str
     bits: float | None
-    """None for the first token of a text, which nothing predicts."""
+    """Surprisal; None for the first token of a text, which nothing predicts."""
 
     @property
     def level(self) -> int:
@@ -45,15 +51,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Passage:
-    """Lines or sentences of a text, as many as can be read at a glance."""
+    """A few lines or sentences, short enough to read at a glance."""
 
     line: int
-    """Where it begins, from 1."""
+    """The line it begins on, from 1."""
     bits_per_byte: float
     parts: tuple[Scored, ...]
 
     @property
     def hardest(self) -> Scored:
+        """The part with the most bits."""
         return max(self.parts, key=lambda part: part.bits or 0.0)
 
 
@@ -66,9 +73,9 @@ class Surprisal:
     bits: float
     bits_per_byte: float
     unknown_tokens: int
-    """How many of them were `<unk>`; their bytes are not counted as text."""
+    """How many of them are `<unk>`; their bytes do not count as text."""
     context: int
-    """Tokens that the model saw before each at least, but at the text's beginning."""
+    """The least number of tokens that the model saw before each, except near the beginning."""
     characters: int
     passages: int
     hardest: tuple[Passage, ...]
@@ -84,32 +91,32 @@ def surprisal(
     hardest: int = 50,
     beginning: int = 100_000,
     context: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Surprisal:
     """Measures a text token by token and passage by passage.
 
-    The windows of `evaluate` lie side by side, so that its tokens have from 1 to `block_size`
-    others before them, and each window would begin with a hard passage. Here they overlap, so that
+    The windows of `evaluate` do not overlap: its tokens have between 1 and `block_size` others
+    before them, and every window would begin with a hard passage. Here the windows overlap, so that
     each token has at least half a window before it.
 
     Args:
-        model: predicts without dropout, whatever mode it is in.
-        tokenizer: that of the model.
+        model: predicts without dropout, even in training mode.
+        tokenizer: the model's.
         text: what to read.
-        hardest: how many passages to keep.
-        beginning: how many characters of the text to keep, about.
-        context: tokens before each at least, other than half a window; 1 is what `evaluate` gives.
-        progress: told of the bytes of text read.
+        hardest: number of passages to keep.
+        beginning: number of characters of the text to keep, approximately.
+        context: least number of tokens before each; half a window by default. `evaluate` gives 1.
+        progress: called with the bytes of text read so far.
 
     Raises:
         CorpusError: the text has fewer than two tokens.
-        TokenizerError: it holds characters that the tokenizer never saw.
+        TokenizerError: it contains characters outside the vocabulary.
     """
     context = max(1, model.config.block_size // 2) if context is None else context
     ids = tokenizer.encode_array(text)
     if len(ids) < 2:
         raise CorpusError(
-            f"the text has {len(ids)} tokens and needs at least 2; give a longer text"
+            f"the text has {len(ids)} tokens and needs at least 2; pass a longer text"
         )
     ends = tokenizer.text_lengths(text).cumsum()  # bytes of the text
     bits = np.zeros(len(ids), dtype=np.float32)
@@ -117,8 +124,7 @@ def surprisal(
     for predicted in predict_tokens(model, ids, context=context):
         bits[done : done + len(predicted.nats)] = predicted.nats.numpy() / math.log(2)
         done += len(predicted.nats)
-        if progress:
-            progress(int(ends[done - 1]), int(ends[-1]))
+        progress("Predicting", int(ends[done - 1]), int(ends[-1]))
     counted = counted_bytes(tokenizer).numpy().astype(np.int32)[ids]
     counted[0] = 0
     total = float(bits.sum(dtype=np.float64))
@@ -137,14 +143,20 @@ def surprisal(
     )
 
 
+def trimmed(parts: Sequence[Scored]) -> Sequence[Scored]:
+    """Drops white space at the end, unless it was a surprise."""
+    blank = list(takewhile(lambda part: not part.text.strip() and not part.level, reversed(parts)))
+    return parts[: len(parts) - len(blank)]
+
+
 class _ScoredText:
-    """A text in parts of whole characters, with the cost of each; places are bytes.
+    """A text in parts of whole characters, with the bits of each. Offsets are in bytes.
 
     Args:
-        text: N tokens long.
+        text: N tokens.
         ends: where each token ends, (N,).
-        bits: what each costs, (N,).
-        counted: how many of its bytes count as text, (N,).
+        bits: surprisal of each, (N,).
+        counted: how many bytes of each count as text, (N,).
     """
 
     def __init__(
@@ -163,10 +175,10 @@ class _ScoredText:
         self._bytes = np.add.reduceat(counted, firsts)
         self._starts = np.append(starts[firsts], len(self._raw))
         self.passages = np.array([0, *self._cuts()])
-        """The parts that passages begin with."""
+        """Indices of the parts that begin a passage."""
 
     def part_at(self, place: int) -> int:
-        """The first part that begins at a place or behind it."""
+        """The first part that begins at or after an offset."""
         return int(np.searchsorted(self._starts, place))
 
     def parts(self, first: int, end: int) -> tuple[Scored, ...]:
@@ -180,7 +192,7 @@ class _ScoredText:
         )
 
     def hardest(self, count: int) -> tuple[Passage, ...]:
-        """The passages that cost most per byte, hardest first."""
+        """The passages with the most bits per byte, hardest first."""
         costs = np.add.reduceat(self._bits.astype(np.float64), self.passages)
         costs /= np.maximum(1, np.add.reduceat(self._bytes, self.passages))
         ends = np.append(self.passages[1:], len(self._bits))
@@ -194,17 +206,17 @@ class _ScoredText:
         )
 
     def _cuts(self) -> Iterator[int]:
-        """Where passages end, as the part behind."""
+        """The first part of every passage but the first."""
         place = 0
         while len(self._raw) - place > _SHORTEST:
             part = self.part_at(self._passage_end(place))
             place = int(self._starts[part])
             if len(self._raw) - place < _SHORTEST:
-                return  # what is left belongs to the last passage
+                return  # the rest belongs to the last passage
             yield part
 
     def _passage_end(self, start: int) -> int:
-        """After a line, or else a sentence, or else a word."""
+        """Where a passage that begins here ends: after a line, else a sentence, else a word."""
         least, most = start + _SHORTEST - 1, start + _LONGEST
         for ending in (_LINE_END, _SENTENCE_END):
             if found := ending.search(self._raw, least, most):

@@ -1,10 +1,11 @@
 """A text as the tokens that a model sees at once."""
 
+import re
 from dataclasses import dataclass
 
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 _NAMES = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
@@ -49,3 +50,9 @@ def visible(token: str) -> str:
     return "".join(
         _NAMES.get(char) or (char if char.isprintable() else repr(char)[1:-1]) for char in token
     )
+
+
+def line_of(text: bytes, place: int) -> int:
+    """The number, from 1, of the line with the first word at or after a byte offset."""
+    word = re.compile(rb"\S").search(text, place)
+    return 1 + text.count(b"\n", 0, word.start() if word else place)

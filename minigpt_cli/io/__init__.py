@@ -1,1 +1,1 @@
-"""Files and text from outside: atomic writes, strict JSON, safe characters."""
+"""Files and untrusted text: atomic writes, strict JSON, safe characters."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, at whatever instant a process or machine stops."""
+"""Atomic file writes: whole or not at all, whenever the process or the machine stops."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ _SUFFIX = ".part"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path`, once it is safely on the disk.
+    """A temporary path whose file replaces `path` once it is safely on disk.
 
-    It lies in a folder of its own beside `path`, with whatever else a library writes there on its
-    way (safetensors does). A process that is killed leaves that folder to `sweep`.
+    The file is in a temporary folder next to `path`, which also holds what a library may write
+    alongside (safetensors does). If the process is killed, `sweep` removes that folder.
 
     Raises:
-        OSError: the disk refuses; at `path` is what was there before, or the whole new file.
+        OSError: writing failed; `path` is unchanged, or the complete new file.
     """
     folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
@@ -26,12 +26,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        with suppress(PermissionError):  # not every file system has modes
+        with suppress(PermissionError):  # some file systems have no modes
             temporary.chmod(_mode(path))
         temporary.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if os.name == "posix":  # the rename itself is only on the disk once the folder is
+    if os.name == "posix":  # the rename is on disk only once the folder is
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -40,16 +40,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(path: Path, *names: str) -> bool:
-    """Whether this is a folder in which `replacing` first writes a file of one of the names."""
-    left = any(path.match(f".{name}.????????{_SUFFIX}") for name in names)
-    return left and path.is_dir() and not path.is_symlink()
+    """Whether this is a temporary folder of `replacing`, for a file with one of these names."""
+    named = any(path.match(f".{name}.????????{_SUFFIX}") for name in names)
+    return named and path.is_dir() and not path.is_symlink()
 
 
 def sweep(folder: Path, *names: str) -> None:
-    """Removes what killed processes left of files of these names, which nobody may be writing.
+    """Removes the temporary folders that killed processes left for files with these names.
+
+    No process may be writing one of these files in the meantime.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a folder cannot be removed.
     """
     for path in list(folder.iterdir()):
         if is_temporary(path, *names):
@@ -57,7 +59,7 @@ def sweep(folder: Path, *names: str) -> None:
 
 
 def _mode(path: Path) -> int:
-    """That of the file so far, or that of any new file."""
+    """The mode of the existing file, or the default mode of a new one."""
     if path.exists():
         return path.stat().st_mode & 0o777
     umask = os.umask(0)

@@ -1,12 +1,12 @@
-"""Text from outside, made harmless for terminals and pages."""
+"""Untrusted text, made safe for terminals and pages."""
 
 import re
 
-# Everything a terminal may take for a command, but for tab and line feed; and halves of characters,
-# which no stream can write.
+# Everything that a terminal may interpret as a command, except tab and line feed; and surrogates,
+# which no stream can encode.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """The text with control characters shown as escapes, so that it cannot drive the terminal."""
+    """The text with control characters escaped, so that it cannot control the terminal."""
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)

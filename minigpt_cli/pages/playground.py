@@ -18,14 +18,11 @@ from markupsafe import Markup
 from torch import Tensor
 
 from minigpt_cli import __version__
-from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig, differences, toml_value
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
 from minigpt_cli.pages.render import render
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
-from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
-from minigpt_cli.tokenizer import WordTokenizer, word
+from minigpt_cli.tokenizer import word
 
 PageDtype = Literal["bf16", "int8"]
 
@@ -41,7 +38,6 @@ _STYLE_HASH = "sha256-of-the-style"
 
 def playground_page(
     checkpoint: Checkpoint,
-    path: Path,
     dtype: PageDtype | None = None,
     title: str | None = None,
     prompt: str = "",
@@ -51,7 +47,6 @@ def playground_page(
 
     Args:
         checkpoint: the model, its tokenizer, and what is known of both.
-        path: of the checkpoint; its run's settings are looked for beside it.
         dtype: how weights are stored; None chooses by size.
         title: of the page; None makes one from the name of the text.
         prompt: what the text begins with when the page opens.
@@ -65,11 +60,11 @@ def playground_page(
         "inspect": inspect,
         "parameters": parameters,
         "dtype": dtype,
-        **_description(checkpoint, path),
+        **_description(checkpoint),
         "tensors": entries,
         "tokenizer": json.loads(checkpoint.tokenizer.to_json()),
         "pattern": javascript_pattern(word._PIECES.pattern)  # noqa: SLF001
-        if isinstance(checkpoint.tokenizer, WordTokenizer)
+        if isinstance(checkpoint.tokenizer, word.WordTokenizer)
         else None,
     }
     script = "".join(map(_source, PAGE))
@@ -169,7 +164,7 @@ def _bytes(tensor: Tensor) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _description(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the page tells of its model; of a text's path only the name."""
     metadata = checkpoint.metadata
     return {
@@ -179,23 +174,15 @@ def _description(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
         "step": metadata.step,
         "val_loss": metadata.val_loss,
         "bits_per_byte": metadata.bits_per_byte,
-        "command": _command(checkpoint, path),
+        "command": _command(checkpoint),
         "version": __version__,
     }
 
 
-def _command(checkpoint: Checkpoint, path: Path) -> str:
-    """The command that trains such a model, with all settings where the run's are at hand."""
-    metadata, beside = checkpoint.metadata, RunFolder(path.parent).config
-    config = RunConfig(model=metadata.model, data=metadata.data)
-    if path.name == CHECKPOINT and beside.exists():
-        try:
-            found = load_run_config(str(beside))
-        except ConfigError:
-            pass
-        else:
-            if (found.model, found.data) == (metadata.model, metadata.data):
-                config = found
+def _command(checkpoint: Checkpoint) -> str:
+    """The command that trains such a model, with all settings that the checkpoint records."""
+    metadata = checkpoint.metadata
+    config = metadata.config or RunConfig(model=metadata.model, data=metadata.data)
     words = ["minigpt", "train"]
     for name in metadata.data.corpus:
         words += ["--data", Path(name).name]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from minigpt_cli import __version__
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
-from minigpt_cli.inspection.run_history import Run
+from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.pages.render import render
 from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
@@ -57,7 +57,7 @@ class Inside:
     embeddings: Picture
 
 
-def report_page(run: Run, inside: Inside | None, refresh_seconds: int | None = None) -> str:
+def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | None = None) -> str:
     """The report of a run, as HTML.
 
     Args:

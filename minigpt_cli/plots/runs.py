@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from minigpt_cli.inspection.clipping import ceiling
-from minigpt_cli.inspection.run_history import Evaluation, Rewind, Run, Spike, letter
+from minigpt_cli.inspection.run_history import RunHistory, letter
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
+from minigpt_cli.runs.metrics import EvaluationRow, RewindRow, SpikeRow
 
 TRAIN, VALIDATION, BEST, BAD = (
     OKABE_ITO[name] for name in ("blue", "vermilion", "green", "purple")
@@ -24,7 +25,7 @@ _BELOW = (
 )
 
 
-def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
+def draw_runs(runs: Sequence[RunHistory], width: float = 9) -> Figure:
     """The curves of one run in detail, or those of several to compare.
 
     Args:
@@ -75,7 +76,7 @@ def draw_runs(runs: Sequence[Run], width: float = 9) -> Figure:
     return figure
 
 
-def _draw_loss(axes: Axes, run: Run) -> None:
+def _draw_loss(axes: Axes, run: RunHistory) -> None:
     steps, losses = _known(run, "loss")
     if len(steps):
         mark = _mark((steps, losses))
@@ -98,7 +99,7 @@ def _draw_loss(axes: Axes, run: Run) -> None:
         axes.axvspan(
             found.since, found.until, color=BAD, alpha=0.15, linewidth=0, label="overfitting"
         )
-    for kind, name, style in ((Spike, "spike", ":"), (Rewind, "rewind", "--")):
+    for kind, name, style in ((SpikeRow, "spike", ":"), (RewindRow, "rewind", "--")):
         steps = [row.step for row in run.incidents if isinstance(row, kind)]
         for i, step in enumerate(steps):
             shown = name if i == 0 else ""
@@ -109,7 +110,7 @@ def _draw_loss(axes: Axes, run: Run) -> None:
     axes.legend(frameon=False, fontsize="small")
 
 
-def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
+def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> None:
     for i, run in enumerate(runs):
         steps, losses = _known(run, "loss")
         mark = _mark((steps, losses))
@@ -127,7 +128,7 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[Run]) -> None:
             _star(axes, run.best, _color(i), "")
 
 
-def _star(axes: Axes, best: Evaluation, color: str, name: str) -> None:
+def _star(axes: Axes, best: EvaluationRow, color: str, name: str) -> None:
     axes.plot(best.step, best.val_loss, "*", color=color, markersize=13, label=name)
 
 
@@ -153,7 +154,7 @@ def _color(i: int) -> str:
     return _EACH_RUN[i % len(_EACH_RUN)]
 
 
-def _known(run: Run, field: str) -> tuple[list[int], list[float]]:
+def _known(run: RunHistory, field: str) -> tuple[list[int], list[float]]:
     """The steps that have a value, and their values."""
     rows = [(step.step, getattr(step, field)) for step in run.steps]
     known = [(step, value) for step, value in rows if value is not None]

@@ -7,7 +7,7 @@ and would load a flipped bit silently.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,21 +25,24 @@ from minigpt_cli.runs.checkpoint_header import (
     CheckpointMetadata,
     Header,
     TensorEntry,
+    metadata_adapter,
     open_tensors,
 )
-from minigpt_cli.tokenizer import Tokenizer, tokenizer_from_json
+from minigpt_cli.runs.folder import file_errors
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-"""By the format's names; what minigpt writes is among them."""
+"""By their names in the format; minigpt writes only some of them."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model ready to use, its tokenizer, and what is known of both."""
+    """A model ready to use, with its tokenizer and metadata."""
 
     model: GPT
     tokenizer: Tokenizer
@@ -48,14 +51,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class PendingFile:
-    """What a file is to hold, and where it is to lie."""
+    """The content of a safetensors file that is yet to be written."""
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 
     def copied(self) -> "PendingFile":
-        """The same with tensors of its own, which training does not change."""
+        """The same with copies of its tensors, which training does not change."""
         tensors = {
             name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()
         }
@@ -65,28 +68,24 @@ class PendingFile:
         """Writes it atomically, with a digest.
 
         Raises:
-            CheckpointError: the disk refuses; there is what was before, or the new file.
+            CheckpointError: the write failed; the path holds the old file or the new one.
         """
         write_tensors(self.path, self.tensors, self.metadata)
 
 
 def checkpoint_file(path: Path, model: GPT, metadata: CheckpointMetadata) -> PendingFile:
-    """A model with everything needed to use it, as one file's content."""
-    described = {
-        **asdict(metadata),
-        "model": metadata.model.model_dump(mode="json"),
-        "data": metadata.data.model_dump(mode="json"),
-        "format_version": FORMAT_VERSION,
-    }
-    header = {"format": "minigpt-checkpoint", "minigpt": json.dumps(described)}
+    """A model with everything needed to use it, as the content of one file."""
+    values = metadata_adapter().dump_python(metadata, mode="json")
+    values["format_version"] = FORMAT_VERSION
+    header = {"format": "minigpt-checkpoint", "minigpt": json.dumps(values)}
     return PendingFile(path, model_tensors(model), header)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Reads a model back, verified.
+    """Reads and verifies a model.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not one of ours.
+        CheckpointError: the file is missing, damaged, or not a minigpt checkpoint.
     """
     with open_tensors(path) as (header, file):
         metadata = header.checkpoint_metadata()
@@ -94,33 +93,34 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     try:
         tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
-        raise CheckpointError(f"{path}: {error}; use another copy") from None
+        raise CheckpointError(f"{path}: {error}; restore a backup, or train again") from None
     if tokenizer.vocab_size != metadata.vocab_size:
         raise CheckpointError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens and its model "
-            f"{metadata.vocab_size}; use another copy"
+            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens but its model "
+            f"{metadata.vocab_size}; restore a backup, or train again"
         )
     model = _model(metadata, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
 
 
 def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path) -> GPT:
-    """The model of these weights; what it claims to be is compared with them beforehand.
+    """The model with these weights; its claimed sizes are compared with them before allocation.
 
     Raises:
-        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
+        CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
     """
-    # Every layer has tensors, so these two bound what a false claim can make us build.
+    # Every layer has tensors, so these two checks bound what a false claim can make us allocate.
     if metadata.model.n_layer > len(tensors):
         raise CheckpointError(
-            f"{path}: claims {metadata.model.n_layer} layers and holds {len(tensors)} tensors; "
-            "use another copy"
+            f"{path}: claims {metadata.model.n_layer} layers but has {len(tensors)} tensors; "
+            "restore a backup, or train again"
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
     if list(embedding.shape) != [metadata.vocab_size, metadata.model.n_embd]:
         raise CheckpointError(
-            f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} and the model "
-            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; use another copy"
+            f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} but the model "
+            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; "
+            "restore a backup, or train again"
         )
     with torch.device("meta"), _NothingDrawn():  # sizes without memory
         model = GPT(metadata.model, metadata.vocab_size)
@@ -151,10 +151,10 @@ def model_tensors(model: GPT) -> dict[str, Tensor]:
 
 
 def load_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
-    """Fills a model with weights.
+    """Loads weights into a model.
 
     Raises:
-        CheckpointError: names, shapes or dtypes are not the model's, or a weight is no number.
+        CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
     """
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False)  # a tied head comes with its embedding
@@ -163,17 +163,21 @@ def load_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> No
 def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
-        state = "missing" if name in wanted else "of no use to this model"
-        raise CheckpointError(f"{path}: the tensor {name:.80} is {state}; use another copy")
+        state = "missing" if name in wanted else "unexpected"
+        raise CheckpointError(
+            f"{path}: the tensor {name:.80} is {state}; restore a backup, or train again"
+        )
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             raise CheckpointError(
-                f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} and the model "
-                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; use another copy"
+                f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} but the model "
+                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; "
+                "restore a backup, or train again"
             )
         if not tensor.isfinite().all():
             raise CheckpointError(
-                f"{path}: the tensor {name} holds weights that are no numbers; use another copy"
+                f"{path}: the tensor {name} contains NaN or infinity; "
+                "restore a backup, or train again"
             )
 
 
@@ -181,53 +185,50 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Writes tensors and text atomically, with a digest of both.
 
     Raises:
-        CheckpointError: the disk refuses; at `path` is what was there before, or the new file.
+        CheckpointError: the write failed; the path holds the old file or the new one.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**metadata, "digest": _digest(tensors, metadata)}
-    try:
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
-            f"{path}: cannot be written ({reason}); free some space or choose another --out"
-        ) from None
+    with file_errors(path, "written", also=(SafetensorError,)), replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads what `write_tensors` wrote, and verifies the digest.
+    """Reads a file that `write_tensors` wrote, and verifies its digest.
 
     Raises:
-        CheckpointError: the file is missing, foreign, or has changed since it was written.
+        CheckpointError: the file is missing, not from minigpt, or changed since it was written.
     """
     with open_tensors(path) as (header, file):
         return _verified(header, file)
 
 
 def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors behind a header, and its metadata, if they match the digest."""
+    """The tensors and the metadata of a file, if they match its digest."""
     path, metadata = header.path, dict(header.metadata)
     tensors = {entry.name: _read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise CheckpointError(
-            f"{path}: damaged: its content does not match its digest; use another copy"
+            f"{path}: damaged: its content does not match its digest; "
+            "restore a backup, or train again"
         )
     return tensors, metadata
 
 
 def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
-    """The next tensor of the file, in memory of its own: the library's is the file, mapped."""
+    """Reads the next tensor into memory of its own; the library would map the file."""
     if entry.dtype not in _DTYPES:
         raise CheckpointError(
             f"{path}: the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes; "
-            "use another copy"
+            "restore a backup, or train again"
         )
     tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
-    if read != entry.bytes:  # cut off since its header was read
-        raise CheckpointError(f"{path}: ends in the middle of {entry.name:.80}; use another copy")
+    if read != entry.bytes:  # truncated since its header was read
+        raise CheckpointError(
+            f"{path}: ends in the middle of {entry.name:.80}; restore a backup, or train again"
+        )
     return tensor
 
 

@@ -1,4 +1,4 @@
-"""What a safetensors file says of itself, read without PyTorch and without its tensors.
+"""The header of a safetensors file, read without PyTorch and without its tensors.
 
 The layout (https://huggingface.co/docs/safetensors): eight bytes of header length, a JSON header
 of names, dtypes, shapes and offsets, then the tensors' bytes, end to end.
@@ -15,16 +15,23 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
-from minigpt_cli.config.schema import Count, DataConfig, ModelConfig
-from minigpt_cli.errors import CheckpointError
+from minigpt_cli.config.schema import (
+    Count,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    TrainConfig,
+)
+from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.strict_json import read_json
 
 FORMAT_VERSION = 1
 LARGEST_HEADER = 100_000_000
-"""The limit of the safetensors library itself, in bytes."""
+"""The safetensors library's own limit, in bytes."""
 _MOST_AXES = 64
 _LARGEST = 2**63 - 1
-"""What PyTorch can number."""
+"""The largest index in PyTorch."""
 
 _BITS = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16,
@@ -33,12 +40,12 @@ _BITS = {
     "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 
-_Measured = Annotated[FiniteFloat, Field(strict=True)]
+_Finite = Annotated[FiniteFloat, Field(strict=True)]
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One row of the header."""
+    """One tensor in the header."""
 
     name: str
     dtype: str
@@ -55,29 +62,41 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a checkpoint of ours says of the model it holds."""
+    """What a minigpt checkpoint records about its model."""
 
     version: str
-    """Of the minigpt that wrote it."""
+    """The version of minigpt that wrote it."""
     model: ModelConfig
     vocab_size: Annotated[Count, Field(strict=True)]
     tokenizer: str
-    """The whole tokenizer, as `Tokenizer.to_json` gave it."""
+    """The whole tokenizer, from `Tokenizer.to_json`."""
     data: DataConfig
-    """Which text it learned from, and how that was cut."""
+    """The training text, and how it was tokenized."""
     corpus: str
     fingerprint: str
-    """Of the prepared dataset: text, tokenizer settings and split."""
+    """Fingerprint of the prepared dataset: text, tokenizer settings and split."""
     step: Annotated[int, Field(strict=True, ge=0, le=_LARGEST)]
-    train_loss: _Measured | None
-    val_loss: _Measured | None
+    train_loss: _Finite | None
+    val_loss: _Finite | None
     """Nats per token."""
-    bits_per_byte: _Measured | None
+    bits_per_byte: _Finite | None
+    optimizer: OptimizerConfig | None = None
+    """The run's settings; minigpt 0.1.0 did not record these, nor `train`."""
+    train: TrainConfig | None = None
+
+    @property
+    def config(self) -> RunConfig | None:
+        """All settings of the run; None if the checkpoint does not record them."""
+        if self.optimizer is None or self.train is None:
+            return None
+        return RunConfig(
+            model=self.model, data=self.data, optimizer=self.optimizer, train=self.train
+        )
 
 
 @dataclass(frozen=True)
 class Header:
-    """A safetensors file from outside."""
+    """The header of a safetensors file of unknown origin."""
 
     path: Path
     file_bytes: int
@@ -86,24 +105,24 @@ class Header:
 
     @property
     def is_checkpoint(self) -> bool:
-        """Whether this is a model that minigpt wrote."""
+        """Whether this is a model written by minigpt."""
         return self.metadata.get("format") == "minigpt-checkpoint"
 
     @property
     def is_state(self) -> bool:
-        """Whether this is what a run of minigpt needs to go on."""
+        """Whether this is the training state of a minigpt run."""
         return self.metadata.get("format") == "minigpt-state"
 
     def checkpoint_metadata(self) -> CheckpointMetadata:
-        """The model's description.
+        """The model's metadata.
 
         Raises:
-            CheckpointError: the file is not one of ours, or of a later format, or damaged.
+            CheckpointError: not a minigpt checkpoint, or in a newer format, or damaged.
         """
         if not self.is_checkpoint:
             raise CheckpointError(
-                f"{self.path}: a safetensors file, but no minigpt checkpoint (its metadata has no "
-                "model); minigpt inspect can list its tensors"
+                f"{self.path}: a safetensors file, but not a minigpt checkpoint (its metadata "
+                "has no model); minigpt inspect can list its tensors"
             )
         try:
             described = read_json(self.metadata["minigpt"])
@@ -115,24 +134,25 @@ class Header:
                     f"{self.path}: format {version} is newer than this minigpt reads "
                     f"({FORMAT_VERSION}); upgrade minigpt-cli"
                 )
-            return _metadata_adapter().validate_python(described)
+            return metadata_adapter().validate_python(described)
         except KeyError as error:
-            reason = f"it has no {error}"
+            reason = f"{error} is missing"
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "all of it"
+            place = ".".join(map(str, first["loc"])) or "metadata"
             reason = f"{place:.80}: {first['msg']}"
         except (TypeError, AttributeError):
-            reason = "it is no JSON object"
+            reason = "not a JSON object"
         except ValueError as error:
             reason = str(error)
         raise CheckpointError(
-            f"{self.path}: its description is damaged ({reason}); use another copy"
+            f"{self.path}: its metadata is damaged ({reason}); restore a backup, or train again"
         )
 
 
 @cache
-def _metadata_adapter() -> TypeAdapter[CheckpointMetadata]:
+def metadata_adapter() -> TypeAdapter[CheckpointMetadata]:
+    """Reads and writes the metadata."""
     return TypeAdapter(CheckpointMetadata)
 
 
@@ -140,7 +160,7 @@ def read_header(path: Path) -> Header:
     """Reads and checks the header of a safetensors file.
 
     Raises:
-        CheckpointError: there is no such file, or it is truncated, or no safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
     with open_tensors(path) as (header, _):
         return header
@@ -148,20 +168,16 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
-    """Opens a safetensors file: its header, and the file where the tensors' bytes begin.
+    """Opens a safetensors file: its header, and the file at the first byte of the tensors.
 
-    Whatever takes the file's name meanwhile, both are of the same file.
+    Both are from the same file, even if it is replaced meanwhile.
 
     Raises:
-        CheckpointError: there is no such file, or it is truncated, or no safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
-    try:
-        with path.open("rb") as file:
-            yield _read_header(path, file), file
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; minigpt train makes one") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    missing = "no such file; create one with minigpt train"
+    with reraise_as(CheckpointError, path, "read", missing=missing), path.open("rb") as file:
+        yield _read_header(path, file), file
 
 
 def _read_header(path: Path, file: BinaryIO) -> Header:
@@ -169,8 +185,8 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > LARGEST_HEADER or file_bytes < 8 + length:
         raise CheckpointError(
-            f"{path}: no safetensors file, or a truncated one ({file_bytes} bytes, and "
-            f"its header claims {length if file_bytes >= 8 else 'more'})"
+            f"{path}: not a safetensors file, or truncated ({file_bytes} bytes, but its header "
+            f"claims {length if file_bytes >= 8 else 'more'})"
         )
     try:
         header = read_json(file.read(length).decode("utf-8"))
@@ -180,17 +196,17 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
         tensors = _tensors(header, file_bytes - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: no safetensors file: its header is damaged ({error})"
+            f"{path}: not a safetensors file: its header is damaged ({error})"
         ) from None
     return Header(path, file_bytes, metadata, tensors)
 
 
 def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorEntry, ...]:
-    """The tensors in file order, which must lie end to end and fill the file."""
+    """The tensors in file order; they must be contiguous and fill the file."""
     places = {}
     for name, entry in header.items():
         shape, place = _whole(name, entry["shape"]), _whole(name, entry["data_offsets"])
-        # A size of 0 hides the others, and an array of none can still have an impossible shape.
+        # A size of 0 hides the others: an empty array can still have an impossible shape.
         if len(shape) > _MOST_AXES or math.prod(max(1, size) for size in shape) > _LARGEST:
             raise ValueError(f"{name!r:.80} has an impossible shape")
         if entry["dtype"] not in _BITS:
@@ -203,12 +219,12 @@ def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorEntry, ...]
         tensors.append(tensor)
         expected += tensor.bytes
     if expected != data_bytes:
-        raise ValueError(f"{data_bytes} bytes of tensors where {expected} are announced")
+        raise ValueError(f"{data_bytes} bytes of tensors instead of {expected}")
     return tuple(tensors)
 
 
 def _whole(name: str, numbers: Any) -> tuple[int, ...]:
-    """A list of whole numbers from 0; true and 1.0 are none."""
+    """Checks a list of integers from 0 on, without true or 1.0."""
     if type(numbers) is not list or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f"{name!r:.80} has {numbers!r:.80} for a shape or a place")
+        raise ValueError(f"{name!r:.80} has {numbers!r:.80} for a shape or an offset")
     return tuple(numbers)

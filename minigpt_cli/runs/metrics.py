@@ -1,60 +1,144 @@
-"""What training tells whoever watches it."""
+"""The rows of `metrics.jsonl`: one schema for writing, reporting and reading them.
 
-from dataclasses import dataclass
-from typing import Protocol
+Each line is a JSON object whose `type` names the row. Reading is forgiving: only what makes a row
+useful is required, and fields that are unknown here are ignored, so that older and newer versions
+read each other's runs.
+"""
 
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar
 
-@dataclass(frozen=True)
-class StepReport:
-    """One optimizer step."""
+from pydantic import Field, TypeAdapter, ValidationError
 
-    step: int
-    """Steps done, this one included."""
-    loss: float
-    """Mean over the step's batch, nats per token."""
-    learning_rate: float
-    grad_norm: float
-    """Of all gradients together, before clipping."""
-    tokens_per_second: float
-    """Over the steps since training started or was resumed, evaluations left out."""
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """One row of the loss table."""
-
-    step: int
-    train_loss: float | None
-    """Mean of the last steps' batches, dropout included; None when all were skipped."""
-    val_loss: float
-    bits_per_byte: float
-    is_best: bool
-    tokens_per_second: float
-    mfu: float
-    """Share of the machine's own matrix-product peak, measured at the start, that steps reach."""
-    elapsed: float
-    """Seconds since the run began, interruptions left out."""
+StepNumber = Annotated[int, Field(ge=0, lt=2**31)]
+Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
+"""Neither NaN nor infinite, nor large enough to become infinite on an axis."""
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
+class StepRow:
+    """A logged optimizer step."""
 
-    step: int
-    finished: bool
-    """False when it was stopped before `max_iters`."""
-    best_val_loss: float | None
-    best_step: int
-    elapsed: float
-    step_seconds: float
-    tokens_per_second: float
-    mfu: float
+    type: ClassVar[str] = "step"
+
+    step: StepNumber
+    """Steps done, including this one."""
+    loss: Number
+    """Mean loss of the step's batch, in nats per token."""
+    learning_rate: Number | None = None
+    tokens_per_second: Number | None = None
+    """Training speed since the run started or was resumed, without evaluations."""
+    grad_norm: Number | None = None
+    """Global gradient norm before clipping."""
 
 
-class Reporter(Protocol):
-    """Is told how training goes."""
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A measurement on the validation text."""
 
-    def stepped(self, report: StepReport) -> None: ...
-    def evaluated(self, report: EvaluationReport) -> None: ...
-    def sampled(self, text: str) -> None: ...
-    def noted(self, message: str) -> None: ...
+    type: ClassVar[str] = "evaluation"
+
+    step: StepNumber
+    val_loss: Number
+    """Nats per token."""
+    train_loss: Number | None = None
+    """Mean loss of the last steps' batches, with dropout; None if all of them were skipped."""
+    bits_per_byte: Number | None = None
+    elapsed: Seconds | None = None
+    """Seconds since the run began, without interruptions."""
+    is_best: bool | None = None
+    """Whether no earlier evaluation had a lower validation loss."""
+    tokens_per_second: Number | None = None
+    mfu: Number | None = None
+    """Model FLOPs utilization: a share of the matrix-product peak measured at the start."""
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A text the model generated at an evaluation."""
+
+    type: ClassVar[str] = "sample"
+
+    step: StepNumber
+    text: str
+
+
+@dataclass(frozen=True)
+class SpikeRow:
+    """A loss far above those before it."""
+
+    type: ClassVar[str] = "spike"
+
+    step: StepNumber
+    loss: Number
+    z_score: Number | None = None
+    """Standard deviations above the mean of the recent losses."""
+
+    def __str__(self) -> str:
+        far = "" if self.z_score is None else f", {self.z_score:.1f} standard deviations high"
+        return f"a spike at step {self.step:,}: loss {self.loss:.4f}{far}"
+
+
+@dataclass(frozen=True)
+class RewindRow:
+    """A return to the last saved state, to skip a batch."""
+
+    type: ClassVar[str] = "rewind"
+
+    step: StepNumber
+    """The step of that state."""
+    skipped: StepNumber | None = None
+    """The step whose batch is skipped."""
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        skipping = "" if self.skipped is None else f", skipping the batch of step {self.skipped:,}"
+        why = f": {' '.join(self.reason.split())}" if self.reason else ""
+        return f"rewound to step {self.step:,}{skipping}{why}"
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """The machine and software that the run used from this step on."""
+
+    type: ClassVar[str] = "machine"
+
+    step: StepNumber
+    torch: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    processor: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    minigpt: str | None = None
+
+
+Row = StepRow | EvaluationRow | SampleRow | SpikeRow | RewindRow | MachineRow
+_READERS: dict[object, TypeAdapter[Any]] = {
+    kind.type: TypeAdapter(kind)
+    for kind in (StepRow, EvaluationRow, SampleRow, SpikeRow, RewindRow, MachineRow)
+}
+_OLD_NAMES = {"utilisation": "mfu"}
+"""Fields as minigpt 0.1.0 wrote them, and their names today."""
+
+
+def to_line(row: Row) -> str:
+    """A row as a line of `metrics.jsonl`."""
+    return json.dumps({"type": row.type, **asdict(row)}, ensure_ascii=False) + "\n"
+
+
+def read_rows(data: bytes) -> Iterator[Row]:
+    """The rows of a `metrics.jsonl`, in order.
+
+    Skips lines that are half-written, damaged or of an unknown type.
+    """
+    for line in data.splitlines():
+        try:
+            values = json.loads(line)
+            named = {_OLD_NAMES.get(name, name): value for name, value in values.items()}
+            yield _READERS[named["type"]].validate_python(named)
+        except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue

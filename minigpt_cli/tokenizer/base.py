@@ -1,4 +1,4 @@
-"""What every tokenizer can do."""
+"""The interface of all tokenizers, and decoding token by token."""
 
 import codecs
 from abc import ABC, abstractmethod
@@ -13,19 +13,19 @@ from minigpt_cli.errors import TokenizerError
 
 
 class Tokenizer(ABC):
-    """A vocabulary of byte strings, and a way to cut text into them.
+    """A vocabulary of byte strings, and a way to split text into them.
 
-    Every token stands for a fixed sequence of bytes (UTF-8, perhaps only a part of a character),
-    so decoding, streaming and bits per byte work the same for all kinds.
+    Every token is a fixed sequence of UTF-8 bytes, possibly only part of a character, so decoding,
+    streaming and bits per byte work the same for all kinds.
     """
 
     kind: ClassVar[TokenizerKind]
 
     token_bytes: list[bytes]
-    """What each token id stands for."""
+    """The bytes of each token, by id."""
 
     unknown_id: int | None = None
-    """The id of `<unk>`, where there is one."""
+    """The id of `<unk>`, if the tokenizer has one."""
 
     @property
     def vocab_size(self) -> int:
@@ -33,18 +33,18 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        """Cuts a text into token ids.
+        """Splits a text into token ids, (T,).
 
         Raises:
-            TokenizerError: the text holds something this vocabulary cannot express.
+            TokenizerError: the text contains something that the vocabulary cannot encode.
         """
 
     @abstractmethod
     def to_json(self) -> str:
-        """The whole tokenizer; `tokenizer_from_json` makes it again."""
+        """The whole tokenizer as JSON; `tokenizer_from_json` rebuilds it."""
 
     def text_lengths(self, text: str) -> NDArray[np.int32]:
-        """How many bytes of the text each token of `encode_array` covers."""
+        """Bytes of the text that each token of `encode_array` covers, (T,)."""
         lengths = np.array([len(token) for token in self.token_bytes], dtype=np.int32)
         return lengths[self.encode_array(text)]
 
@@ -54,25 +54,25 @@ class Tokenizer(ABC):
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Joins the tokens' text; bytes that are no UTF-8 become U+FFFD."""
+        """Joins the tokens' text; invalid UTF-8 becomes U+FFFD."""
         return b"".join(self.token_bytes[i] for i in ids).decode("utf-8", errors="replace")
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        """Encodes a text that arrives in pieces; where they were cut makes no difference."""
+        """Encodes a text given in pieces; the result does not depend on where they are split."""
         for chunk in chunks:
             yield self.encode_array(chunk)
 
     @property
     def start_ids(self) -> list[int]:
-        """What to begin from when there is no prompt: a line break, or else the first token."""
+        """The ids to start from without a prompt: a line break, or else the first token."""
         newline = self.token_bytes.index(b"\n") if b"\n" in self.token_bytes else 0
         return [newline]
 
 
 class StreamDecoder:
-    """Decodes tokens one at a time, holding back characters that are not complete yet.
+    """Decodes tokens one at a time, holding back incomplete characters.
 
-    The pieces joined, with `flush` at the end, are what `Tokenizer.decode` makes of all ids.
+    The pieces joined, including `flush` at the end, equal `Tokenizer.decode` of all ids.
     """
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
@@ -80,30 +80,31 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """The characters that this token completes, perhaps none."""
+        """The characters that this token completes, possibly none."""
         return self._decoder.decode(self._token_bytes[token])
 
     def flush(self) -> str:
-        """What was held back: U+FFFD for a character that never came to its end."""
+        """What was held back: U+FFFD for an incomplete character."""
         return self._decoder.decode(b"", final=True)
 
 
 def unknown_characters(
     text: str, unknown: Sequence[int], kind: str, before: int = 0
 ) -> TokenizerError:
-    """The error for characters outside a vocabulary, given their places in the text.
+    """The error for characters that are not in a vocabulary.
 
     Args:
         text: the piece that was encoded.
-        unknown: places in it.
-        kind: of the tokenizer.
-        before: characters of the whole text ahead of this piece.
+        unknown: indices of the unknown characters in it.
+        kind: the kind of tokenizer.
+        before: number of characters of the whole text before this piece.
     """
-    seen = dict.fromkeys(text[place] for place in unknown)
+    seen = dict.fromkeys(text[index] for index in unknown)
     shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in list(seen)[:5])
     more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
     return TokenizerError(
-        f"the {kind} tokenizer never saw {shown}{more}, first at character "
-        f"{before + unknown[0] + 1} of the text; leave {'it' if len(seen) == 1 else 'them'} out, "
-        "or take a byte or bpe tokenizer, which know every character"
+        f"the {kind} tokenizer does not know {shown}{more}, first at character "
+        f"{before + unknown[0] + 1} of the text; remove {'it' if len(seen) == 1 else 'them'}, "
+        "or use a byte or bpe tokenizer, which can encode every character",
+        ("data.tokenizer=bpe",),
     )

@@ -1,4 +1,4 @@
-"""A token per frequent sequence of bytes."""
+"""A token per frequent byte sequence."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from minigpt_cli.tokenizer.base import Tokenizer
 
 DEFAULT_VOCAB_SIZE = 1024
 
-# Places where GPT-2's pre-tokenizer always cuts, so that a text may be split there: before the
+# Places where GPT-2's pre-tokenizer always splits, so that a text may be split there: before the
 # last white space ahead of a word, and, for scripts without spaces, after punctuation. Only
-# characters that every version of Unicode classes alike are looked at, and U+001C to U+001F are
-# white space to Python alone.
+# characters whose class is the same in every version of Unicode count; U+001C to U+001F are
+# excluded because only Python treats them as white space.
 _BEFORE_SPACE = re.compile(r"[^\S\x1c-\x1f](?=[\S\x1c-\x1f])")
 _AFTER_PUNCTUATION = re.compile(r"(?<=[、。，；：！？…」』”])(?=[ぁ-ゖァ-ヺ一-龥])")
 _LONGEST = 1 << 16
@@ -29,8 +29,8 @@ _PIECE = 1 << 14
 class BPETokenizer(Tokenizer):
     """Byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019).
 
-    Nothing is unknown. Hugging Face's `tokenizers` does the work; this adds streaming and the
-    bytes that each token stands for.
+    It can encode any text. Hugging Face's `tokenizers` does the work; this class adds streaming and
+    the bytes of each token.
 
     Args:
         inner: a trained byte-level BPE tokenizer.
@@ -43,9 +43,9 @@ class BPETokenizer(Tokenizer):
         byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
-            raise ValueError("a byte has no token")  # the library would drop it from texts
+            raise ValueError("a byte has no token")  # the library would drop the byte from texts
         if not all(token and byte_of.keys() >= {*token} for token in vocabulary):
-            raise ValueError("a token stands for no bytes")
+            raise ValueError("a token is empty or not made of bytes")
         self.token_bytes = [
             bytes(byte_of[char] for char in token)
             for token in sorted(vocabulary, key=vocabulary.__getitem__)
@@ -60,22 +60,23 @@ class BPETokenizer(Tokenizer):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        # The library holds 256 pieces at a time, so they are cut small.
+        # The library buffers 256 pieces at a time, so they are small.
         pieces = (chunk[i : i + _PIECE] for chunk in chunks for i in range(0, len(chunk), _PIECE))
         inner.train_from_iterator(splittable(pieces), trainer)
         return cls(inner)
 
     @classmethod
     def from_saved(cls, saved: Any) -> "BPETokenizer":
-        """Rebuilds the tokenizer from the inner library's own JSON, once read.
+        """Rebuilds the tokenizer from the library's own JSON, already parsed.
 
-        Only vocabulary and merges are taken from it. The library's JSON can also hold expressions
-        to match, texts to add and chance, so whatever is not as in training is refused.
+        Only vocabulary and merges are used. The library's JSON can also contain regular
+        expressions, text to insert, and randomness, so any setting that differs from training is
+        an error.
 
         Raises:
             KeyError: a part is missing.
-            TypeError: a part is of another kind.
-            ValueError: the vocabulary or the merges are damaged, or a setting is another.
+            TypeError: a part has the wrong type.
+            ValueError: the vocabulary or the merges are damaged, or a setting differs.
         """
         vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
@@ -88,13 +89,13 @@ class BPETokenizer(Tokenizer):
         for part, whole in ((saved, rebuilt), (saved["model"], rebuilt["model"])):
             for name in part.keys() & whole.keys() - {"model"}:
                 if part[name] != whole[name]:
-                    raise ValueError(f"{name} is not as it was written")
+                    raise ValueError(f"{name} has been changed")
         return cls(inner)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        text = text.encode("utf-8", errors="replace").decode()  # a lone surrogate is no character
+        text = text.encode("utf-8", errors="replace").decode()  # replaces lone surrogates
         pieces = list(splittable(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
-        encodings = self._inner.encode_batch_fast(pieces)  # the library's threads share the pieces
+        encodings = self._inner.encode_batch_fast(pieces)  # in parallel
         arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
         return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
 
@@ -106,9 +107,9 @@ class BPETokenizer(Tokenizer):
 
 
 def splittable(chunks: Iterable[str]) -> Iterator[str]:
-    """The same text, cut anew where BPE would cut in any case.
+    """The same text in other chunks, split where BPE always splits.
 
-    A stretch of 65,536 characters without white space or punctuation is cut anywhere.
+    A stretch of 65,536 characters without white space or punctuation is split anywhere.
     """
     held = ""
     for chunk in chunks:
@@ -136,9 +137,9 @@ def _byte_level(model: BPE) -> tokenizers.Tokenizer:
 
 
 def _byte_alphabet() -> list[str]:
-    """The printable character that stands for each byte in GPT-2's vocabulary files.
+    """The printable character that represents each byte in GPT-2's vocabulary files.
 
-    Printable Latin-1 stands for itself, every other byte for the next character from U+0100 on.
+    Printable Latin-1 represents itself, and every other byte is the next character from U+0100 on.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))

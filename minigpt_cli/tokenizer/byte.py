@@ -9,7 +9,7 @@ from minigpt_cli.tokenizer.base import Tokenizer
 
 
 class ByteTokenizer(Tokenizer):
-    """The 256 bytes of UTF-8: nothing is unknown, and a Chinese character is three tokens."""
+    """The 256 bytes of UTF-8: no text is unknown, and a Chinese character is three tokens."""
 
     kind = "byte"
 

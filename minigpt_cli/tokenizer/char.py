@@ -12,13 +12,13 @@ _UNKNOWN = np.iinfo(np.uint32).max
 
 
 class CharTokenizer(Tokenizer):
-    """The sorted distinct characters of a text, numbered.
+    """The distinct characters of a text; a character's id is its place when they are sorted.
 
-    Sorting makes the numbers depend on which characters there are, and not on their order in
-    the text. `CharTokenizer("hello").encode("hello")` is `[1, 0, 2, 2, 3]`.
+    So the ids depend on which characters occur, not on their order in the text.
+    `CharTokenizer("hello").encode("hello")` is `[1, 0, 2, 2, 3]`.
 
     Args:
-        text: any text that holds every character to be known.
+        text: any text that contains every character of the vocabulary.
     """
 
     kind = "char"
@@ -42,7 +42,7 @@ class CharTokenizer(Tokenizer):
 
     def _encode(self, text: str, before: int) -> NDArray[np.uint32]:
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        # The table's last entry is unknown, and so are all characters beyond it.
+        # The table's last entry stands for all characters beyond it, which are unknown.
         ids = self._id_of_point[np.minimum(points, len(self._id_of_point) - 1)]
         unknown = np.flatnonzero(ids == _UNKNOWN)
         if unknown.size:

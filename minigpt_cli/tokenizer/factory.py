@@ -1,4 +1,4 @@
-"""Makes a tokenizer from a text, or from its own JSON."""
+"""Builds a tokenizer from a text, or from its JSON."""
 
 from collections.abc import Iterable
 
@@ -12,39 +12,42 @@ from minigpt_cli.tokenizer.char import CharTokenizer
 from minigpt_cli.tokenizer.word import WordTokenizer
 
 MOST_BPE_TOKENS = 1 << 20
-"""Many times what anybody uses; the library sets memory aside for what is asked, or aborts."""
+"""Far above any real vocabulary; the library allocates for this many tokens, or aborts."""
 
 
 def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
-    """Refuses a vocabulary size that the kind cannot have.
+    """Checks that a tokenizer of this kind can have this vocabulary size.
 
     Raises:
-        TokenizerError: with the sizes that are possible.
+        TokenizerError: it cannot; the message gives the limits.
     """
     if vocab_size is None:
         return
     if kind in ("char", "byte"):
         raise TokenizerError(
-            f"vocab_size = {vocab_size}: a {kind} vocabulary has its own size; "
-            "leave it out, or use --kind bpe"
+            f"data.vocab_size = {vocab_size}: the {kind} tokenizer has a vocabulary of fixed size; "
+            "remove the setting, or use the bpe tokenizer",
+            ("data.tokenizer=bpe",),
         )
     least = 256 if kind == "bpe" else 2
     if vocab_size < least:
         raise TokenizerError(
-            f"vocab_size = {vocab_size}: {kind} needs at least {least}"
+            f"data.vocab_size = {vocab_size}: {kind} needs at least {least}"
             + (", one for each byte" if kind == "bpe" else "")
         )
     if kind == "bpe" and vocab_size > MOST_BPE_TOKENS:
-        raise TokenizerError(f"vocab_size = {vocab_size}: bpe takes at most {MOST_BPE_TOKENS:,}")
+        raise TokenizerError(
+            f"data.vocab_size = {vocab_size}: bpe allows at most {MOST_BPE_TOKENS:,}"
+        )
 
 
 def train_tokenizer(
     kind: TokenizerKind, chunks: Iterable[str], vocab_size: int | None = None
 ) -> Tokenizer:
-    """Builds a tokenizer from a text that arrives in pieces.
+    """Builds a tokenizer from a text given in pieces.
 
     Raises:
-        TokenizerError: the vocabulary size does not suit the kind.
+        TokenizerError: the kind cannot have this vocabulary size, or this many words.
     """
     check_settings(kind, vocab_size)
     if kind == "char":
@@ -57,10 +60,10 @@ def train_tokenizer(
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """Makes a tokenizer again from what `Tokenizer.to_json` wrote.
+    """Rebuilds a tokenizer from what `Tokenizer.to_json` returned.
 
     Raises:
-        TokenizerError: the text is not that.
+        TokenizerError: the JSON is damaged.
     """
     try:
         saved = read_json(text)
@@ -73,14 +76,14 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         else:
             tokenizer = {"char": CharTokenizer, "word": WordTokenizer}[kind](saved["vocabulary"])
     except KeyError as error:
-        raise _damaged(f"there is no {error}") from None
+        raise _damaged(f"{error} is missing") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(str(error)) from None
-    # What would be written otherwise had characters out of order, or words in a list of another
-    # kind; and no two tokens say the same, and none says nothing.
-    different = {b"", *tokenizer.token_bytes}
-    if read_json(tokenizer.to_json()) != saved or len(different) != 1 + tokenizer.vocab_size:
-        raise _damaged("the vocabulary is not as it was written")
+    # Writing it again must give the same JSON (characters in order, words in a list), and all
+    # tokens must be distinct and none empty.
+    distinct = {b"", *tokenizer.token_bytes}
+    if read_json(tokenizer.to_json()) != saved or len(distinct) != 1 + tokenizer.vocab_size:
+        raise _damaged("the vocabulary has been changed")
     return tokenizer
 
 

@@ -13,18 +13,18 @@ from minigpt_cli.tokenizer.base import Tokenizer
 
 UNKNOWN = "<unk>"
 
-# Everything matches one of the three, so the tokens joined are the text again.
+# Every character matches one of the three, so the tokens joined equal the text.
 _PIECES = re.compile(r"\w+|\s+|[^\w\s]")
-# No single piece is held back for longer than this: memory stays bounded.
+# Maximum characters held back for a single piece, which bounds memory.
 _LONGEST = 1 << 16
-# Different words that are counted at a time: about 200 MB of memory, with all that is made of them.
+# Maximum distinct words counted at a time: about 200 MB of memory in total.
 _MOST_COUNTED = 1 << 19
 
 
 class WordTokenizer(Tokenizer):
-    """Words, runs of white space and single punctuation marks, numbered by frequency.
+    """Words, runs of white space and single punctuation marks, ordered by frequency.
 
-    Token 0 is `<unk>`, for words outside the vocabulary; it is written out as `<unk>`.
+    Token 0 stands for words outside the vocabulary, and decodes to `<unk>`.
 
     Args:
         words: the vocabulary without `<unk>`.
@@ -40,13 +40,13 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "WordTokenizer":
-        """Counts the words of a text and keeps them all, or the most frequent `vocab_size` - 1.
+        """Counts the words of a text and keeps all, or the most frequent `vocab_size` - 1.
 
-        Past half a million different words those that were rarest so far are forgotten (Manku and
-        Motwani 2002): only about rare words can the choice then be mistaken.
+        Beyond half a million distinct words, the rarest so far are dropped (lossy counting, Manku
+        and Motwani 2002), so the choice is exact except among rare words.
 
         Raises:
-            TokenizerError: there are more than that, and all are to be kept.
+            TokenizerError: there are more words than that, and no `vocab_size`.
         """
         counts: Counter[str] = Counter()
         most = max(_MOST_COUNTED, 2 * (vocab_size or 0))
@@ -55,8 +55,9 @@ class WordTokenizer(Tokenizer):
             if len(counts) > most:
                 if vocab_size is None:
                     raise TokenizerError(
-                        f"the text has more than {most:,} different words; keep the most "
-                        "frequent ones, as with vocab_size = 20000, or take a bpe tokenizer"
+                        f"the text has more than {most:,} distinct words; limit "
+                        "data.vocab_size, or use the bpe tokenizer",
+                        ("data.vocab_size=20000", "data.tokenizer=bpe"),
                     )
                 counts = Counter(dict(counts.most_common(most // 2)))
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
@@ -68,7 +69,7 @@ class WordTokenizer(Tokenizer):
 
     def text_lengths(self, text: str) -> NDArray[np.int32]:
         lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text))
-        return np.fromiter(lengths, dtype=np.int32)  # those of `<unk>` are not its own
+        return np.fromiter(lengths, dtype=np.int32)  # `<unk>` covers the bytes of the unknown word
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
         return super().encode_chunks(whole_pieces(chunks))
@@ -83,7 +84,7 @@ def cut(text: str) -> list[str]:
 
 
 def whole_pieces(chunks: Iterable[str]) -> Iterator[str]:
-    """The same text, cut anew so that no word lies across two chunks."""
+    """The same text in other chunks, such that no word is split between two."""
     held = ""
     for chunk in chunks:
         held += chunk

@@ -227,8 +227,8 @@ class Optimizer:
             for key in part.remembers
         }
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
-            state = "missing" if name in places else "of no use to this optimizer"
-            raise CheckpointError(f"{path}: {name} is {state}; use another copy")
+            state = "missing" if name in places else "unexpected"
+            raise CheckpointError(f"{path}: {name} is {state}; restore a backup, or train again")
         for part in self._parts:
             part.state.clear()
         for name, tensor in tensors.items():
@@ -237,10 +237,12 @@ class Optimizer:
             if (tensor.shape, tensor.dtype) != (shape, parameter.dtype):
                 raise CheckpointError(
                     f"{path}: {name} is {tensor.dtype} {list(tensor.shape)} and should be "
-                    f"{parameter.dtype} {list(shape)}; use another copy"
+                    f"{parameter.dtype} {list(shape)}; restore a backup, or train again"
                 )
             if not tensor.isfinite().all():
-                raise CheckpointError(f"{path}: {name} holds what are no numbers; use another copy")
+                raise CheckpointError(
+                    f"{path}: {name} contains NaN or infinity; restore a backup, or train again"
+                )
             part.state[parameter][key] = tensor.to(parameter.device)
 
 

@@ -1,102 +1,156 @@
-"""From what the user asked for to a trainer that is ready to go, and what it would cost."""
+"""From what a user asks for to a trainer that is ready, for a new run or a resumed one."""
 
-import os
-import shutil
-import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
-from minigpt_cli.data.corpus import Progress as DownloadProgress
-from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.data.dataset import Progress as PrepareProgress
-from minigpt_cli.data.own_text import prepared_text
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
-from minigpt_cli.errors import CheckpointError, CorpusError, TrainingError
-from minigpt_cli.evaluation import evaluate
+from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.model.compilation import should_compile
-from minigpt_cli.runs.folder import RunFolder, new_run
-from minigpt_cli.training.stability import NotFinite
+from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.run import Run
+from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.state import saved_run
 from minigpt_cli.training.trainer import Trainer
-
-_ESTIMATED_STEPS = 3
 
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
     "train.threads", "train.on_nonfinite",
 }  # fmt: skip
-"""What a resumed run may do otherwise; anything else would make it another run."""
+"""The settings that a resumed run may change; any other would make it a different run."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a run would cost, from three real steps of it."""
+class TrainRequest:
+    """What to train, on which text, where."""
 
-    parameters: int
-    tokens_per_step: int
-    training_tokens: int
-    """In the training split."""
-    epochs: float
-    """How often the run reads the training split."""
-    seconds_per_step: float
-    evaluation_seconds: float
-    total_seconds: float
-    """Steps and evaluations together; the samples written between them are left out."""
-    peak_memory_bytes: int | None
-    """Of the process or the accelerator; None where the system does not tell."""
-    run_folder_bytes: int
-    free_disk_bytes: int
+    preset: RunConfig | str
+    """A whole configuration, a shipped preset's name, or the path of a TOML file."""
+    overrides: Overrides = field(default_factory=dict)
+    """Settings to change, by full name, as in `{"train.max_iters": 500}`."""
+    out: Path | None = None
+    """The new run folder; by default `runs/<preset>`, numbered if that exists."""
+    workspace: Workspace = field(default_factory=lambda: Workspace(Path("data")))
+
+    @property
+    def run_name(self) -> str:
+        """The preset's name; for a run's own `config.toml`, that of the run."""
+        if isinstance(self.preset, RunConfig):
+            return "run"
+        path = Path(self.preset)
+        return path.resolve().parent.name if path.name == "config.toml" else path.stem
+
+    def config(self) -> RunConfig:
+        """The configuration, resolved for this machine.
+
+        Raises:
+            ConfigError: in the preset or the overrides, or the device is not on this machine.
+        """
+        if isinstance(self.preset, RunConfig):
+            tables = self.preset.model_dump()
+            return resolve_machine(resolve(tables, self.overrides, "the configuration"))
+        return resolve_machine(load_run_config(self.preset, self.overrides))
+
+    def learner(self) -> Learner:
+        """Prepares the text and builds the model.
+
+        Raises:
+            MinigptError: in the preset or the data, or memory ran out.
+        """
+        config = self.config()
+        dataset = self.workspace.dataset(config.data)
+        learner = Learner(config, dataset)
+        if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
+            raise CorpusError(
+                f"{dataset.metadata.corpus}: the validation text has "
+                f"{dataset.metadata.val_tokens} tokens and needs at least 2; use a longer text, or "
+                "a larger data.val_fraction",
+                settings=("data.val_fraction=0.2",),
+            )
+        return learner
 
 
-def start_run(
-    preset: str,
-    overrides: list[str],
-    data_dir: Path,
-    out: Path | None,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
-) -> Trainer:
-    """Prepares the data and a new run folder.
+def train(
+    config: RunConfig | str,
+    overrides: Overrides | None = None,
+    *,
+    out: Path | str | None = None,
+    data_dir: Path | str = "data",
+    reporter: Reporter | None = None,
+) -> TrainResult:
+    """Trains a model from scratch, as `minigpt train` does.
+
+    Args:
+        config: a configuration, a shipped preset's name, or the path of a TOML file.
+        overrides: settings to change, by full name, as in `{"train.max_iters": 500}`.
+        out: the new run folder; by default `runs/<preset>`, numbered if that exists.
+        data_dir: where downloaded and prepared texts are kept.
+        reporter: receives training events.
+
+    Returns:
+        How the run ended; its `run` is the folder with the checkpoint and the metrics.
 
     Raises:
-        MinigptError: in the preset, the data, or the folder.
+        MinigptError: in the configuration, the data or the run folder; or training failed.
     """
-    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
-    trainer = Trainer(config, dataset, None)  # refuses a text that is too short
-    if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
-        raise CorpusError(
-            f"{dataset.metadata.corpus}: the validation text has {dataset.metadata.val_tokens} "
-            "tokens and needs at least 2; give a longer text, or a larger share of it, as in "
-            "--set data.val_fraction=0.2"
-        )
-    trainer.folder = new_run(_run_name(Path(preset)), out)
-    return trainer
+    request = TrainRequest(
+        config, overrides or {}, Path(out) if out is not None else None, Workspace(Path(data_dir))
+    )
+    with start(request) as trainer:
+        return trainer.fit(reporter or Reporter())
 
 
-def resume_run(
-    folder: RunFolder,
-    overrides: list[str],
-    data_dir: Path,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
-) -> Trainer:
-    """Takes up a run where it was last saved.
+@contextmanager
+def start(request: TrainRequest) -> Iterator[Trainer]:
+    """Prepares a new run, and holds its folder while in the context.
+
+    Everything is checked before the folder is created.
+
+    Raises:
+        MinigptError: in the preset, the data or the folder.
+    """
+    learner = request.learner()
+    with Run.new(request.run_name, request.out) as run:
+        yield Trainer(learner, RunWriter(run))
+
+
+@contextmanager
+def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Iterator[Trainer]:
+    """Prepares to continue a run from its last save, and holds its folder while in the context.
+
+    Args:
+        folder: the run.
+        overrides: settings to change, among `RESUMABLE_SETTINGS`.
+        workspace: where the run's text is.
 
     Raises:
         CheckpointError: there is nothing to resume, or an override would make it another run.
         MinigptError: in the overrides or the data.
     """
-    if not folder.has(folder.state):
-        raise CheckpointError(
-            f"{folder.path}: nothing to resume, it has no {folder.state.name}; "
-            "minigpt train starts a new run"
-        )
+    with Run.existing(folder) as run:
+        config = _resumed_config(folder, overrides)
+        trainer = Trainer(Learner(config, workspace.dataset(config.data)), RunWriter(run))
+        trainer.restore()
+        if trainer.state.step >= config.train.max_iters:
+            raise CheckpointError(
+                f"{folder.path}: already finished, at step {trainer.state.step}; to train longer, "
+                "raise train.max_iters",
+                settings=("train.max_iters",),
+            )
+        yield trainer
+
+
+def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
+    """The run's configuration with overrides applied."""
     tables = read_toml(folder.config)
     before = saved_run(folder.state).config
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
@@ -110,117 +164,24 @@ def resume_run(
             f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); "
             "leave them out, or start a new run"
         )
-    dataset = prepared_text(after.data, data_dir, downloading, preparing)
-    trainer = Trainer(after, dataset, folder)
-    trainer.resume()
-    if trainer.state.step >= after.train.max_iters:
-        raise CheckpointError(
-            f"{folder.path}: already finished, at step {trainer.state.step}; to train on, "
-            "raise --max-iters"
-        )
-    return trainer
-
-
-def estimate_run(
-    preset: str,
-    overrides: list[str],
-    data_dir: Path,
-    out: Path | None,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
-) -> tuple[RunConfig, Estimate]:
-    """Takes three steps of a run and keeps nothing.
-
-    Raises:
-        MinigptError: in the preset or the data.
-    """
-    config, dataset = _config_and_data(preset, overrides, data_dir, downloading, preparing)
-    trainer = Trainer(config, dataset, None)
-    _seconds_of_step(trainer)  # the first step also allocates
-    step_seconds = min(_seconds_of_step(trainer) for _ in range(_ESTIMATED_STEPS - 1))
-    train = config.train
-    read = min(dataset.metadata.val_tokens, train.eval_tokens)
-    probe = min(read, 16 * config.model.block_size)
-    for _ in range(2):  # the first pass also allocates
-        started = time.perf_counter()
-        evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"), probe)
-        evaluation_seconds = (time.perf_counter() - started) * read / probe
-    evaluations = -(-train.max_iters // train.eval_interval)
-    weights = sum(p.numel() * 4 for p in trainer.model.parameters())
-    state = sum(t.numel() * t.element_size() for t in trainer.optimizer.state_tensors().values())
-    return config, Estimate(
-        parameters=weights // 4,
-        tokens_per_step=trainer.tokens_per_step,
-        training_tokens=dataset.metadata.train_tokens,
-        epochs=trainer.tokens_per_step * train.max_iters / dataset.metadata.train_tokens,
-        seconds_per_step=step_seconds,
-        evaluation_seconds=evaluation_seconds,
-        total_seconds=step_seconds * train.max_iters + evaluation_seconds * evaluations,
-        peak_memory_bytes=_peak_memory(trainer.device),
-        run_folder_bytes=2 * weights + state,
-        free_disk_bytes=shutil.disk_usage(_existing(out or Path())).free,
-    )
+    return after
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
-    """The same configuration with `auto` replaced by what this machine has and does best.
+    """The same configuration with `auto` replaced by what suits this machine.
 
-    What is resolved is what the run folder records, so that a resumed run computes alike.
+    The run folder records the result, so that a resumed run computes alike.
 
     Raises:
         ConfigError: the device is not on this machine.
     """
-    device = pick_device(config.train.device)
+    train = config.train
+    device = pick_device(train.device)
+    compiles = should_compile(train.compile, device, train.max_iters)
     resolved = {
         "device": str(device),
-        "precision": dtype_name(pick_dtype(config.train.precision, device)),
-        "threads": config.train.threads or torch.get_num_threads(),
-        "compile": "on"
-        if should_compile(config.train.compile, device, config.train.max_iters)
-        else "off",
+        "precision": dtype_name(pick_dtype(train.precision, device)),
+        "threads": train.threads or torch.get_num_threads(),
+        "compile": "on" if compiles else "off",
     }
-    train = config.train.model_copy(update=resolved)
-    return config.model_copy(update={"train": train})
-
-
-def _config_and_data(
-    preset: str,
-    overrides: list[str],
-    data_dir: Path,
-    downloading: DownloadProgress,
-    preparing: PrepareProgress,
-) -> tuple[RunConfig, Dataset]:
-    config = resolve_machine(load_run_config(preset, overrides))
-    return config, prepared_text(config.data, data_dir, downloading, preparing)
-
-
-def _run_name(preset: Path) -> str:
-    """The preset's name; a run's own `config.toml` stands for the run it lies in."""
-    return preset.resolve().parent.name if preset.name == "config.toml" else preset.stem
-
-
-def _seconds_of_step(trainer: Trainer) -> float:
-    started = time.perf_counter()
-    try:
-        loss, _ = trainer.train_step()
-    except NotFinite as trouble:
-        raise TrainingError(f"{trouble}; try a smaller --learning-rate") from None
-    loss.item()  # reading it waits for the device
-    return time.perf_counter() - started
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if os.name != "posix":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above a path that exists."""
-    path = path.resolve()
-    return path if path.exists() else _existing(path.parent)
+    return config.model_copy(update={"train": train.model_copy(update=resolved)})

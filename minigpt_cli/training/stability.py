@@ -1,24 +1,25 @@
-"""Numbers going wrong: what is no number, and what is a spike."""
+"""Non-finite values and loss spikes."""
 
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
+
+from minigpt_cli.runs.metrics import SpikeRow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_REWINDS = 3
-"""How often a run goes back and leaves out a batch before it gives up."""
+MAX_REWINDS = 3
+"""How often a run returns to its last saved state to skip a batch before it gives up."""
 SPIKE_Z_SCORE = 6.0
-"""A loss so many standard deviations above the recent ones is a spike (as in OLMo 2, 2024)."""
+"""A loss this many standard deviations above the recent ones is a spike (as in OLMo 2, 2024)."""
 _ENOUGH_LOSSES = 20
 
 
 class NotFinite(Exception):
-    """A loss or a gradient is no number; whoever takes steps answers it, and no user sees it."""
+    """A loss, gradient or weight is NaN or infinite. Handled by the trainer; never shown."""
 
     def __init__(self, what: str, step: int, value: float) -> None:
         super().__init__(f"the {what} is {value} at step {step}")
@@ -26,32 +27,22 @@ class NotFinite(Exception):
 
 
 def check_finite(step: int, **values: float) -> None:
-    """Lets finite numbers pass.
+    """Raises unless all values are finite.
 
     Args:
-        step: they were seen at.
-        values: by their names, with `_` for a space.
+        step: the step they belong to.
+        values: by name, with `_` for a space.
 
     Raises:
-        NotFinite: the first that is infinite or no number.
+        NotFinite: names the first that is NaN or infinite.
     """
     for what, value in values.items():
         if not math.isfinite(value):
             raise NotFinite(what.replace("_", " "), step, value)
 
 
-@dataclass(frozen=True)
-class Spike:
-    """A loss far above those before it."""
-
-    step: int
-    loss: float
-    z_score: float
-    """How many of their standard deviations it lies above their mean."""
-
-
 class LossMonitor:
-    """Losses and gradient norms of steps, which may still lie on the device."""
+    """Losses and gradient norms of steps, which may still be on the device."""
 
     def __init__(self) -> None:
         self._unread: list[tuple[int, Tensor, Tensor]] = []
@@ -61,47 +52,55 @@ class LossMonitor:
     def add(self, step: int, loss: "Tensor", grad_norm: "Tensor") -> None:
         self._unread.append((step, loss, grad_norm))
 
-    def read(self, recent: deque[float]) -> list[Spike]:
-        """Fetches what was added since the last time, and says which losses are spikes.
+    def read(self, recent: deque[float]) -> list[SpikeRow]:
+        """Reads the values added since the last call, and returns the losses that are spikes.
 
         Args:
             recent: the losses before; those of these steps are appended.
 
         Raises:
-            NotFinite: a loss or a norm is infinite or no number.
+            NotFinite: a loss or a norm is NaN or infinite.
         """
         spikes = []
         for step, loss_on_device, norm_on_device in self._unread:
             loss, grad_norm = loss_on_device.item(), norm_on_device.item()
             check_finite(step, loss=loss, gradient_norm=grad_norm)
-            z_score = spike(loss, recent)
+            z_score = spike_z_score(loss, recent)
             if z_score is not None:
-                spikes.append(Spike(step, loss, z_score))
+                spikes.append(SpikeRow(step, loss, z_score))
             recent.append(loss)
             self.recent_norms.append(grad_norm)
         self.forget()
         return spikes
 
     def forget(self) -> None:
-        """Drops what was not read."""
+        """Drops the values that were not read."""
         self._unread.clear()
 
 
-def explanation(
-    trouble: NotFinite, learning_rate: float, grad_norms: Iterable[float], rewinds: int
+def divergence_message(
+    problem: NotFinite, learning_rate: float, grad_norms: Iterable[float], rewinds: int, look: str
 ) -> str:
-    """Why a run ends: what was seen, and what to try."""
+    """Why a run ends, and what to try.
+
+    Args:
+        problem: what was not finite.
+        learning_rate: that step's learning rate.
+        grad_norms: gradient norms of the steps before.
+        rewinds: how often the run was rewound.
+        look: a command that shows the step's batch.
+    """
     norms = ", ".join(f"{norm:.3g}" for norm in grad_norms) or "none"
+    after = f", after {rewinds} rewind{'s' * (rewinds > 1)}" if rewinds else ""
     return (
-        f"{trouble} (learning rate {learning_rate:.3g}, gradient norms before it: {norms})"
-        + (f", after {rewinds} rewind{'s' * (rewinds > 1)}" if rewinds else "")
-        + "; try a smaller --learning-rate, --set optimizer.grad_clip=1.0 or a larger "
-        "optimizer.warmup_iters; what was saved before stays"
+        f"{problem} (learning rate {learning_rate:.3g}, gradient norms before it: {norms}){after}; "
+        f"earlier checkpoints are kept; see its batch with: {look}; try a smaller "
+        "optimizer.learning_rate, a larger optimizer.warmup_iters, or optimizer.grad_clip = 1.0"
     )
 
 
-def spike(loss: float, recent: Sequence[float]) -> float | None:
-    """The z-score of a loss that lies far above those before it, while there are enough of them."""
+def spike_z_score(loss: float, recent: Sequence[float]) -> float | None:
+    """The z-score of a loss that is a spike compared with enough recent ones, or None."""
     if len(recent) < _ENOUGH_LOSSES:
         return None
     mean = fmean(recent)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from minigpt_cli.cli.app import app
-from tests.helpers.callers import Minigpt, Program, Refused
+from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
 
 @pytest.fixture
@@ -45,6 +45,18 @@ def refused(minigpt: Minigpt) -> Refused:
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
         return result.stderr.removeprefix("error: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def misused(minigpt: Minigpt) -> Misused:
+    """Runs a command that must end in a usage error, and returns what it says in one line."""
+
+    def run(*arguments: object, stdin: str | bytes | None = None) -> str:
+        result = minigpt(*arguments, stdin=stdin)
+        assert (result.exit_code, result.stdout) == (2, "")
+        return " ".join(result.stderr.replace("│", " ").split())
 
     return run
 

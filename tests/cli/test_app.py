@@ -1,4 +1,4 @@
-"""The program as a whole: help, mistakes, interruptions, and where its words go."""
+"""The program as a whole: help, user errors, interruptions, and output streams."""
 
 import errno
 import json
@@ -88,36 +88,36 @@ def damaged(change: Callable[[bytes], bytes]) -> None:
     FILE.write_bytes(change(FILE.read_bytes()))
 
 
-MISTAKES: list[tuple[tuple[object, ...], str]] = [
-    ((*TINY, "--preset", "smal"), "--preset smal: no such preset; did you mean small?"),
+USER_ERRORS: list[tuple[tuple[object, ...], str]] = [
+    ((*TINY, "--preset", "smal"), "unknown preset smal; did you mean small?"),
     ((*TINY, "--preset", "none.toml"), "none.toml: no such file"),
     ((*TINY, "--preset", "runs/"), "runs: cannot be read"),
     ((*TINY, "--preset", "odd.toml"), "odd.toml: "),
     ((*TINY, "--preset", "broken.toml"), "broken.toml: not valid TOML: "),
     ((*TINY, "--set", "model.n_head=5"), "model.n_head = 5 does not divide model.n_embd = 32; try"),
-    ((*TINY, "--set", "model.n_layers=5"), "model.n_layers is no setting; did you mean n_layer?"),
-    ((*TINY, "--max-iters", 0), "train.max_iters = 0: input should be greater than 0"),
+    ((*TINY, "--set", "model.n_layers=5"), "unknown setting model.n_layers; did you mean n_layer?"),
+    ((*TINY, "--max-iters", 0), "train.max_iters = 0: must be greater than 0"),
     ((*TINY, "--learning-rate", "nan"), "optimizer.learning_rate = "),
-    ((*TINY, "--device", "gpu"), "--device gpu: use auto, cpu, cuda"),
+    ((*TINY, "--device", "gpu"), "unknown device gpu; use auto, cpu"),
     ((*TINY, "--data", "none.txt"), "none.txt: no such file or folder in "),
     ((*TINY[:3], "--data", "empty.txt"), "empty.txt: the text has 0 characters and needs"),
     ((*TINY[:3], "--data", "short.txt"), "the training text has 9 tokens and block_size = 32"),
     ((*TINY, "--set", "data.val_fraction=0.0001"), "story: the validation text has 1 tokens and"),
     ((*TINY[:3], "--data", "latin.txt"), "latin.txt: not utf-8: byte 3 (0xe9)"),
     ((*TINY[:3], "--data", "folder"), "folder: no .txt or .md file in this folder"),
-    ((*TINY, "--out", "story.txt/run"), "story.txt/run: cannot be made"),
+    ((*TINY, "--out", "story.txt/run"), "story.txt/run: cannot be created"),
     (("train", "--resume", "folder"), "folder: nothing to resume"),
     (("tokenize", "none.txt"), "none.txt: no such file or folder in "),
-    (("eval", "none"), "none: no such file; minigpt train makes one"),
+    (("eval", "none"), "none: no such file; create one with minigpt train"),
     (("eval", "runs/tiny/state.safetensors"), "runs/tiny/state.safetensors: a safetensors"),
-    (("generate", "-c", "story.txt"), "story.txt: no safetensors file"),
+    (("generate", "-c", "story.txt"), "story.txt: not a safetensors file"),
     (("generate", "-c", "folder"), "folder/checkpoint.safetensors: no such file"),
-    (("inspect", "story.txt"), "story.txt: no safetensors file"),
+    (("inspect", "story.txt"), "story.txt: not a safetensors file"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
+@pytest.mark.parametrize(("arguments", "message"), USER_ERRORS)
+def test_user_error_is_one_line_and_leaves_nothing_behind(
     refused: Refused, home: Path, arguments: tuple[object, ...], message: str
 ) -> None:
     (home / "odd.toml").write_text("[model]\nn_layer = 'three'\nwidth = 3\n[trian]\n")
@@ -134,26 +134,28 @@ def test_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
     assert not list(home.rglob(".*"))
 
 
-def test_all_problems_of_a_preset_come_at_once(refused: Refused, home: Path) -> None:
+def test_all_problems_of_a_preset_are_reported_at_once(refused: Refused, home: Path) -> None:
     (home / "odd.toml").write_text("[model]\nn_layer = 'three'\nwidth = 3\n[trian]\n")
     message = refused(*TINY, "--preset", "odd.toml")
-    for part in ('model.n_layer = "three"', "model.width is no setting", "did you mean train?"):
+    for part in ('model.n_layer = "three"', "unknown setting model.width", "did you mean train?"):
         assert part in message
 
 
 @pytest.mark.parametrize("command", [("generate", "-c"), ("eval",), ("inspect",)])
-def test_truncated_checkpoint_is_refused(refused: Refused, command: tuple[str, ...]) -> None:
+def test_truncated_checkpoint_is_rejected(refused: Refused, command: tuple[str, ...]) -> None:
     damaged(lambda content: content[:-100])
-    assert refused(*command, FILE).startswith(f"{FILE}: no safetensors file: its header is damaged")
+    assert refused(*command, FILE).startswith(
+        f"{FILE}: not a safetensors file: its header is damaged"
+    )
 
 
 @pytest.mark.parametrize("command", [("generate", "-c"), ("eval",)])
-def test_corrupted_checkpoint_is_refused(refused: Refused, command: tuple[str, ...]) -> None:
+def test_corrupted_checkpoint_is_rejected(refused: Refused, command: tuple[str, ...]) -> None:
     damaged(lambda content: content[:-1] + bytes([content[-1] ^ 1]))
     assert refused(*command, FILE).startswith(f"{FILE}: damaged: ")
 
 
-def test_corrupted_state_is_refused(refused: Refused) -> None:
+def test_corrupted_state_is_rejected(refused: Refused) -> None:
     state = Path("runs/tiny/state.safetensors")
     content = state.read_bytes()
     state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -176,7 +178,7 @@ def test_corrupted_state_is_refused(refused: Refused) -> None:
         ("runs/tiny", ("train", "--resume", "runs/tiny")),
     ],
 )
-def test_lack_of_permission_is_a_mistake_like_others(
+def test_missing_permission_is_a_user_error(
     refused: Refused, home: Path, closed: str, arguments: tuple[object, ...]
 ) -> None:
     (home / "shut").mkdir()
@@ -192,7 +194,7 @@ def test_lack_of_permission_is_a_mistake_like_others(
 
 @posix
 @pytest.mark.parametrize("arguments", [TINY, ("tokenize", "story.txt", "--val-fraction", 0.5)])
-def test_full_disk_is_a_mistake_like_others_and_harms_no_run(
+def test_full_disk_is_a_user_error_and_harms_no_run(
     minigpt: Minigpt, home: Path, arguments: tuple[object, ...]
 ) -> None:
     import resource
@@ -215,9 +217,7 @@ def test_full_disk_is_a_mistake_like_others_and_harms_no_run(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 @pytest.mark.parametrize("arguments", [("generate", "-n", "5"), ("inspect",), ("eval", "--json")])
-def test_output_to_a_full_disk_is_a_mistake_like_others(
-    home: Path, arguments: tuple[str, ...]
-) -> None:
+def test_output_to_a_full_disk_is_a_user_error(home: Path, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
             [sys.executable, "-m", "minigpt_cli", *arguments],
@@ -225,16 +225,14 @@ def test_output_to_a_full_disk_is_a_mistake_like_others(
         )  # fmt: skip
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert lines[1:] == ["error: the output cannot be written (no space left); free some space"]
+    assert lines[1:] == ["error: cannot write the output (no space left); free some space"]
 
 
 @posix
 @pytest.mark.parametrize(
     "arguments", [("generate", "-n", "2000"), ("inspect", "--json"), ("train", "--list-presets")]
 )
-def test_reader_that_has_enough_ends_the_program_quietly(
-    home: Path, arguments: tuple[str, ...]
-) -> None:
+def test_closed_pipe_ends_the_program_quietly(home: Path, arguments: tuple[str, ...]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "minigpt_cli", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
@@ -252,7 +250,7 @@ def test_reader_that_has_enough_ends_the_program_quietly(
 
 @posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_training_saves_says_how_to_go_on_and_goes_on(
+def test_interrupted_training_saves_and_the_printed_command_resumes_it(
     home: Path, minigpt: Minigpt, number: signal.Signals, code: int
 ) -> None:
     options = ["--max-iters", "1000000", "--set", "train.eval_interval=100000"]
@@ -281,7 +279,7 @@ def test_interrupted_training_saves_says_how_to_go_on_and_goes_on(
 
 
 @posix
-def test_interrupted_writing_ends_without_a_traceback(home: Path) -> None:
+def test_interrupted_generation_ends_without_a_traceback(home: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "minigpt_cli", "generate", "-n", "1000000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
@@ -295,7 +293,7 @@ def test_interrupted_writing_ends_without_a_traceback(home: Path) -> None:
 
 
 def on_a_terminal(*arguments: str, **env: str) -> str:
-    """What the program writes when a terminal reads it."""
+    """What the program writes to a terminal."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -308,7 +306,7 @@ def on_a_terminal(*arguments: str, **env: str) -> str:
     while True:
         try:
             piece = os.read(ours, 4096)
-        except OSError:  # the terminal is gone with its last writer
+        except OSError:  # the terminal closes when its last writer exits
             break
         if not piece:
             break
@@ -322,7 +320,7 @@ COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10[0-7])[;m]")
 
 
 @posix
-def test_terminal_gets_color_unless_it_asks_for_none(home: Path) -> None:
+def test_terminal_gets_color_unless_no_color_is_set(home: Path) -> None:
     command = ["tokenize", "story.txt", "--text", "The tide"]
     assert COLOR.search(on_a_terminal(*command))
     assert not COLOR.search(on_a_terminal(*command, NO_COLOR="1"))
@@ -336,7 +334,7 @@ def test_training_shows_its_progress_on_a_terminal_only(home: Path, minigpt: Min
 
 
 @posix
-def test_text_cannot_drive_the_terminal(home: Path) -> None:
+def test_text_cannot_control_the_terminal(home: Path) -> None:
     text = "\x1b[2J\x1b]0;mine\x07 "
     Path("odd.txt").write_text(text * 40)
     shown = on_a_terminal("tokenize", "odd.txt", "--text", text)
@@ -356,7 +354,7 @@ def test_text_cannot_drive_the_terminal(home: Path) -> None:
         ("generate", "-n", 5, "--num-samples", 2),
     ],
 )
-def test_off_a_terminal_there_are_no_escape_codes(
+def test_no_escape_codes_are_written_outside_a_terminal(
     minigpt: Minigpt, arguments: tuple[object, ...]
 ) -> None:
     result = minigpt(*arguments)
@@ -379,7 +377,7 @@ def test_off_a_terminal_there_are_no_escape_codes(
         ("generate", "-n", 5, "--num-samples", 2),
     ],
 )
-def test_json_is_all_that_stdout_holds(minigpt: Minigpt, arguments: tuple[object, ...]) -> None:
+def test_stdout_is_nothing_but_json(minigpt: Minigpt, arguments: tuple[object, ...]) -> None:
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
@@ -396,7 +394,7 @@ def test_click_is_not_imported_by_name() -> None:
 
 @posix
 @pytest.mark.parametrize("where", ["/dev/full", "closed pipe"])
-def test_training_goes_on_when_nobody_can_hear_how_it_goes(home: Path, where: str) -> None:
+def test_training_continues_when_stderr_cannot_be_written(home: Path, where: str) -> None:
     command = [sys.executable, "-m", "minigpt_cli", *TINY, "--out", "out", "--max-iters", "20"]
     options = ["--set", "train.eval_interval=5"]
     if where == "closed pipe":
@@ -410,14 +408,14 @@ def test_training_goes_on_when_nobody_can_hear_how_it_goes(home: Path, where: st
     assert load_checkpoint(Path("out/checkpoint.safetensors")).metadata.step == 20
 
 
-def test_command_to_go_on_names_a_data_folder_elsewhere(minigpt: Minigpt, home: Path) -> None:
+def test_resume_command_includes_another_data_folder(minigpt: Minigpt, home: Path) -> None:
     options = ["--data-dir", "my texts", "--out", "out", "--max-iters", 2]
     said = minigpt(*TINY, *options).stderr
     assert "minigpt eval out --data-dir 'my texts'" in said
 
 
 @posix
-def test_signal_that_a_shell_has_its_jobs_ignore_stays_ignored(home: Path) -> None:
+def test_signal_ignored_by_the_shell_stays_ignored(home: Path) -> None:
     program = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     program += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     options = ["--out", "out", "--max-iters", "1000000", "--set", "train.eval_interval=100000"]

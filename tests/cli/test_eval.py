@@ -138,4 +138,4 @@ def test_int8_says_what_it_costs(minigpt: Minigpt) -> None:
     assert rounded["loss"] == pytest.approx(whole["loss"], abs=0.02)
     cost = rounded["loss"] - whole["loss"]
     note = minigpt("eval", RUN, "--quantize", "int8").stderr
-    assert f"int8 costs {cost:+.4f} of loss ({whole['loss']:.4f} without)" in note
+    assert f"int8 adds {cost:+.4f} to the loss ({whole['loss']:.4f} without)" in note

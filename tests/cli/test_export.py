@@ -43,7 +43,7 @@ def test_options_are_on_the_page(minigpt: Minigpt) -> None:
 def test_file_that_exists_is_replaced_only_by_force(minigpt: Minigpt, refused: Refused) -> None:
     Path("letters.html").write_text("mine")
     message = refused(*TO_HTML, "letters.html")
-    assert message == "letters.html: exists already and is not overwritten; add --force"
+    assert message == "letters.html: already exists; add --force to overwrite it"
     assert Path("letters.html").read_text() == "mine"
     assert minigpt(*TO_HTML, "letters.html", "--force").exit_code == 0
     assert Path("letters.html").read_text("utf-8").startswith("<!doctype html>")

@@ -11,7 +11,7 @@ import pytest
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import generate
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from tests.helpers.callers import Minigpt, Program, Refused
+from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
 RUN = ("--checkpoint", "runs/tiny")
 
@@ -77,38 +77,39 @@ def test_unknown_characters_are_named_with_their_place_and_a_way_out(refused: Re
     assert "'☃' (U+2603)" in message
     assert "'Ω' (U+03A9)" in message
     assert "character 5" in message
-    assert "take a byte or bpe tokenizer" in message
+    assert "use a byte or bpe tokenizer" in message
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--top-k", 0), ("--top-k", -1), ("--temperature", -0.5), ("--temperature", "nan"),
      ("--temperature", "inf"), ("--top-p", 0.0), ("--top-p", 1.5), ("--min-p", -1.0),
-     ("--repetition-penalty", 0.0), ("--device", "gpu"), ("--max-new-tokens", 0),
-     ("--num-samples", 0), ("--top", 0)],
+     ("--repetition-penalty", 0.0), ("--max-new-tokens", 0), ("--num-samples", 0), ("--stop", "")],
 )  # fmt: skip
-def test_impossible_option_is_named(refused: Refused, option: str, value: object) -> None:
-    assert refused("generate", *RUN, option, value).startswith(f"{option} {value}: ")
+def test_impossible_option_is_named_before_anything_is_loaded(
+    misused: Misused, option: str, value: object
+) -> None:
+    assert option in misused("generate", "-c", "none", option, value)
+
+
+def test_device_that_is_not_there_is_refused(refused: Refused) -> None:
+    assert "gpu" in refused("generate", *RUN, "--device", "gpu")
+
+
+def test_top_is_answered_with_the_view_that_took_its_place(misused: Misused) -> None:
+    assert "use: minigpt inspect next TEXT" in misused("generate", "--top", 5)
 
 
 @pytest.mark.parametrize(
     "options",
-    [("--prompt-file", "f", "-p", "x"), ("--prompt-file", "f", "-i"), ("-i", "--top", 3),
-     ("-i", "--json"), ("--top", 3, "--show-probabilities"), ("-i", "--num-samples", 2),
-     ("--top", 3, "--num-samples", 2), ("--quantize", "int8", "--precision", "fp32")],
+    [("--prompt-file", "f", "-p", "x"), ("--prompt-file", "f", "-i"), ("-i", "--json"),
+     ("-i", "--show-probabilities"), ("-i", "--num-samples", 2),
+     ("--quantize", "int8", "--precision", "fp32")],
 )  # fmt: skip
-def test_options_that_contradict_each_other_are_refused(
-    refused: Refused, options: tuple[object, ...]
+def test_options_that_contradict_each_other_are_usage_errors(
+    misused: Misused, options: tuple[object, ...]
 ) -> None:
-    assert "exclude each other; leave one out" in refused("generate", *RUN, *options)
-
-
-def test_an_empty_stop_text_is_refused(refused: Refused) -> None:
-    assert refused("generate", *RUN, "--stop", "").startswith("--stop: ")
-
-
-def test_impossible_option_is_answered_before_anything_is_loaded(refused: Refused) -> None:
-    assert refused("generate", "-c", "none", "--top-k", 0).startswith("--top-k 0: ")
+    assert "cannot be combined" in misused("generate", *RUN, *options)
 
 
 def test_no_run_yet_says_how_to_make_one(refused: Refused, home: Path) -> None:
@@ -147,7 +148,7 @@ def test_each_line_of_a_file_is_a_prompt(minigpt: Minigpt, home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), (b"", "holds no prompt"), (b"\xff", "not UTF-8 at byte 0")],
+    [(None, "No such file"), (b"", "no prompts"), (b"\xff", "not UTF-8 at byte 0")],
 )
 def test_a_file_without_prompts_is_refused(
     refused: Refused, home: Path, content: bytes | None, message: str
@@ -157,42 +158,7 @@ def test_a_file_without_prompts_is_refused(
     assert message in refused("generate", *RUN, "--prompt-file", "prompts.txt")
 
 
-# --- A look at the choice -------------------------------------------------------------------
-
-
-def test_top_shows_one_distribution_at_three_temperatures(minigpt: Minigpt) -> None:
-    options = (*RUN, "--prompt", "The old", "--top", 4)
-    (facts,) = json.loads(minigpt("generate", *options, "-t", 1, "--json").stdout)
-    assert [choice["temperature"] for choice in facts["choices"]] == [0.5, 1.0, 2.0]
-    cold, learned, hot = (choice["probabilities"] for choice in facts["choices"])
-    assert len(facts["tokens"]) == len(cold) == 4
-    assert learned == sorted(learned, reverse=True)
-    assert cold[0] > learned[0] > hot[0] > 0
-    # Half the temperature squares the ratio of two probabilities.
-    assert cold[1] / cold[0] == pytest.approx((learned[1] / learned[0]) ** 2)
-    table = minigpt("generate", *options, "-t", 1).stdout
-    assert f"{learned[0]:.1%}" in table
-    assert repr(facts["tokens"][0]) in table
-    assert "temperature 0.5" in table
-
-
-def test_top_looks_at_the_window_as_writing_does(minigpt: Minigpt, story: str) -> None:
-    # Of the prompt's letters some stand only before the window: these have not been seen.
-    options = ("--top", 5, "-t", 1, "--repetition-penalty", 3, "--json")
-    whole, end = (
-        json.loads(minigpt("generate", *RUN, "--prompt", prompt, *options).stdout)[0]
-        for prompt in (story[:100], story[68:100])
-    )
-    assert set(story[:68]) - set(story[68:100])
-    assert whole["choices"] == end["choices"]
-
-
-def test_top_says_which_tokens_cannot_be_drawn(minigpt: Minigpt) -> None:
-    options = (*RUN, "--prompt", "The old", "--top", 3, "--top-k", 2, "--json")
-    (facts,) = json.loads(minigpt("generate", *options).stdout)
-    for choice in facts["choices"]:
-        assert sum(choice["probabilities"][:2]) == pytest.approx(1)
-        assert choice["probabilities"][2] == 0
+# --- Probabilities ---------------------------------------------------------------------------
 
 
 def test_probabilities_of_the_tokens_that_were_written(minigpt: Minigpt) -> None:
@@ -200,9 +166,9 @@ def test_probabilities_of_the_tokens_that_were_written(minigpt: Minigpt) -> None
     shown = minigpt("generate", *options, "--show-probabilities", "--json").stdout
     (text,) = json.loads(shown)
     assert "".join(token["text"] for token in text["tokens"]) == text["text"]
-    (first,) = json.loads(minigpt("generate", *options[:4], "--top", 1, "-t", 1, "--json").stdout)
-    likeliest = first["choices"][1]["probabilities"][0]
-    assert text["tokens"][0]["probability"] == pytest.approx(likeliest, abs=1e-3)
+    first = json.loads(minigpt("inspect", "next", "The old", "--top", 1, "--json").stdout)
+    most_likely = first["choices"][1]["probabilities"][0]
+    assert text["tokens"][0]["probability"] == pytest.approx(most_likely, abs=1e-3)
     plain = minigpt("generate", *options)
     assert minigpt("generate", *options, "--show-probabilities").stdout == plain.stdout
 
@@ -238,11 +204,11 @@ def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("/fly", "/fly: no such command"), ("/top-k many", "/top-k many: not a whole number"),
+    [("/fly", "/fly: unknown command"), ("/top-k many", "/top-k many: not a whole number"),
      ("/top-k nan", "/top-k nan: not a whole number"), ("/top-p x", "/top-p x: not a number"),
      ("/max-new-tokens 0", "must be 1 or more"), ("/temperature nan", "--temperature nan"),
      ("/save \0", "cannot be written"),
-     ("/top-k 0", "--top-k 0: must be"), ("/save", "names no file"),
+     ("/top-k 0", "--top-k 0: must be"), ("/save", "no file name"),
      ("/save no/such/folder", "cannot be written"), ("The ☃", "U+2603")],
 )  # fmt: skip
 def test_interactive_mistakes_are_answered_and_it_goes_on(
@@ -298,7 +264,7 @@ def test_words_that_a_model_never_saw_are_counted(minigpt: Minigpt, home: Path) 
     assert minigpt("train", "--preset", "tiny", *words, "--max-iters", 2).exit_code == 0
     options = ["-n", 5, "--checkpoint", "words"]
     assert (
-        "2 words that the model never saw"
+        "2 words that are not in the model's vocabulary"
         in minigpt("generate", "--prompt", "zz qq", *options).stderr
     )
-    assert "never saw" not in minigpt("generate", "--prompt", "The", *options).stderr
+    assert "vocabulary" not in minigpt("generate", "--prompt", "The", *options).stderr

@@ -112,7 +112,9 @@ def test_training_state_is_listed_too(minigpt: Minigpt) -> None:
 @pytest.mark.parametrize("length", [0, 5, 300, -1])
 def test_truncated_file_is_refused(refused: Refused, length: int) -> None:
     Path("cut.safetensors").write_bytes(Path(FILE).read_bytes()[:length])
-    assert refused("inspect", "cut.safetensors").startswith("cut.safetensors: no safetensors file")
+    assert refused("inspect", "cut.safetensors").startswith(
+        "cut.safetensors: not a safetensors file"
+    )
 
 
 def test_missing_file_is_refused(refused: Refused) -> None:

@@ -1,4 +1,4 @@
-"""`minigpt inspect --memorized`: its figures and its verdict."""
+"""`minigpt inspect memorized`: its figures and its verdict."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,19 @@ import pytest
 
 from minigpt_cli.cli.inspect.memorized import _why
 from minigpt_cli.inspection.memorized import Measure
-from tests.helpers.callers import Minigpt, Refused
+from tests.helpers.callers import Minigpt, Misused, Refused
 
 RUN = "runs/tiny"
 
 
 def test_table_agrees_with_the_facts(minigpt: Minigpt, story: str) -> None:
-    options = ("inspect", RUN, "--memorized", "--samples", 2)
+    options = ("inspect", "memorized", "-c", RUN, "--samples", 2)
     facts = json.loads(minigpt(*options, "--json").stdout)
     shown = minigpt(*options).stdout
     written, unseen = facts["written"], facts["unseen"]
     assert (facts["samples"], facts["tokens"], written["characters"]) == (2, 500, 1000)
     assert unseen["characters"] == len(story) - int(len(story) * 0.9)
-    for name, measure in (("written: 2 of 500 tokens", written), ("unseen: ", unseen)):
+    for name, measure in (("generated: 2 of 500 tokens", written), ("unseen: ", unseen)):
         (row,) = [line for line in shown.splitlines() if line.strip().startswith(name)]
         assert row.split()[-3:] == [
             f"{measure['characters']:,}",
@@ -42,25 +42,25 @@ def test_table_agrees_with_the_facts(minigpt: Minigpt, story: str) -> None:
 
 def test_seed_chooses_the_texts(minigpt: Minigpt) -> None:
     def facts(seed: int) -> str:
-        options = ("--memorized", "--samples", 1, "--seed", seed, "--json")
-        return minigpt("inspect", RUN, *options).stdout
+        options = ("memorized", "--samples", 1, "--seed", seed, "--json")
+        return minigpt("inspect", *options).stdout
 
     assert facts(0) == facts(0) != facts(1)
 
 
-def test_number_of_texts_must_be_one_or_more(refused: Refused) -> None:
-    assert refused("inspect", RUN, "--memorized", "--samples", 0).startswith("--samples 0")
+def test_number_of_texts_must_be_one_or_more(misused: Misused) -> None:
+    assert "--samples" in misused("inspect", "memorized", "--samples", 0)
 
 
 def test_changed_training_text_is_refused(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
-    assert "the text has changed since" in refused("inspect", RUN, "--memorized")
+    assert "the text has changed since" in refused("inspect", "memorized", "-c", RUN)
 
 
 @pytest.mark.parametrize("option", ["--plot", "--html"])
 def test_what_this_view_cannot_make_is_a_usage_error(minigpt: Minigpt, option: str) -> None:
-    result = minigpt("inspect", RUN, "--memorized", option, "x.png")
+    result = minigpt("inspect", "memorized", option, "x.png")
     assert result.exit_code == 2
     assert option in result.stderr
     assert not Path("x.png").exists()

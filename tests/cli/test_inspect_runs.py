@@ -115,24 +115,24 @@ def test_plot_is_drawn_into_a_file_that_is_not_overwritten(
         assert imread(name).shape[1] == 9 * 150
     else:
         assert b"<svg" in data
-    assert "exists already" in refused("inspect", RUN, "--plot", name)
+    assert "already exists" in refused("inspect", RUN, "--plot", name)
     assert Path(name).read_bytes() == data
 
 
 def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home: Path) -> None:
     (home / "empty").mkdir()
-    assert refused("inspect", "empty").startswith("empty: holds no run")
+    assert refused("inspect", "empty").startswith("empty: not a run folder (it has neither")
     (RUN / "metrics.jsonl").unlink()
     message = refused("inspect", RUN)
-    assert message.startswith("runs/tiny: a run without metrics")
+    assert message.startswith("runs/tiny: no step is logged in metrics.jsonl; continue training")
     assert message.endswith("minigpt inspect runs/tiny/checkpoint.safetensors")
     missing = refused("inspect", RUN, "runs/none")
-    assert missing.startswith("runs/tiny: a run without metrics")
+    assert missing.startswith("runs/tiny: no step is logged")
 
 
 def test_folder_and_file_do_not_mix(refused: Refused) -> None:
     message = refused("inspect", RUN, RUN / "checkpoint.safetensors")
-    assert message.startswith("runs/tiny/checkpoint.safetensors: no run's folder")
+    assert message.startswith("runs/tiny/checkpoint.safetensors: not a run folder")
 
 
 def test_damaged_configuration_is_named_and_the_rest_shown(minigpt: Minigpt) -> None:
@@ -169,22 +169,22 @@ def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_look")
 def test_report_lies_in_its_run_and_is_written_anew(minigpt: Minigpt) -> None:
     for _ in range(2):
-        result = minigpt("inspect", RUN, "--report")
+        result = minigpt("inspect", "report", RUN)
         assert (result.exit_code, result.stderr) == (0, "Wrote runs/tiny/report.html\n")
         assert "best validation loss" in result.stdout
     page = (RUN / "report.html").read_text(encoding="utf-8")
     assert "<title>runs/tiny</title>" in page
     assert 'http-equiv="refresh"' not in page
-    newest = minigpt("inspect", "--report")
+    newest = minigpt("inspect", "report")
     assert newest.stderr == "Using runs/tiny\nWrote runs/tiny/report.html\n"
 
 
 @pytest.mark.usefixtures("no_look")
 def test_report_elsewhere_overwrites_only_when_told(minigpt: Minigpt, refused: Refused) -> None:
     Path("mine.html").write_text("mine")
-    assert "exists already" in refused("inspect", RUN, "--report", "--html", "mine.html")
+    assert "already exists" in refused("inspect", "report", RUN, "--html", "mine.html")
     assert Path("mine.html").read_text() == "mine"
-    result = minigpt("inspect", RUN, "--report", "--html", "mine.html", "--force", "--json")
+    result = minigpt("inspect", "report", RUN, "--html", "mine.html", "--force", "--json")
     assert json.loads(result.stdout)["runs"][0]["path"] == str(RUN)
     assert "<title>runs/tiny</title>" in Path("mine.html").read_text(encoding="utf-8")
     assert not (RUN / "report.html").exists()
@@ -193,26 +193,25 @@ def test_report_elsewhere_overwrites_only_when_told(minigpt: Minigpt, refused: R
 def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
     refused: Refused, minigpt: Minigpt
 ) -> None:
-    assert refused("inspect", "none", "--report").startswith("none: no run's folder")
-    assert refused("inspect", RUN / "checkpoint.safetensors", "--report").endswith(
-        "name one that minigpt train made"
+    assert refused("inspect", "report", "none").startswith("none: not a run folder")
+    assert refused("inspect", "report", RUN / "checkpoint.safetensors").endswith(
+        "pass one created by minigpt train"
     )
     (RUN / "metrics.jsonl").unlink()
-    assert "without metrics" in refused("inspect", RUN, "--report")
+    assert "no step is logged" in refused("inspect", "report", RUN)
     assert not (RUN / "report.html").exists()
-    assert minigpt("inspect", RUN, RUN, "--report").exit_code == 2
-    assert minigpt("inspect", RUN, "--report", "--embeddings").exit_code == 2
+    assert minigpt("inspect", "report", RUN, RUN).exit_code == 2
 
 
 @pytest.mark.usefixtures("no_look")
 def test_report_that_cannot_be_written_says_why(refused: Refused) -> None:
     (RUN / "report.html").mkdir()
-    message = refused("inspect", RUN, "--report")
+    message = refused("inspect", "report", RUN)
     assert message.startswith("runs/tiny/report.html: cannot be written")
 
 
 def test_table_of_heads_says_how_to_see_one(minigpt: Minigpt) -> None:
-    look = ("inspect", RUN / "checkpoint.safetensors", "--attention", "old")
+    look = ("inspect", "attention", "old")
     last = minigpt(*look).stdout.splitlines()[-1]
     assert last == "--layer L --head H draws that head's map."
     one = minigpt(*look, "--layer", 0, "--head", 1).stdout

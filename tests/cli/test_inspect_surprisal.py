@@ -1,4 +1,4 @@
-"""`minigpt inspect --surprisal`: its table, its colors, its page."""
+"""`minigpt inspect surprisal`: its table, its colors, its page."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from minigpt_cli.inspection.surprisal import Surprisal, surprisal
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from tests.helpers.callers import Minigpt, Program, Refused
+from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
 RUN = "runs/tiny"
 PAGE = "page.html"
@@ -31,10 +31,10 @@ def measured(text: str) -> Surprisal:
 
 
 def test_table_holds_the_hardest_passages_with_their_lines(minigpt: Minigpt, text: str) -> None:
-    result = minigpt("inspect", RUN, "--surprisal", "mine.txt")
+    result = minigpt("inspect", "surprisal", "-c", RUN, "mine.txt")
     found = measured(text)
     assert "\x1b" not in result.stdout
-    assert f"{found.bits_per_byte:.4f} ({round(found.bits):,} bits in all)" in result.stdout
+    assert f"{found.bits_per_byte:.4f} ({round(found.bits):,} bits total)" in result.stdout
     assert f"the hardest of {found.passages} passages" in result.stdout
     rows = re.findall(r" (\d+) +(\d+\.\d\d) +('.+') (\d+\.\d)", result.stdout)
     assert rows == [
@@ -50,7 +50,7 @@ def test_table_holds_the_hardest_passages_with_their_lines(minigpt: Minigpt, tex
 
 
 def test_json_holds_every_token_and_passage(minigpt: Minigpt, text: str) -> None:
-    result = json.loads(minigpt("inspect", RUN, "--surprisal", "mine.txt", "--json").stdout)
+    result = json.loads(minigpt("inspect", "surprisal", "-c", RUN, "mine.txt", "--json").stdout)
     found = measured(text)
     assert result["bits"] == found.bits
     assert "".join(part["text"] for part in result["beginning"]) == text
@@ -62,7 +62,7 @@ def test_terminal_shows_a_bounded_part_in_colors(program: Program, home: Path, s
     text = story * 3
     (home / "long.txt").write_text(text, encoding="utf-8")
     options = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "PYTHONUTF8": "1"}
-    shown = program("inspect", RUN, "--surprisal", "long.txt", **options).stdout
+    shown = program("inspect", "surprisal", "-c", RUN, "long.txt", **options).stdout
     assert len(set(re.findall(r"48;2;\d+;\d+;\d+", shown))) >= 3
     assert "bits per token" in shown
     assert text[:2900] in re.sub(r"\x1b\[[\d;]*m|↵", "", shown)
@@ -72,7 +72,7 @@ def test_terminal_shows_a_bounded_part_in_colors(program: Program, home: Path, s
 
 def test_terminal_without_colors_gets_the_table_alone(program: Program, text: str) -> None:
     options = {"FORCE_COLOR": "1", "NO_COLOR": "1", "PYTHONUTF8": "1"}
-    shown = program("inspect", RUN, "--surprisal", "mine.txt", **options).stdout
+    shown = program("inspect", "surprisal", "-c", RUN, "mine.txt", **options).stdout
     assert "48;" not in shown
     assert "bits per token" not in shown
     assert "the hardest of" in shown
@@ -113,7 +113,7 @@ class Page(HTMLParser):
 
 
 def page_of(minigpt: Minigpt, file: str) -> Page:
-    result = minigpt("inspect", RUN, "--surprisal", file, "--html", PAGE)
+    result = minigpt("inspect", "surprisal", "-c", RUN, file, "--html", PAGE)
     assert result.exit_code == 0, result.output
     return Page(Path(PAGE).read_text(encoding="utf-8"))
 
@@ -147,7 +147,7 @@ def test_page_shows_markup_of_a_text_as_text(minigpt: Minigpt, home: Path) -> No
     odd = "</div><script>alert(1)</script> & [red]\x1b[2J\r\nnext\r\n" * 20
     (home / "odd.txt").write_text(odd, encoding="utf-8", newline="")
     assert minigpt(*train, "--out", "runs/odd", "--set", "train.sample_tokens=0").exit_code == 0
-    result = minigpt("inspect", "runs/odd", "--surprisal", "odd.txt", "--html", PAGE)
+    result = minigpt("inspect", "surprisal", "-c", "runs/odd", "odd.txt", "--html", PAGE)
     whole = Page(Path(PAGE).read_text(encoding="utf-8")).texts[-1]
     shown = "".join(data for data, _ in whole).replace("↵", "")
     assert shown == odd.replace("\r", "").replace("\x1b", "\\x1b")
@@ -169,23 +169,16 @@ def test_text_that_cannot_be_read_is_refused(
 ) -> None:
     if content is not None:
         (home / "bad.txt").write_bytes(content)
-    assert said in refused("inspect", RUN, "--surprisal", "bad.txt", "--html", PAGE)
+    assert said in refused("inspect", "surprisal", "-c", RUN, "bad.txt", "--html", PAGE)
     assert not Path(PAGE).exists()
 
 
 def test_other_encodings_can_be_named(minigpt: Minigpt, home: Path, story: str) -> None:
     (home / "wide.txt").write_text(story, encoding="utf-16")
-    options = ("--surprisal", "wide.txt", "--encoding", "utf-16", "--json")
-    found = json.loads(minigpt("inspect", RUN, *options).stdout)
+    options = ("wide.txt", "--encoding", "utf-16", "--json")
+    found = json.loads(minigpt("inspect", "surprisal", *options).stdout)
     assert found["bits"] == measured(story).bits
 
 
-@pytest.mark.parametrize(
-    "options", [("--memorized",), ("--plot", "x.png")], ids=["two views", "no picture"]
-)
-def test_what_this_view_cannot_do_is_a_usage_error(
-    minigpt: Minigpt, text: str, options: tuple[str, ...]
-) -> None:
-    result = minigpt("inspect", RUN, "--surprisal", "mine.txt", *options)
-    assert result.exit_code == 2
-    assert options[0] in result.stderr
+def test_picture_is_a_usage_error(misused: Misused, text: str) -> None:
+    assert "--plot" in misused("inspect", "surprisal", "mine.txt", "--plot", "x.png")

@@ -1,36 +1,38 @@
 """`train --watch`: the report follows the run, and the run does not notice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from minigpt_cli.cli import live_report as watching
 from minigpt_cli.cli.live_report import LiveReport
-from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.runs.metrics import EvaluationReport, StepReport
-from minigpt_cli.training.setup import start_run
+from minigpt_cli.config.loading import parse_override
+from minigpt_cli.data.workspace import Workspace
+from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+from minigpt_cli.training.reporter import Reporter
+from minigpt_cli.training.setup import TrainRequest, start
 from minigpt_cli.training.trainer import Trainer
 
 REFRESH = '<meta http-equiv="refresh"'
 
 
-class Told:
-    """A `Reporter` that keeps what it hears, and calls `after_step` with each step's number."""
+class Told(Reporter):
+    """Keeps what it hears, and calls `after_step` with each step's number."""
 
     def __init__(self, after_step: Callable[[int], None] = lambda _: None) -> None:
         self.heard: list[str] = []
         self.notes: list[str] = []
         self._after_step = after_step
 
-    def stepped(self, report: StepReport) -> None:
-        self.heard.append(f"step {report.step}")
-        self._after_step(report.step)
+    def stepped(self, row: StepRow) -> None:
+        self.heard.append(f"step {row.step}")
+        self._after_step(row.step)
 
-    def evaluated(self, report: EvaluationReport) -> None:
-        self.heard.append(f"evaluation {report.step}")
+    def evaluated(self, row: EvaluationRow) -> None:
+        self.heard.append(f"evaluation {row.step}")
 
     def sampled(self, text: str) -> None:
         self.heard.append("sample")
@@ -40,26 +42,24 @@ class Told:
 
 
 @pytest.fixture
-def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trainer]:
+def trainer_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainer]]:
     """Makes a new run of six steps, evaluated every second one; its pictures stay unpainted."""
     monkeypatch.setattr("minigpt_cli.pages.run_report.image_bytes", lambda *_: b"")
     monkeypatch.setattr("minigpt_cli.training.trainer.matmul_flops", lambda *_: 1e12)
 
+    held = ExitStack()
+
     def make(name: str, *settings: str) -> Trainer:
-        overrides = [
-            "data.corpus=story.txt", "train.max_iters=6", "train.eval_interval=2",
-            "train.log_interval=1", "train.sample_tokens=4", "train.device=cpu",
-            "train.precision=fp32", *settings,
-        ]  # fmt: skip
-        none: Any = lambda *_: None  # noqa: E731
-        return start_run("tiny", overrides, Path("data"), Path(name), none, none)
+        overrides = {
+            "data.corpus": "story.txt", "train.max_iters": 6, "train.eval_interval": 2,
+            "train.log_interval": 1, "train.sample_tokens": 4, "train.device": "cpu",
+            "train.precision": "fp32", **dict(map(parse_override, settings)),
+        }  # fmt: skip
+        request = TrainRequest("tiny", overrides, Path(name), Workspace(Path("data")))
+        return held.enter_context(start(request))
 
-    return make
-
-
-def folder_of(trainer: Trainer) -> RunFolder:
-    assert trainer.folder is not None
-    return trainer.folder
+    with held:
+        yield make
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_report_is_current_after_every_evaluation(
     trainer_of: Callable[..., Trainer], sample_tokens: int
 ) -> None:
     trainer = trainer_of("watched", f"train.sample_tokens={sample_tokens}")
-    folder = folder_of(trainer)
+    folder = trainer.folder
     seen = {}
 
     def look(step: int) -> None:
@@ -89,7 +89,7 @@ def test_report_is_current_after_every_evaluation(
     page = folder.report.read_text(encoding="utf-8")
     assert "<td>6 of 6</td>" in page
     assert REFRESH not in page
-    assert told.notes == [f"A browser can follow this run: {folder.report}"]
+    assert told.notes == [f"Follow this run in a browser: {folder.report}"]
     assert told.heard[:3] == ["step 1", "step 2", "evaluation 2"]
     assert told.heard.count("sample") == (3 if sample_tokens else 0)
 
@@ -102,8 +102,8 @@ def test_watched_run_is_the_same_run(trainer_of: Callable[..., Trainer]) -> None
     plain.fit(Told())
     with LiveReport(Told(), trainer) as watched:
         trainer.fit(watched)
-    expected = plain.model.state_dict()
-    assert all(torch.equal(w, expected[n]) for n, w in trainer.model.state_dict().items())
+    expected = plain.learner.model.state_dict()
+    assert all(torch.equal(w, expected[n]) for n, w in trainer.learner.model.state_dict().items())
 
 
 @pytest.mark.usefixtures("no_look")
@@ -111,13 +111,13 @@ def test_report_that_cannot_be_written_is_said_once_and_stops_nothing(
     trainer_of: Callable[..., Trainer],
 ) -> None:
     trainer = trainer_of("watched")
-    folder_of(trainer).report.mkdir()
+    trainer.folder.report.mkdir()
     told = Told()
     with LiveReport(told, trainer) as watched:
         assert trainer.fit(watched).finished
     (note,) = told.notes
     assert note.startswith("No report: watched/report.html: cannot be written")
-    assert [path.name for path in folder_of(trainer).path.glob(".*")] == []
+    assert [path.name for path in trainer.folder.path.glob(".*")] == []
 
 
 @pytest.mark.parametrize(("pause", "looks"), [(0, 3), (10**9, 2)])
@@ -143,7 +143,7 @@ def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
 
     with LiveReport(Told(stop), trainer) as watched:
         assert not trainer.fit(watched).finished
-    page = folder_of(trainer).report.read_text(encoding="utf-8")
+    page = trainer.folder.report.read_text(encoding="utf-8")
     assert "<td>3 of 6</td>" in page
     assert REFRESH not in page
 
@@ -154,4 +154,4 @@ def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
     left = trainer_of("left")
     with pytest.raises(KeyboardInterrupt), LiveReport(Told(leave), left) as watched:
         left.fit(watched)
-    assert REFRESH in folder_of(left).report.read_text(encoding="utf-8")
+    assert REFRESH in left.folder.report.read_text(encoding="utf-8")

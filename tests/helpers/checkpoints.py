@@ -4,7 +4,7 @@ from minigpt_cli.config.schema import DataConfig, ModelConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.tokenizer import Tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
 
 
 def checkpoint_of(model: GPT, tokenizer: Tokenizer, step: int = 0) -> Checkpoint:

@@ -13,7 +13,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.pages.playground import PageDtype, playground_page, rounded
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import train_tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.checkpoints import checkpoint_of
 
 NODE = shutil.which("node")
@@ -63,7 +63,7 @@ def ask(page: Path, *requests: dict[str, Any]) -> list[Any]:
 
 def write_page(checkpoint: Checkpoint, path: Path, dtype: PageDtype, **options: Any) -> Path:
     """The page of a model, as a file."""
-    page = playground_page(checkpoint, path / "checkpoint.safetensors", dtype, **options)
+    page = playground_page(checkpoint, dtype, **options)
     file = path / "page.html"
     file.write_text(page, encoding="utf-8")
     return file

@@ -11,7 +11,7 @@ from minigpt_cli.config.schema import ClassicConfig, DataConfig, ModelConfig, Mo
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
-from minigpt_cli.tokenizer import train_tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 4, "block_size": 4}
 MODERN = ModernConfig(**SIZES, n_hidden=2)
@@ -29,7 +29,7 @@ def tiny_checkpoint(
         for weight in model.parameters():
             weight.normal_()
     facts = CheckpointMetadata(
-        version="1.2.3",
+        version="1.2.3-test",
         model=config,
         vocab_size=tokenizer.vocab_size,
         tokenizer=tokenizer.to_json(),

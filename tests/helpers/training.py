@@ -1,18 +1,24 @@
 """Small training runs that tests start, stop, resume and compare."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from minigpt_cli.config.loading import resolve
+from minigpt_cli.config.loading import parse_override, resolve
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.runs.metrics import EvaluationReport, StepReport, TrainResult
+from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+from minigpt_cli.runs.run import Run
+from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.trainer import Trainer
 
 MAX_ITERS, EVAL_INTERVAL = 12, 5
@@ -31,25 +37,25 @@ def small_config(*overrides: str) -> RunConfig:
             "device": "cpu", "compile": "off", "seed": 7,
         },
     }  # fmt: skip
-    return resolve(tables, list(overrides), "")
+    return resolve(tables, dict(map(parse_override, overrides)), "")
 
 
-class Watcher:
-    """A `Reporter` that keeps what it is told, and calls `after_step` with each step's number."""
+class Watcher(Reporter):
+    """Keeps what it is told, and calls `after_step` with each step's number."""
 
     def __init__(self, after_step: Callable[[int], None] = lambda _: None) -> None:
         self.after_step = after_step
-        self.steps: list[StepReport] = []
-        self.evaluations: list[EvaluationReport] = []
+        self.steps: list[StepRow] = []
+        self.evaluations: list[EvaluationRow] = []
         self.samples: list[str] = []
         self.notes: list[str] = []
 
-    def stepped(self, report: StepReport) -> None:
-        self.steps.append(report)
-        self.after_step(report.step)
+    def stepped(self, row: StepRow) -> None:
+        self.steps.append(row)
+        self.after_step(row.step)
 
-    def evaluated(self, report: EvaluationReport) -> None:
-        self.evaluations.append(report)
+    def evaluated(self, row: EvaluationRow) -> None:
+        self.evaluations.append(row)
 
     def sampled(self, text: str) -> None:
         self.samples.append(text)
@@ -62,8 +68,15 @@ class Crash(Exception):
     """Stands for a power cut."""
 
 
+def new_trainer(config: RunConfig, dataset: Dataset, folder: RunFolder | None = None) -> Trainer:
+    """A trainer of a new run that is not locked, by default in a folder beside the dataset's."""
+    if folder is None:
+        folder = RunFolder(Path(tempfile.mkdtemp(dir=dataset.folder.parent)))
+    return Trainer(Learner(config, dataset), RunWriter(Run(folder)))
+
+
 def train(config: RunConfig, dataset: Dataset, folder: RunFolder | None = None) -> Trainer:
-    trainer = Trainer(config, dataset, folder)
+    trainer = new_trainer(config, dataset, folder)
     watcher = Watcher()
     assert trainer.fit(watcher).finished
     assert watcher.notes == []
@@ -73,7 +86,7 @@ def train(config: RunConfig, dataset: Dataset, folder: RunFolder | None = None) 
 def train_until(
     stop: int, how: Literal["asked", "crash"], config: RunConfig, dataset: Dataset, run: RunFolder
 ) -> TrainResult | None:
-    trainer = Trainer(config, dataset, run)
+    trainer = new_trainer(config, dataset, run)
 
     def at_stop(step: int) -> None:
         if step == stop and how == "crash":
@@ -87,8 +100,8 @@ def train_until(
 
 
 def resumed(config: RunConfig, dataset: Dataset, run: RunFolder) -> Trainer:
-    trainer = Trainer(config, dataset, run)
-    trainer.resume()
+    trainer = new_trainer(config, dataset, run)
+    trainer.restore()
     return trainer
 
 
@@ -99,12 +112,13 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
     return [row for row in found if row["type"] != "machine"]
 
 
-def differences(one: Trainer, other: Trainer) -> list[str]:
-    """The names of all in which two runs differ: memory, metrics, the best checkpoint."""
+def differences(one: Trainer, other: Trainer, files: bool = True) -> list[str]:
+    """The names of everything that differs: memory and, with `files`, metrics and checkpoint."""
     found = []
+    us, them = one.learner, other.learner
     for ours, theirs in (
-        (one.model.state_dict(), other.model.state_dict()),
-        (one.optimizer.state_tensors(), other.optimizer.state_tensors()),
+        (us.model.state_dict(), them.model.state_dict()),
+        (us.optimizer.state_tensors(), them.optimizer.state_tensors()),
     ):
         names = sorted(ours.keys() | theirs.keys())
         found += [
@@ -113,10 +127,10 @@ def differences(one: Trainer, other: Trainer) -> list[str]:
         ]  # fmt: skip
     mine, yours = asdict(one.state), asdict(other.state)
     found += [name for name in mine if name not in TIMED and mine[name] != yours[name]]
-    if one.folder and other.folder:
+    if files:
         if rows(one.folder) != rows(other.folder):
             found.append("metrics")
-        first, second = (load_checkpoint(t.folder.checkpoint) for t in (one, other) if t.folder)
+        first, second = (load_checkpoint(t.folder.checkpoint) for t in (one, other))
         if first.metadata != second.metadata:
             found.append("checkpoint facts")
         weights = second.model.state_dict()

@@ -10,8 +10,7 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.batch import step_batch
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training.state import saved_run
-from minigpt_cli.training.trainer import Trainer
-from tests.helpers.training import Watcher, small_config, train_until
+from tests.helpers.training import Watcher, new_trainer, small_config, train_until
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 
@@ -22,8 +21,8 @@ def test_windows_are_those_that_the_model_was_given(
 ) -> None:
     config = small_config(f"data.sampling={sampling}")  # two batches of four a step
     seen: list[str] = []
-    trainer = Trainer(config, dataset, run)
-    forward = trainer.model.forward
+    trainer = new_trainer(config, dataset, run)
+    forward = trainer.learner.model.forward
 
     def watch(idx: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
         if targets is not None and trainer.state.step == 6:
@@ -31,7 +30,7 @@ def test_windows_are_those_that_the_model_was_given(
                 seen.append(dataset.tokenizer.decode([*row.tolist(), int(target[-1])]))
         return forward(idx, targets)
 
-    trainer.model.forward = watch  # type: ignore[method-assign]
+    trainer.learner.model.forward = watch  # type: ignore[method-assign]
     trainer.fit(Watcher())
     batch = step_batch(saved_run(run.state), dataset, 7)
     assert [window.text for window in batch.windows] == seen
@@ -43,14 +42,14 @@ def test_windows_are_those_that_the_model_was_given(
 
 def test_learning_rate_is_that_of_the_metrics(dataset: Dataset, run: RunFolder) -> None:
     watcher = Watcher()
-    Trainer(small_config(), dataset, run).fit(watcher)
+    new_trainer(small_config(), dataset, run).fit(watcher)
     for report in watcher.steps:
         batch = step_batch(saved_run(run.state), dataset, report.step)
         assert batch.learning_rate == report.learning_rate
 
 
 def test_batch_that_was_left_out_is_told(dataset: Dataset, run: RunFolder) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     trainer.state.skipped = [4]
     trainer.fit(Watcher())
     saved = saved_run(run.state)
@@ -62,7 +61,7 @@ def test_step_that_the_run_does_not_have_is_refused(
     dataset: Dataset, run: RunFolder, step: int
 ) -> None:
     train_until(3, "asked", small_config(), dataset, run)
-    with pytest.raises(ConfigError, match=f"--batch {step}: the run has steps 1 to 12"):
+    with pytest.raises(ConfigError, match=f"step {step}: the run has steps 1 to 12"):
         step_batch(saved_run(run.state), dataset, step)
 
 

@@ -1,5 +1,6 @@
 """Gradient norms, against autograd's own and the trainer's batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import ClassicConfig, ModernConfig, TrainConfig
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.inspection.gradients import measure, own_gradients
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -28,7 +29,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def dataset(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.chdir(trained_home)
     facts = load_checkpoint(FILE).metadata
-    return own_dataset(facts, Path("data"), lambda *_: None, lambda *_: None)
+    return Workspace(Path("data")).own_dataset(facts)
 
 
 def test_norms_are_those_of_the_backward_pass_and_leave_no_trace() -> None:
@@ -53,7 +54,7 @@ def test_norms_are_those_of_the_backward_pass_and_leave_no_trace() -> None:
 
 def test_the_batch_is_the_one_that_the_run_took_next(dataset: Dataset) -> None:
     trained = load_checkpoint(FILE)
-    found = own_gradients(trained, FILE, dataset)
+    found = own_gradients(trained, dataset)
     run = load_run_config("runs/tiny/config.toml")
     sampler = BatchSampler(dataset.tokens("train"), 8, 32, run.train.seed, run.data.sampling)
     expected = measure(trained.model, *sampler.batch(20), 21, as_in_run=True)
@@ -61,15 +62,11 @@ def test_the_batch_is_the_one_that_the_run_took_next(dataset: Dataset) -> None:
     assert (found.step, found.windows, found.tokens) == (21, 8, 256)
 
 
-def test_without_the_runs_settings_the_usual_ones_are_taken(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    other = Path("runs/tiny/config.toml").read_text().replace("block_size = 32", "block_size = 16")
-    for text in (None, "not toml", other):
-        if text is not None:
-            (tmp_path / "config.toml").write_text(text)
-        found = own_gradients(load_checkpoint(FILE), tmp_path / FILE.name, dataset)
-        assert (found.as_in_run, found.windows) == (False, TrainConfig().batch_size)
+def test_without_the_runs_settings_the_default_ones_are_used(dataset: Dataset) -> None:
+    trained = load_checkpoint(FILE)
+    older = replace(trained, metadata=replace(trained.metadata, optimizer=None, train=None))
+    found = own_gradients(older, dataset)
+    assert (found.as_in_run, found.windows) == (False, TrainConfig().batch_size)
 
 
 def test_dead_frozen_and_exploding_parameters_are_marked() -> None:

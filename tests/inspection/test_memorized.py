@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from minigpt_cli.config.schema import DataConfig, ModernConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.own_text import own_dataset
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import Piece
 from minigpt_cli.inspection import memorized as module
@@ -160,7 +160,7 @@ def test_trained_model_is_the_same_every_time(
 ) -> None:
     monkeypatch.chdir(trained_home)
     loaded = load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
-    dataset = own_dataset(loaded.metadata, Path("data"), lambda *_: None, lambda *_: None)
+    dataset = Workspace(Path("data")).own_dataset(loaded.metadata)
     first, again = (memorized(loaded.model, dataset, 2, 100) for _ in range(2))
     assert first == again
     assert (first.samples, first.tokens, first.written.characters) == (2, 100, 200)

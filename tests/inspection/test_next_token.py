@@ -57,3 +57,19 @@ def test_a_small_vocabulary_is_listed_whole(trained: Checkpoint) -> None:
     found = next_token(trained, "T", trained.tokenizer.encode("T"), Sampling(), 1000)
     assert len(found.tokens) == trained.tokenizer.vocab_size
     assert sum(found.choices[0].probabilities) == pytest.approx(1)
+
+
+def test_only_the_window_is_looked_at(trained: Checkpoint, story: str) -> None:
+    # Some letters of the text occur only before the window: the penalty must not apply to them.
+    ids = trained.tokenizer.encode(story[:100])
+    sampling = Sampling(temperature=1, repetition_penalty=3)
+    whole, end = (next_token(trained, "", part, sampling, 5) for part in (ids, ids[-32:]))
+    assert set(ids[:-32]) - set(ids[-32:])
+    assert whole.choices == end.choices
+
+
+def test_tokens_that_cannot_be_drawn_have_no_probability(trained: Checkpoint) -> None:
+    found = next_token(trained, TEXT, trained.tokenizer.encode(TEXT), Sampling(top_k=2), 3)
+    for choice in found.choices:
+        assert sum(choice.probabilities[:2]) == pytest.approx(1)
+        assert choice.probabilities[2] == 0

@@ -8,10 +8,11 @@ import pytest
 
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.inspection.run_history import Evaluation, Rewind, Run, Spike, Step, read_run
+from minigpt_cli.inspection.run_history import RunHistory, read_run
+from minigpt_cli.runs.metrics import EvaluationRow, RewindRow, SpikeRow, StepRow
 
 
-def run_of(folder: Path, *rows: dict[str, Any] | str) -> Run:
+def run_of(folder: Path, *rows: dict[str, Any] | str) -> RunHistory:
     """A folder with these lines of metrics, read."""
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     (folder / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -57,7 +58,7 @@ def test_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_lines_that_say_nothing_useful_are_passed_over(tmp_path: Path, line: str) -> None:
-    assert run_of(tmp_path, step(1), line, step(3)).steps == (Step(1, 2.0), Step(3, 2.0))
+    assert run_of(tmp_path, step(1), line, step(3)).steps == (StepRow(1, 2.0), StepRow(3, 2.0))
 
 
 def test_bytes_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_bytes_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
 
 def test_rows_of_older_runs_lack_what_newer_ones_have(tmp_path: Path) -> None:
     run = run_of(tmp_path, step(1), step(2, grad_norm=0.5, learning_rate=0.1, new=[1]))
-    assert run.steps == (Step(1, 2.0), Step(2, 2.0, learning_rate=0.1, grad_norm=0.5))
+    assert run.steps == (StepRow(1, 2.0), StepRow(2, 2.0, learning_rate=0.1, grad_norm=0.5))
 
 
 def test_after_a_rewind_the_later_row_of_a_step_counts(tmp_path: Path) -> None:
@@ -78,9 +79,11 @@ def test_after_a_rewind_the_later_row_of_a_step_counts(tmp_path: Path) -> None:
         step(3, 9.5), {"type": "rewind", "step": 2, "skipped": 3, "reason": "the loss is nan"},
         step(2, 1.5), step(3, 1.0),
     )  # fmt: skip
-    assert run.steps == (Step(1, 2.0), Step(2, 1.5), Step(3, 1.0))
-    assert run.incidents == (Spike(3, 9.5, 7.0), Rewind(2, 3, "the loss is nan"))
-    assert str(run.incidents[1]) == "back to step 2, without the batch of step 3: the loss is nan"
+    assert run.steps == (StepRow(1, 2.0), StepRow(2, 1.5), StepRow(3, 1.0))
+    assert run.incidents == (SpikeRow(3, 9.5, 7.0), RewindRow(2, 3, "the loss is nan"))
+    assert (
+        str(run.incidents[1]) == "rewound to step 2, skipping the batch of step 3: the loss is nan"
+    )
 
 
 def test_samples_and_machines_are_kept_in_order(tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def test_best_is_the_lowest_validation_loss_and_the_first_of_equals(tmp_path: Pa
     run = run_of(
         tmp_path, *(evaluation(n, 1.0, val) for n, val in [(10, 3.0), (20, 2.5), (30, 2.5)])
     )
-    assert run.best == Evaluation(20, val_loss=2.5, train_loss=1.0)
+    assert run.best == EvaluationRow(20, val_loss=2.5, train_loss=1.0)
 
 
 def test_overfitting_is_named_with_its_beginning_and_its_size(tmp_path: Path) -> None:
@@ -139,17 +142,17 @@ def test_run_is_shown_even_when_its_configuration_is_not_ours(tmp_path: Path) ->
 
 
 def test_folders_without_a_run_or_without_metrics_say_which(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere: no run's folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere: not a run folder"):
         read_run(tmp_path / "nowhere")
     (tmp_path / "a-file").touch()
-    with pytest.raises(CheckpointError, match=r"a-file: no run's folder"):
+    with pytest.raises(CheckpointError, match=r"a-file: not a run folder"):
         read_run(tmp_path / "a-file")
-    with pytest.raises(CheckpointError, match=r"holds no run \(neither config.toml nor metrics"):
+    with pytest.raises(CheckpointError, match=r"\(it has neither config.toml nor metrics"):
         read_run(tmp_path)
     (tmp_path / "config.toml").touch()
-    with pytest.raises(CheckpointError, match=r"without metrics, no step is logged .* train on$"):
+    with pytest.raises(CheckpointError, match=r"no step is logged in .*; continue training$"):
         read_run(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "checkpoint.safetensors").touch()
-    with pytest.raises(CheckpointError, match=r"without metrics.* minigpt inspect .*/checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no step is logged.* minigpt inspect .*/checkpoint"):
         read_run(tmp_path)

@@ -9,7 +9,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.inspection.shapes import trace_shapes
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import ByteTokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
 from tests.helpers.checkpoints import checkpoint_of
 from tests.helpers.dense_gpt import random_gpt
 

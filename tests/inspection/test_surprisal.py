@@ -15,13 +15,11 @@ from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import evaluate, predict_tokens
 from minigpt_cli.inspection.surprisal import Scored, Surprisal, surprisal
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-    WordTokenizer,
-)
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.bpe import BPETokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer
 from tests.helpers.dense_gpt import random_gpt
 
 CONFIG = ModernConfig(n_layer=1, n_head=2, n_embd=16, block_size=8)
@@ -169,7 +167,11 @@ def test_of_a_long_text_a_bounded_part_is_kept() -> None:
 def test_progress_is_told_in_bytes_up_to_the_end() -> None:
     told: list[tuple[int, int]] = []
     model = random_gpt(CONFIG, 256)
-    surprisal(model, ByteTokenizer(), TEXT * 50, progress=lambda *both: told.append(both))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append((done, total))
+
+    surprisal(model, ByteTokenizer(), TEXT * 50, progress=progress)
     assert all(before[0] < after[0] for before, after in pairwise(told))
     assert told[-1] == (len((TEXT * 50).encode()),) * 2
 

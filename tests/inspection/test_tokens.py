@@ -3,7 +3,8 @@
 import pytest
 
 from minigpt_cli.inspection.tokens import token_text, visible
-from minigpt_cli.tokenizer import ByteTokenizer, CharTokenizer
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def hostile() -> Checkpoint:
 
 def test_nothing_of_the_model_becomes_markup(hostile: Checkpoint) -> None:
     title = "</title><script>alert(1)</script>"
-    page = playground_page(hostile, Path("checkpoint.safetensors"), title=title, prompt=title)
+    page = playground_page(hostile, title=title, prompt=title)
     assert page.count("<script") == page.count("</script>") == 4
     assert "alert(1)</script" not in page
     assert "<b>" not in page.partition("<body>")[2]
@@ -187,7 +187,7 @@ def test_nothing_of_the_model_becomes_markup(hostile: Checkpoint) -> None:
 
 
 def test_page_allows_its_own_script_and_style_and_nothing_else(hostile: Checkpoint) -> None:
-    page = playground_page(hostile, Path("checkpoint.safetensors"))
+    page = playground_page(hostile)
 
     def sha256(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -204,7 +204,7 @@ def test_page_allows_its_own_script_and_style_and_nothing_else(hostile: Checkpoi
 
 
 def test_page_tells_where_a_model_is_from_and_nothing_private(hostile: Checkpoint) -> None:
-    page = playground_page(hostile, Path("checkpoint.safetensors"), "bf16")
+    page = playground_page(hostile, "bf16")
     assert "/home/jane" not in page
     found = json.loads(page.split('id="description">')[1].split("</script>")[0])
     assert (found["corpus"], found["dtype"]) == ("<b>diary", "bf16")
@@ -232,14 +232,14 @@ def test_larger_models_are_rounded_to_eight_bits_by_themselves(
     story: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = random_checkpoint(MODELS["classic"], "char", story)
-    assert '"dtype":"bf16"' in playground_page(checkpoint, Path("x.safetensors"))
+    assert '"dtype":"bf16"' in playground_page(checkpoint)
     monkeypatch.setattr(playground, "MOST_IN_BF16", 1000)
-    assert '"dtype":"int8"' in playground_page(checkpoint, Path("x.safetensors"))
+    assert '"dtype":"int8"' in playground_page(checkpoint)
 
 
 def test_presets_fit_the_sizes_that_are_promised() -> None:
     small = random_checkpoint(ModernConfig(n_layer=3, n_head=4, n_embd=128), "byte", "")
-    page = playground_page(small, Path("x.safetensors"), "bf16").encode()
+    page = playground_page(small, "bf16").encode()
     assert len(page) <= 2_500_000
     assert (
         playground.page_bytes(small, "bf16")
@@ -247,12 +247,12 @@ def test_presets_fit_the_sizes_that_are_promised() -> None:
         <= 150_000 + playground.page_bytes(small, "bf16")
     )
     medium = random_checkpoint(ModernConfig(), "byte", "")
-    assert len(playground_page(medium, Path("x.safetensors"), "int8").encode()) <= 16_000_000
+    assert len(playground_page(medium, "int8").encode()) <= 16_000_000
 
 
 def test_plain_writer_has_nothing_to_look_inside(story: str) -> None:
     checkpoint = random_checkpoint(ClassicConfig(n_layer=1, n_head=1, n_embd=4), "byte", "")
-    page = playground_page(checkpoint, Path("x.safetensors"), inspect=False)
+    page = playground_page(checkpoint, inspect=False)
     assert '"inspect":false' in page
     assert not re.search('id="(bars|heads|map|undo|tint|look)"', page)
 

@@ -25,7 +25,7 @@ from minigpt_cli.plots.gradients import draw_gradients
 from minigpt_cli.plots.next_token import draw_next
 from minigpt_cli.plots.shapes import draw_shapes
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.tokenizer import CharTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
 from tests.helpers.checkpoints import checkpoint_of
 from tests.helpers.dense_gpt import random_gpt
 

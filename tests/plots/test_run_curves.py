@@ -9,20 +9,21 @@ import pytest
 from matplotlib.image import imread
 
 from minigpt_cli.inspection.clipping import ceiling
-from minigpt_cli.inspection.run_history import Evaluation, Rewind, Run, Spike, Step
+from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.plots.canvas import DPI, image_bytes
 from minigpt_cli.plots.runs import draw_runs, smoothed
+from minigpt_cli.runs.metrics import EvaluationRow, RewindRow, SpikeRow, StepRow
 
 
-def run_named(name: str, val_losses: list[float], grad_norm: float | None = 0.5) -> Run:
+def run_named(name: str, val_losses: list[float], grad_norm: float | None = 0.5) -> RunHistory:
     """100 steps, an evaluation every 20."""
-    return Run(
+    return RunHistory(
         path=Path(name),
         config=None,
         config_problem=None,
-        steps=tuple(Step(n, 4 - n / 50, 0.01, 50_000 + n, grad_norm) for n in range(1, 101)),
+        steps=tuple(StepRow(n, 4 - n / 50, 0.01, 50_000 + n, grad_norm) for n in range(1, 101)),
         evaluations=tuple(
-            Evaluation(20 * i, loss, train_loss=4 - 20 * i / 50)
+            EvaluationRow(20 * i, loss, train_loss=4 - 20 * i / 50)
             for i, loss in enumerate(val_losses, 1)
         ),
         samples=(),
@@ -70,8 +71,8 @@ def test_overfitting_is_shaded_from_the_best_step_on() -> None:
 
 
 def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() -> None:
-    incidents = {"incidents": (Spike(30, 9.0), Spike(31, 9.0), Rewind(25))}
-    run = Run(**{**vars(run_named("runs/a", RISING)), **incidents})
+    incidents = {"incidents": (SpikeRow(30, 9.0), SpikeRow(31, 9.0), RewindRow(25))}
+    run = RunHistory(**{**vars(run_named("runs/a", RISING)), **incidents})
     loss = draw_runs([run]).axes[0]
     dashed = [line for line in loss.get_lines() if line.get_linestyle() in (":", "--")]
     assert [line.get_xdata()[0] for line in dashed] == [30, 31, 25]
@@ -108,7 +109,7 @@ def test_short_run_has_whole_steps_and_one_point_is_seen(count: int) -> None:
         assert any(line.get_marker() == "o" for line in losses) == (count == 1)
 
 
-def diverged() -> Run:
+def diverged() -> RunHistory:
     """Like the others up to step 50, then off."""
     run = run_named("runs/wild", [3.0, 2.5, 9e4, 9e4, 9e4])
     steps = [replace(row, loss=1.6e5, grad_norm=4e3) if row.step > 50 else row for row in run.steps]

@@ -15,11 +15,11 @@ from hypothesis.strategies import SearchStrategy
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.loading import load_run_config, parse_override
 from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from minigpt_cli.tokenizer import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
 from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 
@@ -181,7 +181,7 @@ settings_given = st.lists(
 def test_any_setting_is_taken_or_a_config_error(times: int) -> None:
     def check(overrides: list[str]) -> None:
         try:
-            config = load_run_config("tiny", overrides)
+            config = load_run_config("tiny", dict(map(parse_override, overrides)))
         except ConfigError as error:
             said(error)
         else:
@@ -264,6 +264,7 @@ flags = {
     "generate": ["--interactive", "--exact-window", "--show-probabilities", "--json"],
     "eval": ["--json"],
     "inspect": ["--tensors", "--json"],
+    "inspect next": ["--json"],
 }
 options = {
     "tokenize": "--kind --vocab-size --text --val-fraction --encoding --data-dir",
@@ -271,9 +272,10 @@ options = {
     "--precision --device --seed --out --preset",
     "generate": "--prompt --prompt-file --checkpoint --max-new-tokens --num-samples --stop "
     "--temperature --top-k --top-p --min-p --repetition-penalty --seed --precision --quantize "
-    "--device --top",
+    "--device",
     "eval": "--data --split --encoding --data-dir --quantize --device",
-    "inspect": "--nonsense",
+    "inspect": "--nonsense --attention",
+    "inspect next": "--checkpoint --top --top-k --top-p --device",
 }
 choices = {
     "--kind": ["char", "word", "byte", "bpe"],
@@ -292,6 +294,7 @@ basis = {
     "generate": ["-c", "good.safetensors", "-n", "3"],
     "eval": ["good.safetensors"],
     "inspect": ["good.safetensors"],
+    "inspect next": ["ab", "-c", "good.safetensors"],
 }
 
 
@@ -313,14 +316,25 @@ def command_lines(command: str) -> SearchStrategy[list[str]]:
     if command == "train":
         more += [st.tuples(fields, anything).map(lambda pair: ["--set", as_setting(pair)])]
     return st.lists(st.one_of(more), max_size=5).map(
-        lambda groups: [command, *basis[command], *(word for group in groups for word in group)]
+        lambda groups: [
+            *command.split(),
+            *basis[command],
+            *(word for group in groups for word in group),
+        ]
     )
 
 
 @twice
 @pytest.mark.parametrize(
     ("command", "examples"),
-    [("tokenize", 25), ("train", 12), ("generate", 30), ("eval", 20), ("inspect", 30)],
+    [
+        ("tokenize", 25),
+        ("train", 12),
+        ("generate", 30),
+        ("eval", 20),
+        ("inspect", 30),
+        ("inspect next", 20),
+    ],
 )
 def test_any_arguments_work_or_are_refused_in_one_line(
     home: Path, times: int, command: str, examples: int

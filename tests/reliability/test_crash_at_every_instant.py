@@ -15,6 +15,8 @@ from minigpt_cli.data.dataset import Dataset, prepare_dataset
 from minigpt_cli.io.atomic import sweep
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import SampleRow
+from minigpt_cli.runs.run import Run
 from tests.helpers.crashing import crash_at_every_call
 from tests.helpers.training import Watcher, differences, resumed, small_config, train, train_until
 
@@ -87,7 +89,7 @@ def test_metrics_are_cut_or_not(run: RunFolder) -> None:
 
 
 def test_a_line_of_metrics_is_whole_or_cut_away(run: RunFolder) -> None:
-    rows = [{"step": 1, "note": "中文"}, {"step": 2, "note": "[/b]"}]
+    rows = [SampleRow(1, "中文"), SampleRow(2, "[/b]")]
     seen = []
 
     def prepare() -> None:
@@ -96,7 +98,7 @@ def test_a_line_of_metrics_is_whole_or_cut_away(run: RunFolder) -> None:
 
     def check() -> None:
         run.cut_metrics(2)
-        seen.append([json.loads(line) for line in run.metrics.read_text().splitlines()])
+        seen.append(run.read_metrics())
 
     points = crash_at_every_call(prepare, lambda: run.append_metrics(rows[1:]), check)
     assert seen == [rows[:1]] * points + [rows]
@@ -144,7 +146,7 @@ def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
     def check() -> None:
         saved = json.loads(read_tensors(run.state)[1]["state"])["step"]
         seen.add((load_checkpoint(run.checkpoint).metadata.step, saved))
-        with run.locked():
+        with Run.existing(run):
             again = resumed(small_config(), dataset, run)
             assert again.fit(Watcher()).finished
         assert differences(again, whole) == []

@@ -29,6 +29,7 @@ from tests.helpers.training import (
     Crash,
     Watcher,
     differences,
+    new_trainer,
     resumed,
     small_config,
     train,
@@ -113,7 +114,7 @@ def _dies_inside(name: str) -> Callable[[RunConfig, Dataset, RunFolder, random.R
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer_module, name, dies)
             with pytest.raises(Crash):
-                Trainer(config, dataset, run).fit(Watcher())
+                new_trainer(config, dataset, run).fit(Watcher())
 
     return interrupt
 
@@ -187,7 +188,7 @@ STOP = 2 * EVAL_INTERVAL + 1
 
 def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer], None]:
     def forget(again: Trainer) -> None:
-        (part,) = [p for p in again.optimizer._parts if isinstance(p, kind)]
+        (part,) = [p for p in again.learner.optimizer._parts if isinstance(p, kind)]
         for state in part.state.values():
             state[key].zero_()
 
@@ -219,7 +220,7 @@ def halfway(dataset: Dataset, tmp_path: Path) -> tuple[Trainer, Callable[[str], 
     """A whole run, and a way to resume copies of one that was stopped; both left out a batch."""
     config = small_config(*WILD)
     (tmp_path / "whole").mkdir()
-    whole = Trainer(config, dataset, RunFolder(tmp_path / "whole"))
+    whole = new_trainer(config, dataset, RunFolder(tmp_path / "whole"))
     whole.state.skipped = [STOP + 1]
     whole.fit(Watcher())
     assert whole.state.best_step < STOP, "or forgetting the best would not matter"
@@ -227,7 +228,7 @@ def halfway(dataset: Dataset, tmp_path: Path) -> tuple[Trainer, Callable[[str], 
     def resume(name: str) -> Trainer:
         run = RunFolder(tmp_path / name)
         run.path.mkdir()
-        trainer = Trainer(config, dataset, run)
+        trainer = new_trainer(config, dataset, run)
         trainer.state.skipped = [STOP + 1]
         watcher = Watcher(lambda step: setattr(trainer, "stop_requested", step == STOP))
         assert trainer.fit(watcher).step == STOP
@@ -272,10 +273,12 @@ def test_each_restored_weight_is_needed(
     halfway: tuple[Trainer, Callable[[str], Trainer]], dataset: Dataset
 ) -> None:
     whole, resume = halfway
-    fresh = Trainer(small_config("train.seed=8"), dataset, None)
-    for number, name in enumerate(fresh.model.state_dict()):
+    fresh = new_trainer(small_config("train.seed=8"), dataset)
+    for number, name in enumerate(fresh.learner.model.state_dict()):
         again = resume(str(number))
-        again.model.load_state_dict({name: fresh.model.state_dict()[name]}, strict=False)
+        again.learner.model.load_state_dict(
+            {name: fresh.learner.model.state_dict()[name]}, strict=False
+        )
         again.fit(Watcher())
         assert differences(again, whole) != [], name
 
@@ -298,8 +301,8 @@ def test_clocks_go_on_where_they_stood(dataset: Dataset, run: RunFolder) -> None
 def test_evaluating_and_sampling_leave_the_training_generator_alone(dataset: Dataset) -> None:
     trainer = train(small_config(), dataset)
     before = torch.get_rng_state()
-    evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"))
-    "".join(generate(trainer.model, dataset.tokenizer, "", 20, Sampling()))
+    evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val"))
+    "".join(generate(trainer.learner.model, dataset.tokenizer, "", 20, Sampling()))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -18,7 +18,7 @@ from minigpt_cli.cli.app import app
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.runs import checkpoint_header
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
-from minigpt_cli.tokenizer import train_tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import (
     CLASSIC,
@@ -276,12 +276,15 @@ def test_gap_and_overlap_are_refused(path: Path, whole: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text.replace('"head.weight"', '"norm.weight"'), "says 'norm.weight' more"),
-        (lambda text: text.replace('"shape"', '"shape": [1], "shape"', 1), "says 'shape' more"),
-        (lambda text: '{"__metadata__": {}, ' + text[1:], "says '__metadata__' more than once"),
-        (lambda text: text.replace("[0, 16]", "[NaN, 16]"), "holds NaN"),
-        (lambda text: text.replace("[0, 16]", "[-Infinity, 16]"), "holds -Infinity"),
-        (lambda text: text.replace("[0, 16]", "[1e999, 16]"), "for a shape or a place"),
+        (
+            lambda text: text.replace('"head.weight"', '"norm.weight"'),
+            "duplicate key 'norm.weight'",
+        ),
+        (lambda text: text.replace('"shape"', '"shape": [1], "shape"', 1), "duplicate key 'shape'"),
+        (lambda text: '{"__metadata__": {}, ' + text[1:], "duplicate key '__metadata__'"),
+        (lambda text: text.replace("[0, 16]", "[NaN, 16]"), "contains NaN"),
+        (lambda text: text.replace("[0, 16]", "[-Infinity, 16]"), "contains -Infinity"),
+        (lambda text: text.replace("[0, 16]", "[1e999, 16]"), "for a shape or an offset"),
         (lambda text: "\ufeff" + text, "BOM"),
         (lambda text: text[:-1] + ', "deep": ' + "[" * 10**5 + "]" * 10**5 + "}", "too deeply"),
         (lambda text: text + " {}", "Extra data"),
@@ -318,9 +321,12 @@ def described(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:-1] + ', "step": 8}', "it says 'step' more than once"),
-        (lambda text: text.replace('"n_layer"', '"n_head": 1, "n_layer"'), "says 'n_head' more"),
-        (lambda text: text.replace("1.75", "NaN"), "it holds NaN"),
+        (lambda text: text[:-1] + ', "step": 8}', "duplicate key 'step'"),
+        (
+            lambda text: text.replace('"n_layer"', '"n_head": 1, "n_layer"'),
+            "duplicate key 'n_head'",
+        ),
+        (lambda text: text.replace("1.75", "NaN"), "contains NaN"),
         (lambda text: text.replace("1.75", "1e999"), "val_loss: Input should be a finite number"),
         (lambda text: text.replace("1.75", '"1.75"'), "val_loss: "),
         (lambda text: text.replace('"step": 7', '"step": -7'), "step: "),
@@ -332,13 +338,16 @@ def described(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
         (lambda text: text.replace('"step": 7', '"steps": 7'), "step: Field required"),
         (lambda text: text.replace('"format_version": 1', '"format_version": 0'), "version is 0"),
         (lambda text: text.replace('"format_version": 1', '"format_version": 1.5'), "is 1.5"),
-        (lambda text: text.replace('"format_version"', '"version_of"'), "no 'format_version'"),
+        (
+            lambda text: text.replace('"format_version"', '"version_of"'),
+            "_version' is missing",
+        ),
         (lambda text: text.replace('"modern"', '"ancient"'), "model: "),
         (lambda text: text.replace('"n_layer"', f'"{"x" * 9999}"'), "model.modern.xxx"),
         (lambda text: "[" * 10**5 + "]" * 10**5, "nested too deeply"),
-        (lambda text: "[]", "no JSON object"),
-        (lambda text: '"text"', "no JSON object"),
-        (lambda text: "3", "no JSON object"),
+        (lambda text: "[]", "not a JSON object"),
+        (lambda text: '"text"', "not a JSON object"),
+        (lambda text: "3", "not a JSON object"),
         (lambda text: "", "Expecting value"),
     ],
 )
@@ -346,7 +355,7 @@ def test_description_that_cannot_be_is_refused(
     path: Path, whole: bytes, change: Callable[[str], str], reason: str
 ) -> None:
     said = refusal(path, described(change)(whole))
-    assert said.startswith("its description is damaged (")
+    assert said.startswith("its metadata is damaged (")
     assert reason in said
     assert len(said) < 300
 
@@ -372,7 +381,7 @@ def little_memory(room: int) -> Iterator[None]:
     [
         ({"n_embd": 2**30}, f"the model needs [3, {2**30}]"),
         ({"n_embd": 2**31 - 2}, f"the model needs [3, {2**31 - 2}]"),
-        ({"n_layer": 2**31 - 1}, f"claims {2**31 - 1} layers and holds 11 tensors"),
+        ({"n_layer": 2**31 - 1}, f"claims {2**31 - 1} layers but has 11 tensors"),
         ({"n_layer": 10}, r"the tensor blocks.1.attention.k_norm.weight is missing"),
         ({"n_hidden": 2**31 - 1}, f"needs torch.float32 [4, {2**31 - 1}]"),
         ({"n_embd": 2**20, "n_head": 2**19}, f"the model needs [3, {2**20}]"),
@@ -397,12 +406,12 @@ def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole
             entry["data_offsets"] = [begin - size[1] + size[0], end - size[1] + size[0]]
     data = data[: size[0]] + data[size[1] :]
     with little_memory(1 << 28):
-        assert "is [0, 1073741824] and the model needs [3, 1" in refusal(path, signed(header, data))
+        assert "is [0, 1073741824] but the model needs [3, 1" in refusal(path, signed(header, data))
 
 
 @pytest.mark.parametrize(
     "command",
-    [["eval", "--data", "a.txt"], ["generate", "-c"], ["generate", "--top", "2", "-c"]],
+    [["eval", "--data", "a.txt"], ["generate", "-c"], ["inspect", "next", "a", "-c"]],
 )
 def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
     path: Path, whole: bytes, command: list[str], monkeypatch: pytest.MonkeyPatch
@@ -415,7 +424,7 @@ def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
     with little_memory(1 << 30):
         result = CliRunner().invoke(app, run, catch_exceptions=False)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: memory ran out; ")
+    assert result.stderr.startswith("error: out of memory; ")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
@@ -426,7 +435,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(
     begin, end = header["blocks.0.down.weight"]["data_offsets"]
     bad = torch.tensor([number]).numpy().tobytes()
     content = signed(header, data[: end - 4] + bad + data[end:])
-    assert "the tensor blocks.0.down.weight holds weights that are no" in refusal(path, content)
+    assert "the tensor blocks.0.down.weight contains NaN or infinity" in refusal(path, content)
     assert begin < end - 4
 
 
@@ -518,4 +527,4 @@ def test_tokenizer_that_training_does_not_make_is_refused(
 
 def test_tokenizer_of_another_size_is_refused(path: Path, whole: bytes) -> None:
     said = refusal(path, forged(whole, tokenizer=vocabulary("char", "abcd")))
-    assert re.match("its tokenizer has 4 tokens and its model 3", said)
+    assert re.match("its tokenizer has 4 tokens but its model 3", said)

@@ -98,7 +98,7 @@ def test_tensors_that_no_run_has_are_refused(
 ) -> None:
     tensors, metadata = read_tensors(stopped.state)
     write_tensors(stopped.state, forge(tensors), metadata)
-    assert "use another copy" in refusal(stopped, dataset)
+    assert "restore a backup, or train again" in refusal(stopped, dataset)
 
 
 def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset) -> None:

@@ -18,6 +18,7 @@ from minigpt_cli.data.dataset import prepare_dataset
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import SampleRow, StepRow
 
 resource = pytest.importorskip("resource")
 LARGE = 300_000
@@ -62,11 +63,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         run.write_config("old = 1")
         return Place(folder, run.config, lambda: run.write_config("new" * (LARGE // 3)))
     if request.param == "cut_metrics":
-        run.append_metrics([{"step": 1, "note": "x" * LARGE}])
+        run.append_metrics([SampleRow(1, "x" * LARGE)])
         return Place(folder, run.metrics, lambda: run.cut_metrics(1))
     if request.param == "append_metrics":
-        run.append_metrics([{"step": 1}])
-        row = {"step": 2, "note": "x" * LARGE}
+        run.append_metrics([StepRow(1, 2.0)])
+        row = SampleRow(2, "x" * LARGE)
         return Place(folder, run.metrics, lambda: run.append_metrics([row]))
     text = tmp_path / "tale.txt"
     text.write_text("A heron.\n" * (LARGE // 9), encoding="utf-8")

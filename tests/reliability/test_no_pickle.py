@@ -124,7 +124,7 @@ COMMANDS = [
     ["inspect", "runs/stolen/checkpoint.safetensors", "--tensors"],
     ["eval", "runs/stolen"],
     ["generate", "--checkpoint", "runs/stolen"],
-    ["generate", "--checkpoint", "runs/stolen", "--top", "3"],
+    ["inspect", "next", "a", "--checkpoint", "runs/stolen"],
     ["generate"],
     ["train", "--resume", "runs/stolen"],
     ["train", "--resume"],

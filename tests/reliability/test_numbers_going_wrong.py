@@ -15,8 +15,9 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.training import setup as training_run
-from minigpt_cli.training.stability import MOST_REWINDS, NotFinite, spike
+from minigpt_cli.runs.metrics import Row
+from minigpt_cli.training import estimate
+from minigpt_cli.training.stability import MAX_REWINDS, NotFinite, spike_z_score
 from minigpt_cli.training.trainer import Trainer
 from tests.helpers.training import (
     EVAL_INTERVAL,
@@ -24,6 +25,7 @@ from tests.helpers.training import (
     Crash,
     Watcher,
     differences,
+    new_trainer,
     resumed,
     rows,
 )
@@ -41,14 +43,14 @@ def poisoned(
     trainer: Trainer, steps: set[int], poison: Callable[[torch.Tensor], torch.Tensor]
 ) -> Trainer:
     """A trainer whose loss on the batches of some steps is what `poison` makes of it."""
-    forward = trainer.model.forward
+    forward = trainer.learner.model.forward
 
     def bad(idx: torch.Tensor, targets: torch.Tensor | None = None, *rest: object) -> torch.Tensor:
         loss = forward(idx, targets, *rest)  # type: ignore[arg-type]
         training = targets is not None
         return poison(loss) if training and trainer.state.step + 1 in steps else loss
 
-    trainer.model.forward = bad  # type: ignore[method-assign]
+    trainer.learner.model.forward = bad  # type: ignore[method-assign]
     return trainer
 
 
@@ -68,7 +70,7 @@ def to_steep(loss: torch.Tensor) -> torch.Tensor:
 def without(steps: list[int], config: RunConfig, dataset: Dataset, folder: RunFolder) -> Trainer:
     """A run that knew from the start which batches to leave out."""
     folder.path.mkdir()
-    trainer = Trainer(config, dataset, folder)
+    trainer = new_trainer(config, dataset, folder)
     trainer.state.skipped = steps
     assert trainer.fit(Watcher()).finished
     return trainer
@@ -79,26 +81,26 @@ def without(steps: list[int], config: RunConfig, dataset: Dataset, folder: RunFo
 def test_run_with_a_bad_batch_equals_one_that_left_it_out(
     dataset: Dataset, run: RunFolder, tmp_path: Path, poison: Callable[..., torch.Tensor], bad: int
 ) -> None:
-    trainer = poisoned(Trainer(small_config(), dataset, run), {bad}, poison)
+    trainer = poisoned(new_trainer(small_config(), dataset, run), {bad}, poison)
     watcher = Watcher()
     assert trainer.fit(watcher).finished
     assert trainer.state.skipped == [bad]
     assert len(watcher.notes) == 1
-    assert f"at step {bad}: back to step" in watcher.notes[0]
+    assert f"at step {bad}: rewound to step" in watcher.notes[0]
     expected = without([bad], small_config(), dataset, RunFolder(tmp_path / "expected"))
     assert differences(trainer, expected) == ["metrics"]  # they tell of the rewind
     told = [row for row in rows(run) if row["type"] == "rewind"]
     assert [row["skipped"] for row in told] == [bad]
-    assert [row for row in rows(run) if row["type"] != "rewind"] == rows(expected.folder)  # type: ignore[arg-type]
+    assert [row for row in rows(run) if row["type"] != "rewind"] == rows(expected.folder)
 
 
 def test_update_of_a_bad_step_is_not_applied(dataset: Dataset) -> None:
-    trainer = poisoned(Trainer(small_config(), dataset, None), {1}, to_steep)
-    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer = poisoned(new_trainer(small_config(), dataset), {1}, to_steep)
+    before = {name: weight.clone() for name, weight in trainer.learner.model.state_dict().items()}
     with pytest.raises(NotFinite, match=r"gradient norm is (inf|nan) at step 1"):
-        trainer.train_step()
-    assert all(torch.equal(w, before[n]) for n, w in trainer.model.state_dict().items())
-    assert trainer.optimizer.state_tensors() == {}
+        trainer.learner.take_step(0)
+    assert all(torch.equal(w, before[n]) for n, w in trainer.learner.model.state_dict().items())
+    assert trainer.learner.optimizer.state_tensors() == {}
 
 
 @pytest.mark.parametrize("bad", [[BAD], [3, 2], [EVAL_INTERVAL, 9], [9, 8, 7]])
@@ -106,8 +108,8 @@ def test_late_look_on_an_accelerator_comes_to_the_same(
     dataset: Dataset, run: RunFolder, tmp_path: Path, bad: list[int]
 ) -> None:
     config = small_config("train.log_interval=4")
-    trainer = poisoned(Trainer(config, dataset, run), {*bad}, to_nan)
-    trainer._check_interval = 4  # as where reading a loss would make the processor wait
+    trainer = poisoned(new_trainer(config, dataset, run), {*bad}, to_nan)
+    trainer.learner.check_interval = 4  # as where reading a loss would make the processor wait
     assert trainer.fit(Watcher()).finished
     assert trainer.state.skipped == sorted(bad)
     expected = without(sorted(bad), config, dataset, RunFolder(tmp_path / "expected"))
@@ -115,18 +117,18 @@ def test_late_look_on_an_accelerator_comes_to_the_same(
 
 
 def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFolder) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     once = iter([True])
 
     def spoil(step: int) -> None:
         if step == EVAL_INTERVAL + 1 and next(once, False):
             with torch.no_grad():
-                trainer.model.norm.weight.fill_(math.nan)
+                trainer.learner.model.norm.weight.fill_(math.nan)
 
     watcher = Watcher(spoil)
     assert trainer.fit(watcher).finished
     assert trainer.state.skipped == [EVAL_INTERVAL + 2]
-    assert f"back to step {EVAL_INTERVAL}," in watcher.notes[0]
+    assert f"rewound to step {EVAL_INTERVAL}," in watcher.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -140,12 +142,12 @@ def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFo
 def test_spoiled_weights_are_never_saved(
     dataset: Dataset, run: RunFolder, at: int, how: str, saved: int
 ) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
 
     def spoil(step: int) -> None:
         if step == at:
             with torch.no_grad():  # the rarest characters: no loss need notice
-                trainer.model.token_embedding.weight[-3:] = math.inf
+                trainer.learner.model.token_embedding.weight[-3:] = math.inf
             trainer.stop_requested = how == "stop"
             if how == "time":
                 trainer._saved_at = -math.inf
@@ -156,7 +158,7 @@ def test_spoiled_weights_are_never_saved(
         trainer.fit(Watcher(spoil))
     assert trainer.state.skipped == [at]
     assert resumed(small_config(), dataset, run).state.step == saved
-    weights = resumed(small_config(), dataset, run).model.state_dict().values()
+    weights = resumed(small_config(), dataset, run).learner.model.state_dict().values()
     assert all(weight.isfinite().all() for weight in weights)
 
 
@@ -174,28 +176,29 @@ def test_bad_validation_loss_goes_back_too(
         return result
 
     monkeypatch.setattr(module, "evaluate", sometimes)
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher()
     assert trainer.fit(watcher).finished
     assert trainer.state.skipped == [2 * EVAL_INTERVAL]
-    assert watcher.notes[0].startswith("The validation loss is nan at step 10: back to step 5")
+    assert watcher.notes[0].startswith("The validation loss is nan at step 10: rewound to step 5")
 
 
 def test_run_stops_after_three_rewinds_and_says_what_it_saw(
     dataset: Dataset, run: RunFolder
 ) -> None:
     bad = {BAD, BAD + 1, BAD + 2, BAD + 3}
-    trainer = poisoned(Trainer(small_config(), dataset, run), bad, to_nan)
+    trainer = poisoned(new_trainer(small_config(), dataset, run), bad, to_nan)
     watcher = Watcher()
     with pytest.raises(TrainingError) as caught:
         trainer.fit(watcher)
     message = str(caught.value)
-    assert len(watcher.notes) == MOST_REWINDS == 3
+    assert len(watcher.notes) == MAX_REWINDS == 3
     assert f"the loss is nan at step {BAD + 3} " in message
     assert "learning rate 0.02" in message
     assert "after 3 rewinds" in message
-    assert "smaller --learning-rate" in message
-    assert f"minigpt inspect {run.path} --batch {BAD + 3}" in message
+    assert "smaller optimizer.learning_rate" in message
+    assert "optimizer.learning_rate" in caught.value.settings
+    assert f"minigpt inspect batch {BAD + 3} {run.path}" in message
     norms = [row["grad_norm"] for row in rows(run) if row["type"] == "step"]
     assert f"{norms[-1]:.3g}" in message
     assert resumed(small_config(), dataset, run).state.step == 2 * EVAL_INTERVAL
@@ -203,13 +206,9 @@ def test_run_stops_after_three_rewinds_and_says_what_it_saw(
         assert all(math.isfinite(v) for v in row.values() if isinstance(v, float))
 
 
-@pytest.mark.parametrize("setting", ["train.on_nonfinite=stop", None])
-def test_run_that_may_not_or_cannot_go_back_stops_at_once(
-    dataset: Dataset, run: RunFolder, setting: str | None
-) -> None:
-    config = small_config(*([setting] if setting else []))
-    folder = run if setting else None  # without a folder there is nothing to go back to
-    trainer = poisoned(Trainer(config, dataset, folder), {BAD}, to_nan)
+def test_run_that_may_not_go_back_stops_at_once(dataset: Dataset, run: RunFolder) -> None:
+    config = small_config("train.on_nonfinite=stop")
+    trainer = poisoned(new_trainer(config, dataset, run), {BAD}, to_nan)
     watcher = Watcher()
     with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} "):
         trainer.fit(watcher)
@@ -230,7 +229,7 @@ def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
         return result
 
     monkeypatch.setattr(module, "evaluate", bad_from_ten)
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher()
     with pytest.raises(TrainingError, match=r"validation loss is nan at step 10 .*after 1 rewind;"):
         trainer.fit(watcher)
@@ -238,38 +237,42 @@ def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
 
 
 def test_first_step_may_be_skipped_and_evaluated(dataset: Dataset, run: RunFolder) -> None:
-    trainer = poisoned(Trainer(small_config("train.eval_interval=1"), dataset, run), {1}, to_nan)
+    trainer = poisoned(
+        new_trainer(small_config("train.eval_interval=1"), dataset, run), {1}, to_nan
+    )
     watcher = Watcher()
     assert trainer.fit(watcher).finished
     assert watcher.evaluations[0].train_loss is None
 
 
 def test_no_way_back_is_told_beside_what_was_seen(dataset: Dataset, run: RunFolder) -> None:
-    trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
+    trainer = poisoned(new_trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def delete(step: int) -> None:
         if step == BAD - 1:
             shutil.rmtree(run.path)
 
-    with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} .*; no way back: .*"):
+    with pytest.raises(TrainingError, match=f"the loss is nan at step {BAD} .*; cannot rewind: .*"):
         trainer.fit(Watcher(delete))
 
 
 def test_dry_run_meets_bad_numbers_with_one_line(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = poisoned(Trainer(small_config(), dataset, None), {1}, to_nan)
+    trainer = poisoned(new_trainer(small_config(), dataset), {1}, to_nan)
     with pytest.raises(TrainingError, match="the loss is nan at step 1; try a smaller"):
-        training_run._seconds_of_step(trainer)
+        estimate._seconds_of_step(trainer.learner, 0)
 
 
 def test_rows_that_wait_for_the_disk_do_not_outlive_a_rewind(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = poisoned(Trainer(small_config("train.log_interval=1"), dataset, run), {BAD}, to_nan)
+    trainer = poisoned(
+        new_trainer(small_config("train.log_interval=1"), dataset, run), {BAD}, to_nan
+    )
     real, full = RunFolder.append_metrics, [False]
 
-    def append(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    def append(folder: RunFolder, rows: list[Row]) -> None:
         if full[0]:
             raise CheckpointError("no room")
         real(folder, rows)
@@ -286,7 +289,7 @@ def test_rows_that_wait_for_the_disk_do_not_outlive_a_rewind(
 def test_crash_after_a_rewind_does_not_meet_the_batch_again(
     dataset: Dataset, run: RunFolder
 ) -> None:
-    trainer = poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan)
+    trainer = poisoned(new_trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def die(step: int) -> None:
         if trainer.state.skipped:
@@ -303,7 +306,7 @@ def test_crash_after_a_rewind_does_not_meet_the_batch_again(
 
 def test_spike_is_noted_with_its_z_score(dataset: Dataset, run: RunFolder) -> None:
     config = small_config("train.max_iters=40", "train.eval_interval=40")
-    trainer = poisoned(Trainer(config, dataset, run), {30}, lambda loss: loss + 100.0)
+    trainer = poisoned(new_trainer(config, dataset, run), {30}, lambda loss: loss + 100.0)
     watcher = Watcher()
     trainer.fit(watcher)
     (found,) = [row for row in rows(run) if row["type"] == "spike"]
@@ -314,14 +317,14 @@ def test_spike_is_noted_with_its_z_score(dataset: Dataset, run: RunFolder) -> No
 
 
 def test_spike_needs_enough_losses_that_differ() -> None:
-    assert spike(9.0, [1.0] * 19) is None
-    assert spike(9.0, [1.0] * 30) is None
-    assert spike(8.0, [1.0, 3.0] * 10) is None
-    assert spike(9.0, [1.0, 3.0] * 10) == 7.0
+    assert spike_z_score(9.0, [1.0] * 19) is None
+    assert spike_z_score(9.0, [1.0] * 30) is None
+    assert spike_z_score(8.0, [1.0, 3.0] * 10) is None
+    assert spike_z_score(9.0, [1.0, 3.0] * 10) == 7.0
 
 
 def test_rewind_is_a_line_of_the_metrics(dataset: Dataset, run: RunFolder) -> None:
-    poisoned(Trainer(small_config(), dataset, run), {BAD}, to_nan).fit(Watcher())
+    poisoned(new_trainer(small_config(), dataset, run), {BAD}, to_nan).fit(Watcher())
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     (told,) = [row for row in lines if row["type"] == "rewind"]
     assert told == {

@@ -66,7 +66,7 @@ def test_signal_within_a_save_lets_it_be_completed(
 ) -> None:
     result = run_with(INSIDE_A_SAVE.format(call=call, name=name, times=1), *TRAIN)
     assert result.returncode == code, result.stderr
-    assert f"Stopped at step {step} and saved. To go on:\n  minigpt train --resume run" in (
+    assert f"Stopped at step {step} and saved. To continue:\n  minigpt train --resume run" in (
         result.stderr
     )
     assert saved_step() == step

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_cli.data import corpus as corpus_module
-from minigpt_cli.data.corpus import Card
+from minigpt_cli.data import download as download_module
+from minigpt_cli.data.download import Card
+from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.runs.checkpoint_header import read_header
 from minigpt_cli.runs.folder import RunFolder
 from tests.helpers.programs import Program
@@ -48,7 +49,7 @@ def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(
     assert sorted(statuses) == [0, 1], one.stderr + other.stderr
     refused = one if statuses[0] else other
     last = refused.stderr.splitlines()[-1]
-    assert "another process is training this run" in last or "exists already" in last
+    assert "another process is training this run" in last or "already exists" in last
     step = json.loads(read_header(RunFolder(tmp_path / "run").state).metadata["state"])["step"]
     assert step == 300
 
@@ -95,21 +96,21 @@ def test_a_corpus_fetched_by_two_at_once_is_there(
     parent = os.getpid()
     to_child, to_parent = os.pipe(), os.pipe()
 
-    def fetch(card: Card, progress: corpus_module.Progress) -> bytes:
+    def fetch(card: Card, progress: Progress) -> bytes:
         is_parent = os.getpid() == parent
         os.write((to_child if is_parent else to_parent)[1], b".")
         os.read((to_parent if is_parent else to_child)[0], 1)  # neither has found it there
         return text
 
-    monkeypatch.setattr(corpus_module, "_from_wheel", fetch)
+    monkeypatch.setattr(download_module, "_from_url", fetch)
     child = os.fork()
     if child == 0:
         try:
-            corpus_module._fetched(card, tmp_path, lambda done, total: None)
+            download_module.downloaded(card, tmp_path, no_progress)
             os._exit(0)
         finally:
             os._exit(1)
-    file = corpus_module._fetched(card, tmp_path, lambda done, total: None)
+    file = download_module.downloaded(card, tmp_path, no_progress)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert file.read_bytes() == text
     assert list(file.parent.iterdir()) == [file]

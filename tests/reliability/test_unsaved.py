@@ -14,8 +14,20 @@ from minigpt_cli.runs import checkpoint as checkpoint_module
 from minigpt_cli.runs import folder as run_folder_module
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.metrics import Row, StepRow
+from minigpt_cli.runs.run import Run
+from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.trainer import Trainer
-from tests.helpers.training import EVAL_INTERVAL, Watcher, differences, resumed, small_config, train
+from tests.helpers.training import (
+    EVAL_INTERVAL,
+    Watcher,
+    differences,
+    new_trainer,
+    resumed,
+    small_config,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -33,8 +45,8 @@ class Disk:
                 raise FULL
             return real_replacing(path)
 
-        def append(folder: RunFolder, rows: list[dict[str, object]]) -> None:
-            with run_folder_module._explained(folder.metrics, "written"):
+        def append(folder: RunFolder, rows: list[Row]) -> None:
+            with run_folder_module.file_errors(folder.metrics, "written"):
                 if self.full:
                     raise FULL
             real_append(folder, rows)
@@ -61,7 +73,7 @@ def test_disk_that_is_full_for_a_while_costs_nothing(
 ) -> None:
     (tmp_path / "whole").mkdir()
     whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher(filling(disk, EVAL_INTERVAL - 2, 2 * EVAL_INTERVAL - 1))
     assert trainer.fit(watcher).finished
     assert len(watcher.notes) == 2, watcher.notes
@@ -80,7 +92,7 @@ def test_checkpoint_that_had_to_wait_is_the_model_as_it_was_at_its_best(
     whole = train(config, dataset, RunFolder(tmp_path / "whole"))
     best = whole.state.best_step
     assert best < whole.state.step, "the best must be past before the disk has room again"
-    trainer = Trainer(config, dataset, run)
+    trainer = new_trainer(config, dataset, run)
     trainer.fit(Watcher(filling(disk, best, best + 1)))
     assert load_checkpoint(run.checkpoint).metadata.step == best
     assert differences(trainer, whole) == []
@@ -89,12 +101,12 @@ def test_checkpoint_that_had_to_wait_is_the_model_as_it_was_at_its_best(
 def test_disk_that_stays_full_ends_in_an_error_with_the_last_save_intact(
     dataset: Dataset, run: RunFolder, disk: Disk
 ) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher(filling(disk, EVAL_INTERVAL + 1, 1000))
     with pytest.raises(CheckpointError) as caught:
         trainer.fit(watcher)
     assert "No space left on device" in str(caught.value)
-    assert str(caught.value).endswith(f"the last that is saved: step {EVAL_INTERVAL}")
+    assert str(caught.value).endswith(f"last saved: step {EVAL_INTERVAL}")
     assert watcher.steps[-1].step == 12  # it went on to its end all the same
     assert len(watcher.notes) == 1
     disk.full = False
@@ -110,7 +122,7 @@ def test_disk_that_is_full_at_the_start_ends_the_run_before_its_first_step(
     disk.full = True
     watcher = Watcher()
     with pytest.raises(CheckpointError, match=r"config\.toml: cannot be written \(No space"):
-        Trainer(small_config(), dataset, run).fit(watcher)
+        new_trainer(small_config(), dataset, run).fit(watcher)
     assert watcher.steps == []
 
 
@@ -118,7 +130,7 @@ def test_disk_that_is_full_at_the_start_ends_the_run_before_its_first_step(
 def test_folder_that_is_deleted_under_a_run_is_made_again(
     dataset: Dataset, run: RunFolder, at: int
 ) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
 
     def delete(step: int) -> None:
         if step == at:
@@ -126,7 +138,7 @@ def test_folder_that_is_deleted_under_a_run_is_made_again(
 
     watcher = Watcher(delete)
     assert trainer.fit(watcher).finished
-    assert any("was gone and is made again" in note for note in watcher.notes)
+    assert any("was deleted and is recreated" in note for note in watcher.notes)
     assert watcher.notes[-1] == "Saving works again."
     assert run.config.read_text() == trainer.config.to_toml()
     assert resumed(small_config(), dataset, run).state.step == 12
@@ -135,7 +147,7 @@ def test_folder_that_is_deleted_under_a_run_is_made_again(
 def test_folder_made_again_is_whole_even_if_its_disk_was_full(
     dataset: Dataset, run: RunFolder, disk: Disk
 ) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
 
     def delete(step: int) -> None:
         if step == EVAL_INTERVAL - 1:
@@ -148,25 +160,24 @@ def test_folder_made_again_is_whole_even_if_its_disk_was_full(
 
 
 def test_folder_made_again_is_locked_again(dataset: Dataset, run: RunFolder) -> None:
-    trainer = Trainer(small_config(), dataset, run)
-
     def delete(step: int) -> None:
         if step == 2:
             shutil.rmtree(run.path)
         if step == EVAL_INTERVAL + 1:
-            with pytest.raises(CheckpointError, match="another process"), run.locked():
+            with pytest.raises(CheckpointError, match="another process"), Run.existing(run):
                 pass
 
-    with run.locked(new=True):
+    with Run.new("", run.path) as held:
+        trainer = Trainer(Learner(small_config(), dataset), RunWriter(held))
         assert trainer.fit(Watcher(delete)).finished
-    with run.locked():
+    with Run.existing(run):
         pass
 
 
 def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: RunFolder) -> None:
     wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
     config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
-    trainer = Trainer(config, dataset, run)
+    trainer = new_trainer(config, dataset, run)
 
     def delete(step: int) -> None:
         if step == 2 * EVAL_INTERVAL + 1:
@@ -182,7 +193,7 @@ def test_deleted_configuration_is_written_again_and_costs_no_model(
 ) -> None:
     wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
     config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
-    trainer = Trainer(config, dataset, run)
+    trainer = new_trainer(config, dataset, run)
 
     def delete(step: int) -> None:
         if step == 2 * EVAL_INTERVAL + 1:
@@ -192,14 +203,14 @@ def test_deleted_configuration_is_written_again_and_costs_no_model(
     trainer.fit(watcher)
     assert trainer.state.best_step < 12, "or the best were saved anew"
     assert load_checkpoint(run.checkpoint).metadata.step == trainer.state.best_step
-    assert watcher.notes == [f"{run.config} was gone and is written again"]
+    assert watcher.notes == [f"{run.config} was deleted and is rewritten"]
     assert run.config.read_text() == config.to_toml()
 
 
 def test_folder_that_cannot_be_looked_into_does_not_end_the_run(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, real, lost = Trainer(small_config(), dataset, run), Path.exists, [False]
+    trainer, real, lost = new_trainer(small_config(), dataset, run), Path.exists, [False]
 
     def exists(path: Path) -> bool:
         if lost[0] and path.is_relative_to(run.path):
@@ -233,7 +244,7 @@ def test_metrics_are_on_the_disk_before_the_state_that_counts_on_them(
 
 
 def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.append_metrics([{"step": 1}])
+    run.append_metrics([StepRow(1, 2.0)])
     before = run.metrics.read_bytes()
     real_open = Path.open
 
@@ -262,5 +273,5 @@ def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda *a, **k: Filling(real_open(*a, **k)))
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written \(No space"):
-            run.append_metrics([{"step": 2}, {"step": 3}])
+            run.append_metrics([StepRow(2, 2.0), StepRow(3, 2.0)])
     assert run.metrics.read_bytes() == before

@@ -24,7 +24,8 @@ from minigpt_cli.runs.checkpoint import (
     write_tensors,
 )
 from minigpt_cli.runs.checkpoint_header import FORMAT_VERSION, CheckpointMetadata
-from minigpt_cli.tokenizer import Tokenizer, train_tokenizer
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
 MODELS = [
@@ -176,14 +177,14 @@ def test_exchanged_weights_of_the_same_shape_are_noticed(
 
 def test_foreign_safetensors_file_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match=r"no minigpt checkpoint.*minigpt inspect can list"):
+    with pytest.raises(CheckpointError, match=r"not a minigpt checkpoint.*inspect can list"):
         load_checkpoint(tmp_path / "foreign.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04" + b"\0" * 100])
 def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         load_checkpoint(tmp_path / "model.pt")
 
 
@@ -205,10 +206,13 @@ def rewritten(path: Path, **changes: Any) -> None:
     ("changes", "message"),
     [
         ({"format_version": FORMAT_VERSION + 1}, r"newer than this minigpt reads.*upgrade"),
-        ({"format_version": "one"}, "description is damaged"),
-        ({"model": {"family": "classic", "n_head": 5}}, "description is damaged"),
-        ({"step": "many"}, "description is damaged"),
-        ({"vocab_size": 3}, r"its tokenizer has \d+ tokens and its model 3"),
+        ({"format_version": "one"}, "metadata is damaged"),
+        ({"model": {"family": "classic", "n_head": 5}}, "metadata is damaged"),
+        ({"step": "many"}, "metadata is damaged"),
+        ({"train": {"seed": -1}}, r"metadata is damaged \(train\.seed: "),
+        ({"train": {"lr": 1}}, r"metadata is damaged \(train\.lr: "),
+        ({"optimizer": []}, r"metadata is damaged \(optimizer: "),
+        ({"vocab_size": 3}, r"its tokenizer has \d+ tokens but its model 3"),
         ({"model": {**ModernConfig(**SIZES).model_dump()}}, r"blocks.0.attention.qkv.weight is"),
         (
             {"model": {**MODELS[2].model_dump(), "n_layer": 3}},
@@ -216,7 +220,7 @@ def rewritten(path: Path, **changes: Any) -> None:
         ),
         (
             {"model": {**MODELS[2].model_dump(), "n_layer": 1}},
-            r"the tensor blocks\.1\..* is of no use",
+            r"the tensor blocks\.1\..* is unexpected",
         ),
         ({"tokenizer": "{}"}, "tokenizer cannot be read"),
     ],

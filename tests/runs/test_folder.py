@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.runs.folder import RunFolder, find_checkpoint, new_run, newest
+from minigpt_cli.runs.folder import RunFolder, find_checkpoint, newest
+from minigpt_cli.runs.metrics import Row, SampleRow, StepRow
+from minigpt_cli.runs.run import Run, create_folder
 
 needs_full_disk = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="needs the device that is always full"
@@ -23,7 +25,7 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return new_run("tiny", tmp_path / "run")
+    return create_folder("tiny", tmp_path / "run")
 
 
 def saved_run(name: str, when: int) -> Path:
@@ -35,34 +37,34 @@ def saved_run(name: str, when: int) -> Path:
 
 
 def test_runs_are_numbered_and_never_shared() -> None:
-    names = [new_run("tiny", None).path for _ in range(3)]
+    names = [create_folder("tiny", None).path for _ in range(3)]
     assert names == [Path("runs/tiny"), Path("runs/tiny-2"), Path("runs/tiny-3")]
     assert all(path.is_dir() for path in names)
 
 
 def test_empty_folder_may_be_named_and_a_used_one_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "folder"
-    assert new_run("tiny", out).path == out
-    assert new_run("tiny", out).path == out
+    assert create_folder("tiny", out).path == out
+    assert create_folder("tiny", out).path == out
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"not overwritten; choose another$"):
-        new_run("tiny", out)
+    with pytest.raises(CheckpointError, match=r"not overwritten; choose another run folder$"):
+        create_folder("tiny", out)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     RunFolder(out).state.touch()
     with pytest.raises(CheckpointError, match=r"not overwritten; .*minigpt train --resume"):
-        new_run("tiny", out)
+        create_folder("tiny", out)
 
 
 def test_file_in_the_folders_place_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "out"
     file.write_text("mine")
-    with pytest.raises(CheckpointError, match="exists already"):
-        new_run("tiny", file)
-    with pytest.raises(CheckpointError, match=r"cannot be made .*--out"):
-        new_run("tiny", file / "inside")
+    with pytest.raises(CheckpointError, match="already exists"):
+        create_folder("tiny", file)
+    with pytest.raises(CheckpointError, match=r"cannot be created .*choose another run folder"):
+        create_folder("tiny", file / "inside")
     (tmp_path / "runs").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"cannot be made .*--out"):
-        new_run("tiny", None)
+    with pytest.raises(CheckpointError, match=r"cannot be created .*choose another run folder"):
+        create_folder("tiny", None)
 
 
 def test_newest_run_is_the_one_written_last() -> None:
@@ -92,11 +94,13 @@ def test_no_run_at_all_says_how_to_make_one() -> None:
 
 
 def test_metrics_are_one_object_a_line(run: RunFolder) -> None:
-    rows = [{"step": 1, "loss": 2.5}, {"step": 2, "note": "中文\n"}]
+    rows: list[Row] = [StepRow(1, 2.5), SampleRow(2, "中文\n")]
     run.append_metrics(rows[:1])
     run.append_metrics(rows[1:])
     lines = run.metrics.read_text(encoding="utf-8").split("\n")
-    assert [json.loads(line) for line in lines[:-1]] == rows
+    assert [json.loads(line)["type"] for line in lines[:-1]] == ["step", "sample"]
+    assert json.loads(lines[1]) == {"type": "sample", "step": 2, "text": "中文\n"}
+    assert run.read_metrics() == rows
     assert lines[-1] == ""
 
 
@@ -104,7 +108,7 @@ def test_metrics_are_one_object_a_line(run: RunFolder) -> None:
 def test_cut_metrics_keeps_what_came_before_the_step_and_drops_the_rest(
     run: RunFolder, broken: str
 ) -> None:
-    run.append_metrics([{"step": step} for step in (1, 2, 3)])
+    run.metrics.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)))
     with run.metrics.open("a", encoding="latin-1") as file:
         file.write(broken)
     run.cut_metrics(2)
@@ -138,32 +142,33 @@ def test_config_is_replaced_whole_or_not_at_all(
 def test_full_disk_is_explained(run: RunFolder) -> None:
     run.metrics.symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written .*free some"):
-        run.append_metrics([{"step": 1}])
+        run.append_metrics([StepRow(1, 2.0)])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 def test_runs_that_lead_nowhere_are_a_mistake_and_no_endless_search() -> None:
     Path("runs").symlink_to("/nonexistent/folder")
-    with pytest.raises(CheckpointError, match=r"cannot be made .*--out"):
-        new_run("tiny", None)
+    with pytest.raises(CheckpointError, match=r"cannot be created .*choose another run folder"):
+        create_folder("tiny", None)
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(run: RunFolder) -> None:
-    run.write_config("")
+    run.state.touch()
     taken = pytest.raises(CheckpointError, match="another process is training this run")
-    with run.locked(), taken, RunFolder(run.path).locked():
+    with Run.existing(run), taken, Run.existing(RunFolder(run.path)):
         raise AssertionError
-    with run.locked():
+    with Run.existing(run):
         pass
 
 
 def test_a_process_that_dies_leaves_no_lock_behind(run: RunFolder) -> None:
-    run.write_config("")
+    run.state.touch()
     program = f"""
 import os
 from pathlib import Path
 from minigpt_cli.runs.folder import RunFolder
-with RunFolder(Path({str(run.path)!r})).locked():
+from minigpt_cli.runs.run import Run
+with Run.existing(RunFolder(Path({str(run.path)!r}))):
     print("locked", flush=True)
     input()
     os._exit(9)
@@ -172,24 +177,25 @@ with RunFolder(Path({str(run.path)!r})).locked():
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(CheckpointError, match="another process"), run.locked():
+        with pytest.raises(CheckpointError, match="another process"), Run.existing(run):
             raise AssertionError
         other.communicate(b"\n")
     assert other.returncode == 9
-    with run.locked():
+    with Run.existing(run):
         pass
 
 
-def test_locking_what_is_no_run_leaves_nothing_there(tmp_path: Path) -> None:
+def test_resuming_what_is_not_a_run_leaves_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("none", "folder"):
-        with RunFolder(tmp_path / name).locked():
-            pass
+        nothing = pytest.raises(CheckpointError, match="nothing to resume")
+        with nothing, Run.existing(RunFolder(tmp_path / name)):
+            raise AssertionError
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
 
 
 def test_only_what_a_killed_run_left_is_swept(run: RunFolder) -> None:
-    run.write_config("")
+    run.state.touch()
     left = run.path / f".{run.state.name}.abcd1234.part"
     left.mkdir()
     (left / "half").write_bytes(b"...")
@@ -197,26 +203,23 @@ def test_only_what_a_killed_run_left_is_swept(run: RunFolder) -> None:
     theirs[0].mkdir()
     theirs[1].write_text("mine")
     theirs[2].mkdir()
-    with run.locked():
+    with Run.existing(run):
         assert not left.exists()
         assert all(path.exists() for path in theirs)
 
 
 @pytest.mark.parametrize("rows", ["", '{"type": "machine", "step": 0}\n'])
 def test_folder_of_a_run_that_never_began_may_be_taken(tmp_path: Path, rows: str) -> None:
-    old = new_run("tiny", tmp_path / "run")
-    with old.locked(new=True):
-        old.write_config("old")
-        old.metrics.write_text(rows)
-    again = new_run("tiny", tmp_path / "run")
-    with again.locked(new=True):
-        assert not again.metrics.exists()
+    with Run.new("tiny", tmp_path / "run") as old:
+        old.folder.write_config("old")
+        old.folder.metrics.write_text(rows)
+    with Run.new("tiny", tmp_path / "run") as again:
+        assert not again.folder.metrics.exists()
 
 
 def test_curves_of_a_run_whose_model_was_deleted_are_not_overwritten(tmp_path: Path) -> None:
-    old = new_run("tiny", tmp_path / "run")
-    with old.locked(new=True):
-        old.write_config("old")
-        old.append_metrics([{"type": "step", "step": 1}])
-    with pytest.raises(CheckpointError, match="exists already and is not overwritten"):
-        new_run("tiny", tmp_path / "run")
+    with Run.new("tiny", tmp_path / "run") as old:
+        old.folder.write_config("old")
+        old.folder.append_metrics([StepRow(1, 2.0)])
+    with pytest.raises(CheckpointError, match="already exists and is not overwritten"):
+        create_folder("tiny", tmp_path / "run")

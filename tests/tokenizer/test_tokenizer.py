@@ -1,4 +1,4 @@
-"""The four tokenizers: what they cut, what they restore, and what they refuse."""
+"""The four tokenizers: what they encode, restore and reject."""
 
 import itertools
 import json
@@ -12,29 +12,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigpt_cli.errors import TokenizerError
-from minigpt_cli.tokenizer import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    StreamDecoder,
-    Tokenizer,
-    WordTokenizer,
-    tokenizer_from_json,
-    train_tokenizer,
-)
-from minigpt_cli.tokenizer.bpe import splittable
-from minigpt_cli.tokenizer.word import whole_pieces
+from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
+from minigpt_cli.tokenizer.bpe import BPETokenizer, splittable
+from minigpt_cli.tokenizer.byte import ByteTokenizer
+from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.word import WordTokenizer, whole_pieces
 
-# What cutting goes wrong on: contractions, white space of all sorts (U+001C is white space to
-# Python and not to the BPE library), scripts without spaces, marks, joined emoji, digits.
+# Difficult cases: contractions, all sorts of white space (U+001C is white space to Python but not
+# to the BPE library), scripts without spaces, combining marks, joined emoji, digits.
 FRAGMENTS = [
     "a", "re", "The", "don't", "we'll", "'s", "'ve", "'", "''", "12", "3.5", "½", "_", "x_1",
     " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "\x1c", "\x1f", "\x85",
     "天地", "玄黄", "，", "。", "「", "」", "ひ", "カ", "한국", "é", "e\u0301", "ß", "\u0301",
     "👋", "👩\u200d👧", "🇨🇳", "!", "...", "--", "<unk>", "\ufeff", "\x00", "𠀀",
 ]  # fmt: skip
-# Every pair once, so that merges reach over whatever may stand side by side, except where the
-# library always cuts.
+# Every pair once, so that merges cross every possible boundary, except where the library always
+# splits.
 PAIRS = [a + b for a, b in itertools.product(FRAGMENTS, FRAGMENTS)]
 
 any_text = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=30).map("".join)
@@ -42,7 +36,7 @@ any_text = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=3
 
 @st.composite
 def cut_texts(draw: st.DrawFn) -> tuple[str, ...]:
-    """A text in pieces, cut at any places, some of them empty."""
+    """A text in pieces, split at arbitrary places; some pieces are empty."""
     text = draw(any_text)
     places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
     return tuple(text[a:b] for a, b in itertools.pairwise([0, *places, len(text)]))
@@ -78,7 +72,7 @@ def words_of(text: str) -> Tokenizer:
     return WordTokenizer.train([text])
 
 
-# One that knows the given text, of each kind.
+# For each kind, a tokenizer that can encode the given text.
 KNOWING: dict[str, Callable[[str], Tokenizer]] = {
     "char": chars_of,
     "word": words_of,
@@ -88,10 +82,10 @@ KNOWING: dict[str, Callable[[str], Tokenizer]] = {
 all_kinds = pytest.mark.parametrize("kind", KNOWING)
 
 
-# What each kind cuts
+# Encoding
 
 
-def test_char_tokenizer_is_the_guides() -> None:
+def test_char_tokenizer_matches_the_guide() -> None:
     tokenizer = CharTokenizer("hello")
     assert tokenizer.encode("hello") == [1, 0, 2, 2, 3]
     assert tokenizer.decode([1, 0, 2, 2, 3]) == "hello"
@@ -100,7 +94,7 @@ def test_char_tokenizer_is_the_guides() -> None:
 
 
 @given(st.text(min_size=1))
-def test_char_ids_are_places_among_the_sorted_characters(text: str) -> None:
+def test_char_ids_are_indices_into_the_sorted_characters(text: str) -> None:
     alphabet = sorted(set(text))
     assert CharTokenizer(text).encode(text) == [alphabet.index(char) for char in text]
 
@@ -112,7 +106,7 @@ def test_word_vocabulary_is_ordered_by_frequency_and_then_by_spelling() -> None:
 
 
 @given(any_text)
-def test_word_tokens_are_words_white_space_and_single_marks(text: str) -> None:
+def test_word_tokens_are_words_white_space_and_single_punctuation_marks(text: str) -> None:
     tokenizer = WordTokenizer.train([text])
     assert [tokenizer.itos[i] for i in tokenizer.encode(text)] == expected_words(text)
 
@@ -124,14 +118,14 @@ def test_word_tokenizer_writes_unk_for_a_word_it_does_not_know() -> None:
     assert tokenizer.decode(ids) == "the <unk> sat"
 
 
-def test_of_more_words_than_can_be_counted_the_rarest_are_forgotten(
+def test_beyond_the_limit_of_counted_words_the_rarest_are_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("minigpt_cli.tokenizer.word._MOST_COUNTED", 40)
     chunks = [f"{'common frequent usual ' * 9}rare{i} once{i} " for i in range(500)]
     tokenizer = train_tokenizer("word", chunks, vocab_size=5)
     assert sorted(tokenizer.token_bytes[1:]) == [b" ", b"common", b"frequent", b"usual"]
-    with pytest.raises(TokenizerError, match=r"more than 40 different words.*vocab_size.*bpe"):
+    with pytest.raises(TokenizerError, match=r"more than 40 distinct words.*vocab_size.*bpe"):
         train_tokenizer("word", chunks)
 
 
@@ -154,9 +148,9 @@ def test_bpe_makes_frequent_sequences_one_token() -> None:
     assert b" the" in tokenizer.token_bytes
 
 
-def test_bpe_vocabulary_has_the_size_asked_for_where_the_text_allows_it() -> None:
+def test_bpe_vocabulary_has_the_requested_size_if_the_text_allows_it() -> None:
     assert BPE.vocab_size == len(BPE.token_bytes) == 1200
-    assert bpe_trained_on(["ab"], 400).vocab_size == 257  # there is one pair to merge
+    assert bpe_trained_on(["ab"], 400).vocab_size == 257  # there is only one pair to merge
 
 
 @given(any_text)
@@ -164,7 +158,7 @@ def test_bpe_agrees_with_the_library_on_the_whole_text(text: str) -> None:
     assert BPE.encode(text) == BPE._inner.encode(text).ids
 
 
-# Restoring
+# Decoding
 
 
 @all_kinds
@@ -179,14 +173,14 @@ def test_decoding_restores_the_text_exactly(kind: str, text: str) -> None:
 
 @all_kinds
 @given(text=any_text)
-def test_token_bytes_joined_are_the_utf8_of_the_text(kind: str, text: str) -> None:
+def test_joined_token_bytes_are_the_utf8_of_the_text(kind: str, text: str) -> None:
     tokenizer = KNOWING[kind](text)
     assert b"".join(tokenizer.token_bytes[i] for i in tokenizer.encode(text)) == text.encode()
 
 
 @all_kinds
 @given(text=any_text)
-def test_json_makes_the_same_tokenizer_again(kind: str, text: str) -> None:
+def test_json_rebuilds_the_same_tokenizer(kind: str, text: str) -> None:
     tokenizer = KNOWING[kind](text)
     again = tokenizer_from_json(tokenizer.to_json())
     assert again.kind == kind
@@ -200,25 +194,27 @@ def test_json_makes_the_same_tokenizer_again(kind: str, text: str) -> None:
 @example(chunks=("we'", "ll"))
 @example(chunks=("a ", " b"))
 @example(chunks=("", ""))
-def test_where_chunks_are_cut_makes_no_difference(kind: str, chunks: tuple[str, ...]) -> None:
+def test_encoding_does_not_depend_on_where_chunks_are_split(
+    kind: str, chunks: tuple[str, ...]
+) -> None:
     text = "".join(chunks)
     tokenizer = KNOWING[kind](text)
     ids = [i for array in tokenizer.encode_chunks(chunks) for i in array.tolist()]
-    # The library itself, since `encode` also works by pieces.
+    # Compares with the library itself, since `encode` also splits the text.
     assert ids == (BPE._inner.encode(text).ids if kind == "bpe" else tokenizer.encode(text))
 
 
 @given(cut_texts())
-def test_where_chunks_are_cut_makes_no_difference_to_training(chunks: tuple[str, ...]) -> None:
+def test_training_does_not_depend_on_where_chunks_are_split(chunks: tuple[str, ...]) -> None:
     text = "".join(chunks)
     for kind in ("char", "word"):
         cut, whole = train_tokenizer(kind, chunks), train_tokenizer(kind, [text])
         assert cut.token_bytes == whole.token_bytes
 
 
-def test_long_text_without_spaces_is_cut_only_after_punctuation() -> None:
+def test_long_text_without_spaces_is_split_only_after_punctuation() -> None:
     sentence = "天地玄黄ひカ，天地。"
-    text = sentence * 30_000  # many times the longest stretch that is held back
+    text = sentence * 30_000  # far longer than the text that is held back
     chunks = [text[i : i + 100_001] for i in range(0, len(text), 100_001)]
     assert all(piece[-1] in "，。" for piece in splittable(chunks))
     pieces = BPE._inner.encode(sentence).ids
@@ -236,30 +232,30 @@ def test_endless_word_is_not_held_in_memory(
 
 
 @given(st.lists(st.integers(0, 255)))
-def test_streamed_text_joined_is_the_decoded_text(ids: list[int]) -> None:
+def test_joined_stream_equals_the_decoded_text(ids: list[int]) -> None:
     tokenizer = ByteTokenizer()
     decoder = StreamDecoder(tokenizer.token_bytes)
     streamed = "".join([decoder.push(i) for i in ids] + [decoder.flush()])
     assert streamed == bytes(ids).decode("utf-8", errors="replace") == tokenizer.decode(ids)
 
 
-def test_stream_holds_back_a_character_until_it_is_whole() -> None:
+def test_stream_holds_back_a_character_until_it_is_complete() -> None:
     decoder = StreamDecoder(ByteTokenizer().token_bytes)
     assert [decoder.push(byte) for byte in "é天".encode()] == ["", "é", "", "", "天"]
     assert decoder.flush() == ""
 
 
-def test_text_starts_from_a_line_break_where_there_is_one() -> None:
+def test_generation_starts_from_a_line_break_if_the_vocabulary_has_one() -> None:
     assert CharTokenizer("a\nb").start_ids == [0]
     assert ByteTokenizer().start_ids == [10]
     assert BPE.decode(BPE.start_ids) == "\n"
     assert CharTokenizer("ab").start_ids == [0]
 
 
-# Refusing
+# Rejecting
 
 
-def test_unknown_characters_are_named_with_their_place_and_the_way_out() -> None:
+def test_unknown_characters_are_reported_with_their_position_and_a_fix() -> None:
     with pytest.raises(TokenizerError) as caught:
         CharTokenizer("abc").encode("ab天aé天")
     message = str(caught.value)
@@ -274,13 +270,13 @@ def test_many_unknown_characters_are_counted() -> None:
         CharTokenizer("xyz").encode("abcdefgh")
 
 
-def test_unknown_character_of_a_later_chunk_is_placed_in_the_whole_text() -> None:
+def test_position_of_an_unknown_character_counts_from_the_start_of_the_text() -> None:
     with pytest.raises(TokenizerError, match="first at character 9 of the text"):
         list(CharTokenizer("abc").encode_chunks(["abc", "", "cba", "abZ"]))
 
 
 @given(st.text(alphabet="abcé天", max_size=20), st.text(min_size=1, max_size=20))
-def test_char_tokenizer_refuses_exactly_what_it_does_not_know(known: str, text: str) -> None:
+def test_char_tokenizer_rejects_exactly_the_unknown_characters(known: str, text: str) -> None:
     tokenizer = CharTokenizer(known)
     if set(text) <= set(known):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -291,20 +287,23 @@ def test_char_tokenizer_refuses_exactly_what_it_does_not_know(known: str, text: 
 
 
 @pytest.mark.parametrize("tokenizer", [ByteTokenizer(), BPE], ids=["byte", "bpe"])
-def test_a_surrogate_from_the_command_line_does_not_stop_kinds_that_know_everything(
+def test_lone_surrogate_is_replaced_by_byte_and_bpe(
     tokenizer: Tokenizer,
 ) -> None:
     assert tokenizer.decode(tokenizer.encode("a\udcffb")) == "a?b"
 
 
 @pytest.mark.parametrize("kind", ["char", "byte"])
-def test_vocab_size_is_refused_where_the_kind_has_its_own(kind: Any) -> None:
-    with pytest.raises(TokenizerError, match=f"vocab_size = 300: a {kind} vocabulary"):
+def test_vocab_size_is_rejected_for_kinds_of_fixed_size(kind: Any) -> None:
+    with pytest.raises(
+        TokenizerError,
+        match=f"vocab_size = 300: the {kind} tokenizer .* fixed",
+    ):
         train_tokenizer(kind, ["some text"], vocab_size=300)
 
 
 @pytest.mark.parametrize(("kind", "least"), [("bpe", 256), ("word", 2)])
-def test_too_small_a_vocabulary_is_refused(kind: Any, least: int) -> None:
+def test_too_small_a_vocabulary_is_rejected(kind: Any, least: int) -> None:
     with pytest.raises(TokenizerError, match=f"{kind} needs at least {least}"):
         train_tokenizer(kind, ["some text"], vocab_size=least - 1)
     assert train_tokenizer(kind, ["some text"], vocab_size=least).vocab_size == least
@@ -341,7 +340,7 @@ def bpe_json(change: Callable[[dict[str, int]], object]) -> str:
         bpe_json(lambda vocabulary: vocabulary.update({"天": 256})),
     ],
 )
-def test_damaged_tokenizer_is_refused(damaged: str) -> None:
+def test_damaged_tokenizer_is_rejected(damaged: str) -> None:
     with pytest.raises(TokenizerError, match=re.escape("the stored tokenizer cannot be read (")):
         tokenizer_from_json(damaged)
 

@@ -13,12 +13,12 @@ from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.checkpoint import load_checkpoint, model_tensors
 from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.training.trainer import Trainer
 from tests.helpers.training import (
     EVAL_INTERVAL,
     MAX_ITERS,
     Watcher,
     differences,
+    new_trainer,
     resumed,
     rows,
     small_config,
@@ -54,7 +54,7 @@ def test_the_state_is_saved_between_evaluations_too(
     again = resumed(config, dataset, run)
     assert again.state.step == stop - 1  # saved after every step, however long it took
     again.fit(Watcher())
-    assert differences(again, train(small_config(), dataset)) == []
+    assert differences(again, train(small_config(), dataset), files=False) == []
 
 
 def test_the_state_is_not_saved_before_its_time(dataset: Dataset, run: RunFolder) -> None:
@@ -83,37 +83,39 @@ def test_run_interrupted_at_every_step_equals_uninterrupted_run(
 )  # fmt: skip
 def test_watching_does_not_disturb_training(dataset: Dataset, otherwise: str) -> None:
     plain, watched = (train(small_config(*o), dataset) for o in ([], [otherwise]))
-    weights = watched.model.state_dict()
-    assert all(torch.equal(w, weights[name]) for name, w in plain.model.state_dict().items())
+    weights = watched.learner.model.state_dict()
+    assert all(
+        torch.equal(w, weights[name]) for name, w in plain.learner.model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("setting", ["train.seed=8", "model.dropout=0.0", "data.sampling=random"])
 def test_other_settings_train_other_weights(dataset: Dataset, setting: str) -> None:
     one, other = (train(small_config(*o), dataset) for o in ([], [setting]))
-    assert not torch.equal(one.model.head.weight, other.model.head.weight)
+    assert not torch.equal(one.learner.model.head.weight, other.learner.model.head.weight)
 
 
 def test_accumulated_batches_train_like_one_large_batch(dataset: Dataset) -> None:
     settings = ["model.dropout=0.0", "optimizer.name=adamw"]
     many = train(small_config(*settings), dataset)  # 2 batches of 4 a step
     one = train(small_config(*settings, "train.batch_size=8", "train.grad_accum_steps=1"), dataset)
-    assert many.tokens_per_step == one.tokens_per_step == 8 * 8
+    assert many.learner.tokens_per_step == one.learner.tokens_per_step == 8 * 8
     for ours, theirs in zip(many.state.recent_losses, one.state.recent_losses, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 def test_training_lowers_the_loss(dataset: Dataset) -> None:
-    trainer = Trainer(small_config("train.max_iters=60", "model.dropout=0.0"), dataset, None)
-    before = evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val")).loss
+    trainer = new_trainer(small_config("train.max_iters=60", "model.dropout=0.0"), dataset)
+    before = evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val")).loss
     trainer.fit(Watcher())
-    after = evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val")).loss
+    after = evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val")).loss
     assert before == pytest.approx(math.log(dataset.tokenizer.vocab_size), abs=0.05)
     assert after < before - 0.5
 
 
 def test_metrics_hold_every_logged_step_and_evaluation(dataset: Dataset, run: RunFolder) -> None:
     config = small_config("train.log_interval=1", "optimizer.schedule=constant")
-    trainer = Trainer(config, dataset, run)
+    trainer = new_trainer(config, dataset, run)
     watcher = Watcher()
     trainer.fit(watcher)
     found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
@@ -130,7 +132,7 @@ def test_metrics_hold_every_logged_step_and_evaluation(dataset: Dataset, run: Ru
     for row in evaluations:
         so_far = losses[: row["step"]]
         assert row["train_loss"] == pytest.approx(sum(so_far) / len(so_far))
-    last = evaluate(trainer.model, dataset.tokenizer, dataset.tokens("val"))
+    last = evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val"))
     assert evaluations[-1]["val_loss"] == last.loss
     assert evaluations[-1]["bits_per_byte"] == last.bits_per_byte
     lowest = math.inf
@@ -148,12 +150,12 @@ def test_only_every_log_interval_is_logged(dataset: Dataset, run: RunFolder) -> 
 
 
 def test_best_checkpoint_is_the_best(dataset: Dataset, run: RunFolder) -> None:
-    trainer = Trainer(small_config(), dataset, run)
+    trainer = new_trainer(small_config(), dataset, run)
 
     def spoil(step: int) -> None:
         if step == EVAL_INTERVAL + 1:
             with torch.no_grad():
-                trainer.model.head.weight.normal_(std=3.0)
+                trainer.learner.model.head.weight.normal_(std=3.0)
 
     watcher = Watcher(spoil)
     result = trainer.fit(watcher)
@@ -164,6 +166,12 @@ def test_best_checkpoint_is_the_best(dataset: Dataset, run: RunFolder) -> None:
     assert best.metadata.step == EVAL_INTERVAL
     lowest = min(report.val_loss for report in watcher.evaluations)
     assert best.metadata.val_loss == result.best_val_loss == again.loss == lowest
+
+
+def test_checkpoint_records_all_settings_of_its_run(dataset: Dataset, run: RunFolder) -> None:
+    config = small_config("train.seed=3")
+    train(config, dataset, run)
+    assert load_checkpoint(run.checkpoint).metadata.config == config
 
 
 def test_run_stopped_before_any_evaluation_leaves_a_usable_checkpoint(
@@ -181,13 +189,13 @@ def test_state_holds_the_latest_weights_and_nothing_pickled(
 
     trainer = train(small_config(), dataset, run)
     tensors = load_file(run.state)  # would refuse a pickle
-    for name, weight in model_tensors(trainer.model).items():
+    for name, weight in model_tensors(trainer.learner.model).items():
         assert torch.equal(tensors[f"model.{name}"], weight)
 
 
 def test_each_evaluation_is_followed_by_a_sample_of_the_asked_length(dataset: Dataset) -> None:
     watcher = Watcher()
-    Trainer(small_config("train.sample_tokens=20"), dataset, None).fit(watcher)
+    new_trainer(small_config("train.sample_tokens=20"), dataset).fit(watcher)
     assert len(watcher.samples) == len(watcher.evaluations) == 3
     assert all(len(text) == 20 for text in watcher.samples)  # a token is a character here
 
@@ -217,7 +225,9 @@ def test_state_of_another_shape_and_a_checkpoint_in_its_place_are_refused(
     dataset: Dataset, run: RunFolder
 ) -> None:
     train(small_config(), dataset, run)
-    with pytest.raises(CheckpointError, match=r"the tensor .* needs .*use another copy"):
+    with pytest.raises(
+        CheckpointError, match=r"the tensor .* needs .*restore a backup, or train again"
+    ):
         resumed(small_config("model.n_embd=32"), dataset, run)
     run.state.write_bytes(run.checkpoint.read_bytes())
     with pytest.raises(CheckpointError, match="not the state of a run"):
@@ -226,6 +236,6 @@ def test_state_of_another_shape_and_a_checkpoint_in_its_place_are_refused(
 
 def test_text_shorter_than_a_block_says_how_much_it_needs(dataset: Dataset) -> None:
     with pytest.raises(CorpusError) as caught:
-        Trainer(small_config("model.block_size=5000"), dataset, None)
+        new_trainer(small_config("model.block_size=5000"), dataset)
     assert f"has {dataset.metadata.train_tokens} tokens" in str(caught.value)
     assert "at least 5001" in str(caught.value)

@@ -1,1 +1,1 @@
-"""What `minigpt inspect` can show: one module a view, from facts to table, picture and JSON."""
+"""The views of `minigpt inspect`, one module each: options, tables, pictures and JSON."""

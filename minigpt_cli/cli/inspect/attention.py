@@ -1,71 +1,82 @@
-"""`minigpt inspect --attention`: where each head looks."""
+"""`minigpt inspect attention`: where each head looks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out
-from minigpt_cli.cli.inspect.loaded import Loaded
+from minigpt_cli.cli.inspect import options
+from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.inspect.tokens import name_token, note_left_out, note_unknown
+from minigpt_cli.cli.inspect.tokens import name_token, note_unread
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import Device, Json
 from minigpt_cli.cli.render import grid, raw
-from minigpt_cli.inspection.attention import Attention, attention_maps
 
+if TYPE_CHECKING:
+    from minigpt_cli.inspection.attention import Attention
+
+EXAMPLE = 'minigpt inspect attention "ROMEO: But soft" --layer 1 --head 2'
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)
 """The least weight of each shade, darkest first."""
 LONGEST = 12
+"""Columns of a token's name at the margin of a map."""
 
 
-def show_attention(
-    loaded: Loaded,
-    text: str,
-    layer: int | None,
-    head: int | None,
-    output: Output,
+def show(
+    text: options.Text,
+    layer: Annotated[int | None, typer.Option(min=0, help="Only this layer, from 0.")] = None,
+    head: Annotated[
+        int | None, typer.Option(min=0, help="Only this head of a layer, from 0.")
+    ] = None,
+    checkpoint: CheckpointPath = None,
+    device: Device = "cpu",
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Shows a table of heads, or the map of one.
+    """Show where each attention head looks in a text.
 
-    Args:
-        loaded: the model to look at.
-        text: what it reads.
-        layer: only this one.
-        head: only this one of each layer.
-        output: where to.
+    A table of the heads; with --layer and --head, the map of one head.
     """
-    facts = attention_maps(loaded.checkpoint, text, layer, head)
-    note_unknown(loaded, text)
-    note_left_out(facts.window.left_out, len(facts.window.ids))
+    from minigpt_cli.inspection.attention import attention_maps
+
+    output = Output(as_json, plot, force=force)
+    loaded = load(checkpoint, device)
+    attention = attention_maps(loaded.checkpoint, text, layer, head)
+    read = attention.window
+    note_unread(loaded.checkpoint, text, read.left_out, len(read.ids))
 
     def tables() -> Iterator[Table | Text]:
-        yield _overview(facts)
-        if len(facts.heads) == 1:
-            yield from _map(facts)
+        yield _heads(attention)
+        if len(attention.heads) == 1:
+            yield from _map(attention)
         else:
             yield Text("--layer L --head H draws that head's map.", "dim")
 
     def draw() -> Any:
         from minigpt_cli.plots.attention import draw_attention
 
-        return draw_attention(facts, loaded.name)
+        return draw_attention(attention, loaded.name)
 
-    output.show(_json(facts), tables, draw)
-
-
-def _json(facts: Attention) -> dict[str, Any]:
-    heads = [{**asdict(head), "weights": head.weights.tolist()} for head in facts.heads]
-    return {**asdict(facts.window), "heads": heads}
+    output.show(_json(attention), tables, draw)
 
 
-def _overview(facts: Attention) -> Table:
+def _json(attention: "Attention") -> dict[str, Any]:
+    heads = [{**asdict(head), "weights": head.weights.tolist()} for head in attention.heads]
+    return {**asdict(attention.window), "heads": heads}
+
+
+def _heads(attention: "Attention") -> Table:
     table = grid(
         "layer", "head", "looks back", "entropy", "itself", "previous", "first", text_columns=0
     )
-    for head in facts.heads:
+    for head in attention.heads:
         table.add_row(
             str(head.layer),
             str(head.head),
@@ -76,17 +87,17 @@ def _overview(facts: Attention) -> Table:
     return table
 
 
-def _map(facts: Attention) -> Iterator[Text]:
-    """A line a token, a cell for each token that it looks at.
+def _map(attention: "Attention") -> Iterator[Text]:
+    """One line per token, with a cell for each token it looks at.
 
-    Where a name is wider than a cell, numbers stand above the columns, read downwards.
+    When a name is wider than a cell, the columns are headed by numbers, read downwards.
     """
-    head, names = facts.heads[0], [name_token(token) for token in facts.window.tokens]
+    head, names = attention.heads[0], [name_token(token) for token in attention.window.tokens]
     count, margin = len(names), min(LONGEST, max(map(cell_len, names)))
     above: list[Sequence[str]] = [names]
     if numbered := margin > _cell(count, out.width - margin - 1):
         numbers = [f"{i:>{len(str(count - 1))}}" for i in range(count)]
-        above = list(zip(*numbers, strict=True))  # a digit a line
+        above = list(zip(*numbers, strict=True))  # one digit per line
         names = [
             f"{number} {set_cell_size(name, margin)}"
             for number, name in zip(numbers, names, strict=True)
@@ -106,14 +117,14 @@ def _map(facts: Attention) -> Iterator[Text]:
     legend = ", ".join(
         f"{shade} {least:.0%}" for shade, least in zip(shades, LEAST, strict=True) if least
     )
-    down = " Numbers are read downwards." if numbered else ""
+    down = " Read the numbers downwards." if numbered else ""
     yield Text(f"A row looks at its columns: {legend} or more.{down}", "dim")
 
 
 def _cell(count: int, room: int) -> int:
-    """Columns of a cell: a square takes two."""
+    """Columns of a cell: two make a square."""
     return 2 if 2 * count <= room else 1
 
 
-def _shade(weight: np.float32) -> int:
+def _shade(weight: float) -> int:
     return next(i for i, least in enumerate(LEAST) if weight >= least)

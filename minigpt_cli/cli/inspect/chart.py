@@ -1,4 +1,4 @@
-"""Curves on a terminal: braille dots where its encoding has them, ASCII elsewhere."""
+"""Curves on a terminal: in braille dots where the encoding has them, else in ASCII."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from minigpt_cli.inspection.clipping import ceiling
 
 _AXIS = {True: ("│", "└", "─"), False: ("|", "+", "-")}
 _MARGIN = 8
-"""Columns for labels, so that charts under each other stand in line."""
+"""Columns for labels, so that charts below each other align."""
 _UPPER_DOTS, _LOWER_DOTS = 0x1B, 0xE4
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points, joined by a line or marked by a character each, or both."""
+    """Points, joined by a line, each marked by a character, or both."""
 
     points: Sequence[tuple[float, float]]
     color: str | None = None
@@ -35,18 +35,18 @@ def chart(
     label: Callable[[float], str] = "{:.3g}".format,
     axis: bool = True,
 ) -> Text:
-    """Draws all series into one field, later ones over earlier ones.
+    """Draws all series into one chart, later ones over earlier ones.
 
-    A few values too high to be shown with the others run along its top, and a line says so.
+    Values too far above the others are clipped at the top, and a line says so.
 
     Args:
-        series: at least one, and one point in all.
-        steps: first and last x of the field.
+        series: at least one point altogether.
+        steps: first and last x.
         width: columns, labels included.
-        height: rows of the field.
-        unicode: whether the terminal takes more than ASCII.
-        label: what to write beside a height.
-        axis: whether to add the x axis, two more rows.
+        height: rows of the chart.
+        unicode: whether the terminal can show more than ASCII.
+        label: formats the label of a height.
+        axis: whether to add the x axis, in two more rows.
     """
     heights = [y for one in series for _, y in one.points]
     curves = [one for one in series if one.line] or series
@@ -96,14 +96,14 @@ def _draw(canvas: Canvas, series: Series) -> None:
 
 
 def _labeled(height: int) -> list[int]:
-    """The rows with a label: the first, the last, and one between where there is room."""
+    """The rows with a label: first, last and, if there is room, one in the middle."""
     return [0, height // 2, height - 1] if height > 4 else [0, height - 1]
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Limits that differ: a constant runs through the middle of its field.
+    """Limits that differ, so that a constant runs through the middle of the chart.
 
-    A hair below it, for of an even number of rows none is in the middle.
+    Slightly below it, since an even number of rows has no middle one.
     """
     if low < high:
         return low, high
@@ -112,12 +112,12 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 
 def _beyond(low: float, high: float, dots: int) -> float:
-    """The canvas leaves out its upper limit; with this one `high` is its last dot."""
+    """The canvas excludes its upper limit; with this one, `high` is its last dot."""
     return low + (high - low) * dots / (dots - 1)
 
 
 def _dots(drawn: str, unicode: bool) -> str:
-    """Blank braille becomes spaces, and without Unicode every dot becomes what is like it."""
+    """Turns blank braille into spaces and, without Unicode, dots into similar ASCII."""
 
     def ascii_dot(match: re.Match[str]) -> str:
         dots = ord(match.group()) - 0x2800

@@ -1,4 +1,4 @@
-"""`minigpt inspect`: what a checkpoint is, from its header alone."""
+"""The overview of a file: what a checkpoint is, from its header alone."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,16 +20,16 @@ from minigpt_cli.cli.render import (
     size,
 )
 from minigpt_cli.inspection.files import Inspection, inspect_file
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
-    """Shows what a safetensors file says of itself.
+    """Shows what the header of a safetensors file says.
 
     Args:
         path: the file.
-        tensors: list every tensor, not only the components.
-        output: where to.
+        tensors: list every tensor instead of the components.
+        output: where to show it.
     """
     inspection = inspect_file(path)
 
@@ -64,18 +64,19 @@ def _summary(inspection: Inspection) -> Table:
     return table
 
 
-def _described(facts: CheckpointMetadata) -> list[tuple[str, str]]:
-    """What a checkpoint of ours says of its model, as names and texts."""
-    model = facts.model
-    bits = f", {facts.bits_per_byte:.3f} bits per byte" if facts.bits_per_byte is not None else ""
+def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
+    """The metadata of a minigpt checkpoint, as names and texts."""
+    model = metadata.model
+    bits = metadata.bits_per_byte
+    also = "" if bits is None else f", {bits:.3f} bits per byte"
     rows = [
         ("family", model.family),
         ("size", f"{model_size(model)}, block {count(model.block_size)}"),
-        ("tokenizer", f"{facts.data.tokenizer}, vocabulary {count(facts.vocab_size)}"),
-        ("corpus", f"{facts.corpus} (fingerprint {facts.fingerprint})"),
-        ("step", count(facts.step)),
-        ("loss", losses(facts.train_loss, facts.val_loss) + bits),
-        ("written by", f"minigpt {facts.version}"),
+        ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
+        ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
+        ("step", count(metadata.step)),
+        ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
+        ("written by", f"minigpt {metadata.version}"),
     ]
     return [(key, text) for key, text in rows if text]
 
@@ -113,13 +114,11 @@ def _tensor_table(inspection: Inspection) -> Table:
 
 
 def _json(inspection: Inspection) -> dict[str, Any]:
-    facts = inspection.checkpoint
+    metadata = inspection.checkpoint
     described = None
-    if facts is not None:
+    if metadata is not None:
         described = {
-            **asdict(facts),
-            "model": facts.model.model_dump(mode="json"),
-            "data": facts.data.model_dump(mode="json"),
+            **metadata_adapter().dump_python(metadata, mode="json"),
         }
         del described["tokenizer"]  # long, and named in data
     return {
@@ -128,7 +127,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
         "parameters": inspection.parameters,
         "flops_per_token": inspection.flops_per_token,
         "checkpoint": described,
-        "metadata": inspection.metadata if facts is None else None,
+        "metadata": inspection.metadata if metadata is None else None,
         "components": [
             {"name": c.name, "parameters": c.parameters} for c in inspection.components or ()
         ],

@@ -1,53 +1,66 @@
-"""`minigpt inspect --embeddings`: which tokens are alike to the model."""
+"""`minigpt inspect embeddings`: which tokens the model treats as similar."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.loaded import Loaded
+from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import name_token
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import Json
 from minigpt_cli.cli.render import grid, raw
-from minigpt_cli.inspection.embeddings import Embeddings, project_embeddings
+
+if TYPE_CHECKING:
+    from minigpt_cli.inspection.embeddings import Embeddings
+
+EXAMPLE = "minigpt inspect embeddings --plot embeddings.png"
 
 
-def show_embeddings(loaded: Loaded, output: Output) -> None:
-    """Shows the nearest neighbors of each token.
+def show(
+    checkpoint: CheckpointPath = None,
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show which tokens the model treats as similar.
 
-    Args:
-        loaded: the model to look at.
-        output: where to.
+    Lists the nearest neighbors of each token; --plot draws a map of the tokens.
     """
-    facts = project_embeddings(loaded.checkpoint)
-    if len(facts.named) < len(facts.points):
+    from minigpt_cli.inspection.embeddings import project_embeddings
+
+    output = Output(as_json, plot, force=force)
+    loaded = load(checkpoint)
+    embeddings = project_embeddings(loaded.checkpoint)
+    if len(embeddings.named) < len(embeddings.points):
         which = {"word": "the most frequent", "bpe": "the first that were merged"}
         print_note(
-            f"Of {len(facts.points):,} tokens {len(facts.named)} are named: "
+            f"Showing {len(embeddings.named)} of {len(embeddings.points):,} tokens: "
             f"{which.get(loaded.checkpoint.tokenizer.kind, 'the first')}."
         )
 
     def tables() -> Iterator[Table]:
-        yield _table(facts)
+        yield _table(embeddings)
 
     def draw() -> Any:
         from minigpt_cli.plots.embeddings import draw_embeddings
 
-        return draw_embeddings(facts, loaded.name)
+        return draw_embeddings(embeddings, loaded.name)
 
-    output.show(asdict(facts), tables, draw)
+    output.show(asdict(embeddings), tables, draw)
 
 
-def _table(facts: Embeddings) -> Table:
-    """A token a row, the most alike first."""
-    near = len(facts.named[0].neighbors)
+def _table(embeddings: "Embeddings") -> Table:
+    """One row per token, its most similar tokens first."""
+    near = len(embeddings.named[0].neighbors)
     table = grid(
         "token", "kind", *("nearest", *[""] * (near - 1)), text_columns=2 + near,
         title=raw("Nearest neighbors, by cosine"),
     )  # fmt: skip
-    for point in facts.named:
+    for point in embeddings.named:
         cells = (f"{name_token(n.token)} {n.cosine:.2f}" for n in point.neighbors)
         table.add_row(raw(name_token(point.token)), point.kind, *map(raw, cells))
     return table

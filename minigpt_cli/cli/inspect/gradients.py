@@ -1,22 +1,25 @@
-"""`minigpt inspect --gradients`: what one batch would change."""
+"""`minigpt inspect gradients`: the gradient norms of one training batch."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.loaded import Loaded
+from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
 from minigpt_cli.cli.render import count, file_progress, grid
-from minigpt_cli.data.own_text import own_dataset
-from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State, own_gradients
 
-MARKS: dict[State, tuple[str, str]] = {
+if TYPE_CHECKING:
+    from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
+
+EXAMPLE = "minigpt inspect gradients -c runs/small"
+MARKS: "dict[State, tuple[str, str]]" = {
     "fine": ("", ""),
     "dead": ("dead", "magenta"),
     "exploding": ("exploding", "red"),
@@ -24,51 +27,52 @@ MARKS: dict[State, tuple[str, str]] = {
 }
 
 
-def show_gradients(loaded: Loaded, data_dir: Path, output: Output) -> None:
-    """Shows how long the gradient of each parameter is, and how long its weights are.
+def show(
+    checkpoint: CheckpointPath = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    device: Device = "cpu",
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show gradient norms for one training batch, per parameter."""
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.inspection.gradients import own_gradients
 
-    Args:
-        loaded: the model to look at.
-        data_dir: where prepared texts are kept.
-        output: where to.
-
-    Raises:
-        CorpusError: the model's own text is not there any more.
-    """
-    with file_progress() as bars:
-        dataset = own_dataset(
-            loaded.checkpoint.metadata, data_dir, bars.downloading, bars.preparing
-        )
-    facts = own_gradients(loaded.checkpoint, loaded.path, dataset)
-    if not facts.as_in_run:
+    output = Output(as_json, plot, force=force)
+    loaded = load(checkpoint, device)
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
+    gradients = own_gradients(loaded.checkpoint, dataset)
+    if not gradients.as_in_run:
         print_note(
-            "No config.toml that fits lies beside the checkpoint: the batch has the usual size and "
-            "seed."
+            "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
+            "the default batch size and seed."
         )
 
     def tables() -> Iterator[Table | Text]:
-        yield _table(facts)
-        yield Text(_found(facts))
+        yield _table(gradients)
+        yield Text(_verdict(gradients))
 
     def draw() -> Any:
         from minigpt_cli.plots.gradients import draw_gradients
 
-        return draw_gradients(facts, loaded.name)
+        return draw_gradients(gradients, loaded.name)
 
-    output.show(_json(facts), tables, draw)
+    output.show(_json(gradients), tables, draw)
 
 
-def _json(facts: Gradients) -> dict[str, Any]:
-    """JSON has no number for what is not finite: that is null, and `exploding`."""
+def _json(gradients: "Gradients") -> dict[str, Any]:
+    """JSON has no NaN or infinity: these become null, and their state is `exploding`."""
     parameters = [
         {**asdict(one), "gradient_norm": _finite(one.gradient_norm),
          "weight_norm": _finite(one.weight_norm), "ratio": _finite(one.ratio), "state": one.state}
-        for one in facts.parameters
+        for one in gradients.parameters
     ]  # fmt: skip
     return {
-        **asdict(facts),
-        "loss": _finite(facts.loss),
-        "norm": _finite(facts.norm),
+        **asdict(gradients),
+        "loss": _finite(gradients.loss),
+        "norm": _finite(gradients.norm),
         "parameters": parameters,
     }
 
@@ -77,15 +81,15 @@ def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _table(facts: Gradients) -> Table:
+def _table(gradients: "Gradients") -> Table:
     table = grid(
         "parameter", "shape", "gradient", "weights", "ratio", "", text_columns=2,
         title=Text(
-            f"The batch of step {count(facts.step)}: {facts.windows} windows, "
-            f"{count(facts.tokens)} tokens, loss {facts.loss:.4f}"
+            f"The batch of step {count(gradients.step)}: {gradients.windows} windows, "
+            f"{count(gradients.tokens)} tokens, loss {gradients.loss:.4f}"
         ),
     )  # fmt: skip
-    for one in facts.parameters:
+    for one in gradients.parameters:
         mark, color = MARKS[one.state]
         table.add_row(
             one.name.removesuffix(".weight"), "x".join(map(str, one.shape)),
@@ -98,18 +102,19 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _found(facts: Gradients) -> str:
-    """What is wrong, or that nothing is."""
+def _verdict(gradients: "Gradients") -> str:
+    """Says what is wrong, or that nothing is."""
+    states = (state for state in MARKS if state != "fine")
     said = [
-        f"{_names([one for one in facts.parameters if one.state == state])}: {state}"
-        for state in get_args(State)[1:]
-        if any(one.state == state for one in facts.parameters)
+        f"{_names([one for one in gradients.parameters if one.state == state])}: {state}"
+        for state in states
+        if any(one.state == state for one in gradients.parameters)
     ]
     if not said:
-        said = [f"all {len(facts.parameters)} parameters have one; none is dead, none explodes"]
-    return f"Gradient norm {facts.norm:.3g} in all; {'; '.join(said)}."
+        said = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
+    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(said)}."
 
 
-def _names(found: list[ParameterGradient]) -> str:
+def _names(found: "list[ParameterGradient]") -> str:
     names = ", ".join(one.name.removesuffix(".weight") for one in found[:3])
     return names + (f" and {len(found) - 3} more" if len(found) > 3 else "")

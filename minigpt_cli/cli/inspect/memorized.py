@@ -1,74 +1,75 @@
-"""`minigpt inspect --memorized`: is it learning or copying?"""
+"""`minigpt inspect memorized`: is the model learning or copying?"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.text import Text
 
 from minigpt_cli.cli.console import err
 from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
-from minigpt_cli.cli.writing import load_model
-from minigpt_cli.data.own_text import own_dataset
-from minigpt_cli.device import reraise_out_of_memory
-from minigpt_cli.errors import ConfigError
-from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.inspection.memorized import COPIED, Measure, Memorized, Verdict, memorized
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from minigpt_cli.inspection.memorized import Measure, Memorized, Verdict
+
+EXAMPLE = "minigpt inspect memorized --samples 20"
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 240
 TEMPERATURE = 0.8
-STYLES: dict[Verdict, str] = {"writes": "green", "copies in places": "dark_orange", "copies": "red"}
+STYLES: "dict[Verdict, str]" = {
+    "writes": "green", "copies in places": "dark_orange", "copies": "red"
+}  # fmt: skip
 
 
-def show_memorized(
-    path: Path, samples: int, seed: int, data_dir: Path, device: str, output: Output
+def show(
+    samples: Annotated[int, typer.Option(min=1, help="How many texts to generate.")] = 10,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    checkpoint: CheckpointPath = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
-    """Lets a model write, and shows what of it stands verbatim in its training text.
+    """Show generated passages copied verbatim from the training text.
 
-    Args:
-        path: the checkpoint.
-        samples: texts to write.
-        seed: of their random choices.
-        data_dir: where fetched and prepared texts are kept.
-        device: where to compute.
-        output: where to.
-
-    Raises:
-        ConfigError: no text at all is asked for.
+    Text that the model never saw is searched for copies too, for comparison.
     """
-    output.refuse("plot")
-    output.refuse("html")
-    if samples < 1:
-        raise ConfigError(f"--samples {samples}: must be 1 or more")
-    loaded = load_model(path, device, "auto", None)
-    with file_progress() as bars:
-        dataset = own_dataset(loaded.metadata, data_dir, bars.downloading, bars.preparing)
-    writing = err.status("Writing, and searching the training text")
-    with writing, reraise_out_of_memory("ask for fewer --samples"):
-        found = memorized(loaded.model, dataset, samples, sampling=Sampling(TEMPERATURE, seed=seed))
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.device import reraise_out_of_memory
+    from minigpt_cli.generation.sampling import Sampling
+    from minigpt_cli.inspection.memorized import COPIED, memorized
+
+    loaded = load(checkpoint, device)
+    metadata = loaded.checkpoint.metadata
+    with file_progress() as progress:
+        dataset = Workspace(data_dir, progress).own_dataset(metadata)
+    generating = err.status("Generating, and searching the training text")
+    with generating, reraise_out_of_memory("ask for fewer --samples"):
+        sampling = Sampling(TEMPERATURE, seed=seed)
+        found = memorized(loaded.checkpoint.model, dataset, samples, sampling=sampling)
 
     def tables() -> "Iterator[RenderableType]":
-        yield _measures(found, loaded.metadata.corpus)
+        yield _measures(found, metadata.corpus, COPIED)
         yield _verdict(found)
         yield Text()
         yield _passages(found)
 
-    output.show(_json(path, found), tables)
+    value: dict[str, Any] = {"checkpoint": str(loaded.path), "verdict": found.verdict}
+    Output(as_json).show({**value, "copied": COPIED, **asdict(found)}, tables)
 
 
-def _measures(found: Memorized, corpus: str) -> "RenderableType":
+def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
     table = grid(
-        "text", "characters", "longest copy", f"in copies of {COPIED} or more",
-        title=raw(f"What stands verbatim in the training text of {corpus}"),
+        "text", "characters", "longest copy", f"in copies of {copied} or more",
+        title=raw(f"Copied verbatim from the training text of {corpus}"),
     )  # fmt: skip
     rows: list[tuple[str, Measure | None]] = [
-        (f"written: {count(found.samples)} of {count(found.tokens)} tokens", found.written),
-        ("unseen: from the validation text", found.unseen),
+        (f"generated: {count(found.samples)} of {count(found.tokens)} tokens", found.written),
+        ("unseen: validation text", found.unseen),
     ]
     for name, measure in rows:
         if measure is None:
@@ -80,7 +81,7 @@ def _measures(found: Memorized, corpus: str) -> "RenderableType":
     return table
 
 
-def _verdict(found: Memorized) -> Text:
+def _verdict(found: "Memorized") -> Text:
     against = f"against {found.unseen.share:.1%}" if found.unseen else "nothing to compare with"
     return Text.assemble(
         (f"It {found.verdict}", f"bold {STYLES[found.verdict]}"),
@@ -89,8 +90,8 @@ def _verdict(found: Memorized) -> Text:
     )
 
 
-def _why(found: Memorized) -> str:
-    than = "is copied than of text that it never saw"
+def _why(found: "Memorized") -> str:
+    than = "is copied than of text it never saw"
     more = found.written.share > (found.unseen.share if found.unseen else 0.0)
     if found.verdict == "copies":
         return f"far more of it {than}"
@@ -101,15 +102,11 @@ def _why(found: Memorized) -> str:
     return f"no more of it {than}, but in much longer passages"
 
 
-def _passages(found: Memorized) -> "RenderableType":
-    table = grid("the longest passages", "characters", "line", "times", "sample")
+def _passages(found: "Memorized") -> "RenderableType":
+    table = grid("longest passages", "characters", "line", "times", "sample")
     for passage in found.passages[:PASSAGES_SHOWN]:
         table.add_row(
             raw(shortened(one_line(passage.text), CHARACTERS_SHOWN)),
             *map(count, (len(passage.text), passage.line, passage.times, passage.sample)),
         )
     return table
-
-
-def _json(path: Path, found: Memorized) -> dict[str, Any]:
-    return {"checkpoint": str(path), "verdict": found.verdict, "copied": COPIED, **asdict(found)}

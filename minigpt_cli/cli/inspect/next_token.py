@@ -1,55 +1,94 @@
-"""`minigpt inspect --next`: what may follow a text."""
+"""`minigpt inspect next`: what may follow a text."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
+from rich.text import Text
 
-from minigpt_cli.cli.inspect.loaded import Loaded
+from minigpt_cli.cli.console import in_unicode
+from minigpt_cli.cli.inspect import options
+from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.inspect.tokens import note_left_out, note_unknown
-from minigpt_cli.cli.likeliest import distribution
-from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.inspection.next_token import next_token
-from minigpt_cli.inspection.tokens import window
+from minigpt_cli.cli.inspect.tokens import note_unread
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import Device, Json, usage_errors
+from minigpt_cli.cli.render import count, grid, raw
 
-TOP = 20
-TOP_K, TOP_P = 10, 0.9
+if TYPE_CHECKING:
+    from minigpt_cli.inspection.next_token import Choice, NextToken
+
+EXAMPLE = 'minigpt inspect next "My lo"'
+BAR = 12
+"""Columns of the longest bar."""
 
 
-def show_next(
-    loaded: Loaded,
-    text: str,
-    top_k: int | None,
-    top_p: float | None,
-    output: Output,
+def show(
+    text: options.Text,
+    top: Annotated[int, typer.Option(min=1, help="How many tokens to list.")] = 20,
+    top_k: Annotated[int, typer.Option(min=1, help="The top-k cut to show.")] = 10,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="The top-p cut to show.")] = 0.9,
+    checkpoint: CheckpointPath = None,
+    device: Device = "cpu",
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Shows the likeliest next tokens at three temperatures, and where settings would cut.
+    """Show the most likely next tokens at three temperatures.
 
-    Args:
-        loaded: the model to look at.
-        text: what it reads.
-        top_k: this many would be kept; 10 unless given.
-        top_p: this share would be kept; 0.9 unless given.
-        output: where to.
-
-    Raises:
-        ConfigError: a setting is outside its range.
+    Pale bars are tokens that top-k or top-p would drop.
     """
-    cuts = (Sampling(top_k=TOP_K if top_k is None else top_k),
-            Sampling(top_p=TOP_P if top_p is None else top_p))  # fmt: skip
+    from minigpt_cli.generation.sampling import Sampling
+    from minigpt_cli.inspection.next_token import next_token
+    from minigpt_cli.inspection.tokens import window
+
+    with usage_errors():
+        cuts = (Sampling(top_k=top_k), Sampling(top_p=top_p))
+    output = Output(as_json, plot, force=force)
+    loaded = load(checkpoint, device)
     read = window(loaded.checkpoint, text)
-    note_unknown(loaded, text)
-    note_left_out(read.left_out, len(read.ids))
-    facts = next_token(loaded.checkpoint, text, read.ids, Sampling(temperature=1.0), TOP, cuts)
+    note_unread(loaded.checkpoint, text, read.left_out, len(read.ids))
+    likely = next_token(loaded.checkpoint, text, read.ids, Sampling(temperature=1.0), top, cuts)
 
     def tables() -> Iterator[Table]:
-        yield distribution(facts)
+        yield _table(likely)
 
     def draw() -> Any:
         from minigpt_cli.plots.next_token import draw_next
 
-        return draw_next(facts, loaded.name)
+        return draw_next(likely, loaded.name)
 
-    output.show(asdict(facts), tables, draw)
+    output.show(asdict(likely), tables, draw)
+
+
+def _table(likely: "NextToken") -> Table:
+    """One row per token, one column per temperature; what a cut would drop is paler."""
+    temperatures = [f"temperature {choice.temperature:g}" for choice in likely.choices]
+    table = grid(
+        "next token", *temperatures, text_columns=1 + len(temperatures),
+        title=raw(_title(likely.prompt)),
+    )  # fmt: skip
+    for i, token in enumerate(likely.tokens):
+        table.add_row(raw(repr(token)), *(_bar(choice, i) for choice in likely.choices))
+    table.add_section()
+    for cuts in zip(*(choice.cuts for choice in likely.choices), strict=True):
+        kept = (f"keeps {count(cut.kept)}, {cut.probability:.1%}" for cut in cuts)
+        table.add_row(cuts[0].setting, *kept)
+    return table
+
+
+def _bar(choice: "Choice", i: int) -> Text:
+    """A bar and its percentage."""
+    probability = choice.probabilities[i]
+    kept = all(i < cut.kept for cut in choice.cuts)
+    full, light = "█░" if in_unicode() else "#-"
+    filled = round(BAR * probability)
+    bar = ((full if kept else light) * filled, "green" if kept else "")
+    return Text.assemble(bar, " " * (BAR - filled), f" {probability:6.1%}")
+
+
+def _title(prompt: str) -> str:
+    """Quotes the last characters of a prompt."""
+    return f"After {'...' if len(prompt) > 40 else ''}{prompt[-40:]!r}"

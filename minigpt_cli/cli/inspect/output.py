@@ -1,10 +1,10 @@
-"""Where facts go: a table on the terminal, JSON on stdout, a picture or a page in a file."""
+"""Where a view's result goes: a table on the terminal, JSON on stdout, a picture or a page."""
 
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """What the user asked for beside the terminal.
+    """What the user asked for besides the terminal. Make it first: it checks the files' names.
 
     Raises:
-        ConfigError: a file exists already and `force` is not set, or its name says no format.
+        ConfigError: a file exists already and `force` is not set, or it is not a known format.
     """
 
     as_json: bool = False
@@ -37,53 +37,43 @@ class Output:
             image_format(self.plot)
         for path in (self.plot, self.html):
             if path and os.path.lexists(path) and not self.force:
-                raise ConfigError(f"{path}: exists already and is not overwritten; add --force")
-
-    def refuse(self, option: Literal["plot", "html"]) -> None:
-        """Refuses what a view does not make; one that works for long asks before.
-
-        Raises:
-            typer.BadParameter: it was asked for.
-        """
-        if getattr(self, option):
-            raise typer.BadParameter(f"--{option}: this view has none; leave it out")
+                raise ConfigError(f"{path}: already exists; add --force to overwrite it")
 
     def show(
         self,
-        facts: Any,
+        value: Any,
         tables: Callable[[], "Iterable[RenderableType]"],
         draw: "Callable[[], Figure] | None" = None,
         page: Callable[[], str] | None = None,
     ) -> None:
-        """Shows facts in every way that was asked for, and on the terminal unless as JSON.
+        """Writes the files that were asked for, then JSON or the tables.
 
         Args:
-            facts: what `json` can write.
-            tables: what the terminal shows; called only when it does.
+            value: the result, as `json` can write it.
+            tables: what the terminal shows; not called with `--json`.
             draw: the picture; called only with `--plot`.
             page: the HTML page; called only with `--html`.
 
         Raises:
             ConfigError: a file cannot be written.
+            typer.BadParameter: a picture is asked for and there is none.
         """
-        if draw is None:
-            self.refuse("plot")
-        if page is None:
-            self.refuse("html")
-        if self.plot and draw:
+        if self.plot:
+            if draw is None:
+                raise typer.BadParameter("--plot is not available for this view")
             from minigpt_cli.plots.canvas import image_bytes, image_format
 
             self._write(self.plot, image_bytes(draw(), image_format(self.plot)))
         if self.html and page:
             self._write(self.html, page().encode())
         if self.as_json:
-            print_json(facts)
+            print_json(value)
             return
         for table in tables():
             out.print(table)
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Writes a file so that it is there whole or not at all."""
+        """Writes a whole file, or none."""
         try:
             with replacing(path) as temporary:
                 temporary.write_bytes(data)

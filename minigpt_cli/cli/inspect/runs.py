@@ -1,243 +1,51 @@
-"""`minigpt inspect RUN`: how training went, and how several runs compare."""
+"""`minigpt inspect runs`: the runs there are."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
-from minigpt_cli.cli.console import in_unicode, out, print_note
-from minigpt_cli.cli.inspect.chart import Series, chart
+from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.render import (
-    count,
-    duration,
-    grid,
-    key_value_table,
-    losses,
-    model_size,
-    raw,
-)
-from minigpt_cli.config.schema import differences, toml_value
-from minigpt_cli.inspection.run_history import Run, letter, read_run
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.render import count, grid, raw
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from minigpt_cli.inspection.run_list import RunSummary
 
-_COLORS = ("green", "magenta", "cyan", "red")
-
-
-def show_runs(paths: Sequence[Path], output: Output) -> None:
-    """Shows one run, or several side by side."""
-    runs = [read_run(path) for path in paths]
-
-    def tables() -> Iterator[Table | Text]:
-        yield from _alone(runs[0]) if len(runs) == 1 else _compared(runs)
-
-    output.show(_json(runs), tables, lambda: _draw(runs))
+EXAMPLE = "minigpt inspect runs"
 
 
-def show_report(path: Path, output: Output) -> None:
-    """Writes a run's report, into its folder or wherever `--html` says, and shows the summary.
+def show(as_json: Json = False) -> None:
+    """List the runs under runs/, the newest first."""
+    from minigpt_cli.inspection.run_list import list_runs
+    from minigpt_cli.runs.folder import RUNS
 
-    The report in its own folder is written anew each time; any other file needs `--force`.
-    """
-    from minigpt_cli.pages.run_report import look_inside, report_page
-
-    run, folder = read_run(path), RunFolder(path)
-
-    def page() -> str:
-        return report_page(run, look_inside(folder))
-
-    if output.html is None:
-        folder.write_report(page())
-        print_note(f"Wrote {folder.report}")
-    output.show(_json([run]), lambda: [_summary(run)], lambda: _draw([run]), page)
-
-
-def _draw(runs: Sequence[Run]) -> "Figure":
-    from minigpt_cli.plots.runs import draw_runs
-
-    return draw_runs(runs)
-
-
-def _alone(run: Run) -> Iterator[Table | Text]:
-    yield _summary(run)
-    yield Text()
-    train = Series([(row.step, row.loss) for row in run.steps])
-    validation = Series(_val_losses(run), "green", line=False, mark="o")
-    key = "loss, nats per token (the line is training, o is validation, * its best)"
-    yield Text(key, "dim")
-    yield _chart([train, validation, *_best(run, "green")], [run])
-    for key, points, label in (
-        ("learning rate", [(row.step, row.learning_rate) for row in run.steps], "{:.3g}"),
-        ("tokens/s", [(row.step, row.tokens_per_second) for row in run.steps], "{:,.0f}"),
-        ("gradient norm", [(row.step, row.grad_norm) for row in run.steps], "{:.3g}"),
-    ):
-        known = [(step, value) for step, value in points if value is not None]
-        if known:
-            yield Text(key, "dim")
-            yield _small_chart(Series(known), run, label)
-
-
-def _summary(run: Run) -> Table:
-    table = key_value_table()
-    table.add_row("run", raw(str(run.path)))
-    if run.config is None:
-        table.add_row("configuration", raw(run.config_problem or "", "red"))
-    else:
-        model, data = run.config.model, run.config.data
-        sizes = f"{model_size(model)}, block {count(model.block_size)}"
-        table.add_row("model", f"{model.family}, {sizes}")
-        table.add_row("text", raw(f"{', '.join(data.corpus)} ({data.tokenizer})"))
-    end = f" of {count(run.config.train.max_iters)}" if run.config else ""
-    table.add_row("steps", count(run.last_step) + end)
-    if run.best:
-        bits = run.best.bits_per_byte
-        also = "" if bits is None else f", {bits:.3f} bits per byte"
-        table.add_row(
-            "best validation loss", f"{run.best.val_loss:.4f} at step {count(run.best.step)}{also}"
-        )
-    if run.evaluations:
-        last = run.evaluations[-1]
-        shown = losses(last.train_loss, last.val_loss)
-        table.add_row("last evaluation", f"{shown} at step {count(last.step)}")
-        if last.elapsed is not None:
-            table.add_row("time", duration(last.elapsed))
-    if run.overfitting:
-        table.add_row("", Text(str(run.overfitting), "bold red"))
-    for incident in run.incidents:
-        table.add_row("", raw(str(incident), "red"))
-    return table
-
-
-def _compared(runs: Sequence[Run]) -> Iterator[Table | Text]:
-    names = _letters(runs)
-    columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
-    table = grid("", "run", *columns, text_columns=2)
-    for name, run in zip(names, runs, strict=True):
-        best, last = run.best, run.evaluations[-1] if run.evaluations else None
-        table.add_row(
-            name,
-            raw(str(run.path)),
-            count(run.last_step),
-            f"{best.val_loss:.4f}" if best else "-",
-            count(best.step) if best else "-",
-            f"{best.bits_per_byte:.3f}" if best and best.bits_per_byte is not None else "-",
-            f"{last.train_loss:.4f}" if last and last.train_loss is not None else "-",
-            duration(last.elapsed) if last and last.elapsed is not None else "-",
-        )
-    yield table
-    for name, run in zip(names, runs, strict=True):
-        if run.overfitting:
-            yield Text(f"{name}: {run.overfitting}", "bold red")
-        if run.config_problem:
-            yield raw(f"{name}: {run.config_problem}", "red")
-    yield _differences(names, runs)
-    all_curves: dict[str, list[list[tuple[float, float]]]] = {
-        "validation": [_val_losses(run) for run in runs],
-        "training": [[(row.step, row.loss) for row in run.steps] for run in runs],
-    }
-    for what, curves in all_curves.items():
-        if any(curves):
-            yield Text(f"{what} loss, nats per token", "dim")
-            yield _chart(_lettered(names, curves), runs)
-
-
-def _lettered(
-    names: Sequence[str], curves: Sequence[Sequence[tuple[float, float]]]
-) -> list[Series]:
-    """A line for each run, with its letter at its end and a few times before."""
-    series = []
-    for i, (name, points) in enumerate(zip(names, curves, strict=True)):
-        color = _COLORS[i % len(_COLORS)]
-        few = points[:: -max(1, len(points) // 6)]
-        series += [Series(points, color), Series(few, color, line=False, mark=name)]
-    return series
-
-
-def _different(runs: Sequence[Run]) -> dict[str, tuple[object, ...]]:
-    configs = [run.config for run in runs if run.config is not None]
-    return differences(*configs) if configs else {}
-
-
-def _differences(names: Sequence[str], runs: Sequence[Run]) -> Table | Text:
-    known = [name for name, run in zip(names, runs, strict=True) if run.config is not None]
-    found = _different(runs)
+    found = list(list_runs())
     if not found:
-        return Text(f"no setting differs between {', '.join(known)}\n" if len(known) > 1 else "")
-    table = grid("what differs", *known, text_columns=1 + len(known))
-    for setting, values in found.items():
-        shown = ["-" if value is None else toml_value(value) for value in values]
-        table.add_row(setting, *map(raw, shown))
+        print_note(f"No runs under {RUNS.resolve()}; train one with: minigpt train --preset small")
+    Output(as_json).show([_json(run) for run in found], lambda: [_table(found)] if found else [])
+
+
+def _table(runs: "list[RunSummary]") -> Table:
+    table = grid("run", "text", "parameters", "best loss", "steps", "", "updated", text_columns=2)
+    for run in runs:
+        table.add_row(
+            raw(str(run.path)),
+            raw(", ".join(run.corpus) or "-"),
+            "-" if run.parameters is None else count(run.parameters),
+            "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}",
+            count(run.last_step) + ("" if run.max_iters is None else f" of {count(run.max_iters)}"),
+            "finished" if run.is_finished else "unfinished",
+            f"{run.updated.astimezone():%Y-%m-%d}",
+        )
     return table
 
 
-def _letters(runs: Sequence[Run]) -> list[str]:
-    return [letter(number) for number in range(len(runs))]
-
-
-def _val_losses(run: Run) -> list[tuple[float, float]]:
-    return [(row.step, row.val_loss) for row in run.evaluations]
-
-
-def _best(run: Run, color: str) -> list[Series]:
-    best = run.best
-    return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
-
-
-def _chart(series: Sequence[Series], runs: Sequence[Run]) -> Text:
-    return chart(
-        series,
-        steps=_span(runs),
-        width=out.width,
-        height=max(10, min(20, out.width // 7)),
-        unicode=in_unicode(),
-    )
-
-
-def _small_chart(series: Series, run: Run, label: str) -> Text:
-    return chart(
-        [series],
-        steps=_span([run]),
-        width=out.width,
-        height=3,
-        unicode=in_unicode(),
-        label=label.format,
-        axis=False,
-    )
-
-
-def _span(runs: Sequence[Run]) -> tuple[int, int]:
-    """First and last step of any."""
-    steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
-    return min(steps), max(steps)
-
-
-def _json(runs: Sequence[Run]) -> dict[str, Any]:
+def _json(run: "RunSummary") -> dict[str, Any]:
     return {
-        "runs": [
-            {
-                "path": str(run.path),
-                "config": run.config.model_dump(mode="json") if run.config else None,
-                "config_problem": run.config_problem,
-                "last_step": run.last_step,
-                "best": asdict(run.best) if run.best else None,
-                "overfitting": asdict(run.overfitting) if run.overfitting else None,
-                **{
-                    name: [asdict(row) for row in getattr(run, name)]
-                    for name in ("steps", "evaluations", "samples", "machines")
-                },
-                "incidents": [
-                    {"type": type(row).__name__.lower(), **asdict(row)} for row in run.incidents
-                ],
-            }
-            for run in runs
-        ],
-        "differences": [
-            {"setting": setting, "values": values} for setting, values in _different(runs).items()
-        ],
+        **asdict(run),
+        "path": str(run.path),
+        "updated": run.updated.isoformat(timespec="seconds"),
+        "finished": run.is_finished,
     }

@@ -1,65 +1,81 @@
-"""`minigpt inspect --shapes`: a text's way through the model."""
+"""`minigpt inspect shapes`: the tensors of a forward pass, step by step."""
 
+import os.path
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import out
-from minigpt_cli.cli.inspect.loaded import Loaded
+from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.inspect.tokens import note_left_out, note_unknown
+from minigpt_cli.cli.inspect.tokens import note_unread
+from minigpt_cli.cli.loading import CheckpointPath, load
+from minigpt_cli.cli.options import Device, Json
 from minigpt_cli.cli.render import count, grid, size
-from minigpt_cli.inspection.shapes import Shape, ShapeTrace, StepShape, trace_shapes
 
+if TYPE_CHECKING:
+    from minigpt_cli.inspection.shapes import Shape, ShapeTrace, StepShape
+
+EXAMPLE = 'minigpt inspect shapes "ROMEO: But soft"'
 SPACIOUS = 100
+"""Terminal columns from which sizes are shown too."""
 
 
-def show_shapes(loaded: Loaded, text: str | None, output: Output) -> None:
-    """Shows every step with its shapes, parameters and cost.
+def show(
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What the model reads. Default: a full window.")
+    ] = "",
+    checkpoint: CheckpointPath = None,
+    device: Device = "cpu",
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Show tensor shapes, parameters and FLOPs at every step of a forward pass."""
+    from minigpt_cli.inspection.shapes import trace_shapes
 
-    Args:
-        loaded: the model to look at.
-        text: what it reads; None for a full window.
-        output: where to.
-    """
-    way = trace_shapes(loaded.checkpoint, text)
-    note_unknown(loaded, text or "")
-    note_left_out(way.left_out, way.tokens)
+    if checkpoint is None and os.path.lexists(text):
+        raise typer.BadParameter(f"{text} is not a text; to choose the model use -c {text}")
+    output = Output(as_json, plot, force=force)
+    loaded = load(checkpoint, device)
+    trace = trace_shapes(loaded.checkpoint, text or None)
+    note_unread(loaded.checkpoint, text, trace.left_out, trace.tokens)
 
     def tables() -> Iterator[Table | Text]:
-        axes = (f"{axis.letter} {axis.meaning} ({count(axis.size)})" for axis in way.axes)
+        axes = (f"{axis.letter} {axis.meaning} ({count(axis.size)})" for axis in trace.axes)
         yield Text(", ".join(axes), "dim")
-        yield _table(way)
+        yield _table(trace)
 
     def draw() -> Any:
         from minigpt_cli.plots.shapes import draw_shapes
 
-        return draw_shapes(way, loaded.name)
+        return draw_shapes(trace, loaded.name)
 
-    output.show(asdict(way), tables, draw)
+    output.show(asdict(trace), tables, draw)
 
 
-def _table(way: ShapeTrace) -> Table:
-    """The first block in full; the others are alike, and stand in one row."""
+def _table(trace: "ShapeTrace") -> Table:
+    """The first block in full; the others are identical and share one row."""
     columns = ["step", "in", "out", *(["size"] if _spacious() else [])]
     table = grid(*columns, "parameters", "FLOPs", "bytes", text_columns=len(columns))
-    others = [step for step in way.steps if step.layer]
+    others = [step for step in trace.steps if step.layer]
     layer: int | None = None
-    for step in way.steps:
+    for step in trace.steps:
         if step.layer == 0 and layer is None:
             table.add_row(Text("block 0", "bold"))
         if step.layer is None and layer is not None and others:
             name = f"blocks 1 to {layer}" if layer > 1 else "block 1"
             empty = [""] * (len(columns) - 1)
-            table.add_row(Text(f"{name}, alike", "bold"), *empty, *_costs(others))
+            table.add_row(Text(f"{name}, same", "bold"), *empty, *_costs(others))
         layer = step.layer
         if not layer:
             table.add_row(*_described(step), *_costs([step]))
     table.add_section()
-    table.add_row("in all", *[""] * (len(columns) - 1), *_costs(way.steps))
+    table.add_row("total", *[""] * (len(columns) - 1), *_costs(trace.steps))
     return table
 
 
@@ -67,13 +83,13 @@ def _spacious() -> bool:
     return out.width >= SPACIOUS
 
 
-def _described(step: StepShape) -> list[str]:
+def _described(step: "StepShape") -> list[str]:
     name = step.name if step.layer is None else f" {step.name.removeprefix('attention.')}"
     sizes = "x".join(map(str, step.outputs[0].sizes))
     return [name, _axes(step.inputs), _axes(step.outputs), *([sizes] if _spacious() else [])]
 
 
-def _costs(steps: Iterable[StepShape]) -> tuple[str, str, str]:
+def _costs(steps: "Iterable[StepShape]") -> tuple[str, str, str]:
     costs = ((step.parameters, step.flops, step.bytes) for step in steps)
     parameters, flops, memory = map(sum, zip(*costs, strict=True))
     return (
@@ -83,8 +99,8 @@ def _costs(steps: Iterable[StepShape]) -> tuple[str, str, str]:
     )
 
 
-def _axes(shapes: tuple[Shape, ...]) -> str:
-    """`B H T D, B K T D`, closer where there is little room; no shape stands there twice."""
+def _axes(shapes: "tuple[Shape, ...]") -> str:
+    """`B H T D, B K T D`, without spaces on a narrow terminal; each shape only once."""
     gap = " " if _spacious() else ""
     return ", ".join(dict.fromkeys(shape.axes.replace(" ", gap) for shape in shapes))
 

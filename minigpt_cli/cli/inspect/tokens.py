@@ -1,29 +1,30 @@
-"""How the views of a text show its tokens on the terminal."""
+"""How the views show tokens on the terminal, and what a model cannot read of a text."""
+
+from typing import TYPE_CHECKING
 
 from minigpt_cli.cli.console import in_unicode, print_note
-from minigpt_cli.cli.inspect.loaded import Loaded
-from minigpt_cli.inspection.tokens import visible
+
+if TYPE_CHECKING:
+    from minigpt_cli.runs.checkpoint import Checkpoint
 
 
 def name_token(token: str) -> str:
-    """A token as it can be told from others; in ASCII a space is `_` and the rest as in Python."""
+    """A token's unambiguous name; in ASCII a space is `_` and the rest is escaped as in Python."""
+    from minigpt_cli.inspection.tokens import visible
+
     if in_unicode():
         return visible(token)
     return ascii(token)[1:-1].replace("_", r"\x5f").replace(" ", "_")
 
 
-def note_unknown(loaded: Loaded, text: str) -> None:
-    """Says that a text holds words that the model has no token for."""
-    tokenizer = loaded.checkpoint.tokenizer
+def note_unread(checkpoint: "Checkpoint", text: str, left_out: int, read: int) -> None:
+    """Notes the words that the model has no token for, and what is longer than its window."""
+    tokenizer = checkpoint.tokenizer
     unknown = tokenizer.encode(text).count(tokenizer.unknown_id or 0)
     if unknown and tokenizer.unknown_id is not None:
-        print_note(f"{unknown:,} of its words are <unk> to the model, which never saw them.")
-
-
-def note_left_out(left_out: int, read: int) -> None:
-    """Says that a text is longer than what the model sees at once."""
+        print_note(f"{unknown:,} of its words are not in the model's vocabulary (<unk>).")
     if left_out:
         print_note(
-            f"The text is longer than the model's window: its first {left_out:,} tokens are left "
-            f"out, the last {read:,} are read."
+            f"The text is longer than the model's window: it reads the last {read:,} tokens, "
+            f"without the first {left_out:,}."
         )

@@ -1,0 +1,43 @@
+"""`minigpt inspect report`: everything known about a run, as one HTML page."""
+
+from minigpt_cli.cli.console import print_note
+from minigpt_cli.cli.inspect.options import Force, Html, Plot
+from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.loading import RunPath, run_folder
+from minigpt_cli.cli.options import Json
+
+EXAMPLE = "minigpt inspect report runs/small"
+
+
+def show(
+    run: RunPath = None,
+    html: Html = None,
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write an HTML report of a run, and show its summary.
+
+    The report is RUN/report.html and is replaced each time; --html FILE writes it elsewhere.
+    """
+    from minigpt_cli.cli.inspect import history as rendering
+    from minigpt_cli.inspection.run_history import read_run
+    from minigpt_cli.pages.run_report import look_inside, report_page
+    from minigpt_cli.runs.folder import RunFolder
+
+    output = Output(as_json, plot, html, force)
+    folder = RunFolder(run_folder(run))
+    history = read_run(folder.path)
+
+    def page() -> str:
+        return report_page(history, look_inside(folder))
+
+    if html is None:
+        folder.write_report(page())
+        print_note(f"Wrote {folder.report}")
+    output.show(
+        rendering.as_json([history]),
+        lambda: [rendering.summary(history)],
+        lambda: rendering.draw([history]),
+        page,
+    )

@@ -1,0 +1,113 @@
+"""From what the user typed to a run or a loaded model: the only way the commands get one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt_cli.config.choices import Precision, Quantization
+
+if TYPE_CHECKING:
+    from minigpt_cli.runs.checkpoint import Checkpoint
+
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        metavar="RUN|FILE",
+        help="A run folder or a checkpoint file.",
+        show_default="the newest run",
+    ),
+]
+RunPath = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="A run folder. Default: the newest run.")
+]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint and the file it was read from."""
+
+    path: Path
+    checkpoint: "Checkpoint"
+
+    @property
+    def name(self) -> str:
+        """What titles call it: its run's folder (or its file) and its step."""
+        return f"{short_name(self.path)}, step {self.checkpoint.metadata.step:,}"
+
+
+def load(
+    given: Path | None,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    quantize: Quantization | None = None,
+) -> Loaded:
+    """Loads the model the user means.
+
+    Args:
+        given: a run folder or a checkpoint; None for the newest run.
+        device: where to compute; with `quantize`, `auto` is the CPU.
+        precision: of the computation; ignored with `quantize`.
+        quantize: round the matrices to 8 bits.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        ConfigError: this machine does not have the device, or it cannot quantize.
+    """
+    from minigpt_cli.device import pick_device, pick_dtype
+    from minigpt_cli.model.quantization import quantize_int8
+    from minigpt_cli.runs.checkpoint import load_checkpoint
+
+    path = checkpoint_path(given)
+    target = pick_device("cpu" if quantize and device == "auto" else device)
+    checkpoint = load_checkpoint(path, target)
+    if quantize == "int8":
+        quantize_int8(checkpoint.model)
+    else:
+        checkpoint.model.compute_dtype = pick_dtype(precision, target)
+    return Loaded(path, checkpoint)
+
+
+def checkpoint_path(given: Path | None) -> Path:
+    """The checkpoint file the user means; prints which one when it is chosen for them.
+
+    Raises:
+        CheckpointError: there is no run to choose, or the path cannot be read.
+    """
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.runs.folder import find_checkpoint
+
+    path, chosen = find_checkpoint(given)
+    if chosen:
+        print_note(f"Using {path}")
+    return path
+
+
+def run_folder(given: Path | None) -> Path:
+    """The run folder the user means; prints which one when it is chosen for them.
+
+    Raises:
+        CheckpointError: there is no run to choose, or the path is not a folder.
+    """
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.errors import CheckpointError
+    from minigpt_cli.runs.folder import METRICS, is_folder, newest
+
+    if given is None:
+        folder = newest(METRICS).path
+        print_note(f"Using {folder}")
+        return folder
+    if not is_folder(given):
+        raise CheckpointError(f"{given}: not a run folder; pass one created by minigpt train")
+    return given
+
+
+def short_name(checkpoint: Path) -> str:
+    """A checkpoint's run folder; the file itself when it is not inside one."""
+    from minigpt_cli.runs.folder import CHECKPOINT
+
+    is_run = checkpoint.name == CHECKPOINT and checkpoint.parent.name
+    return str(checkpoint.parent if is_run else checkpoint)

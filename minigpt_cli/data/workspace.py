@@ -1,0 +1,65 @@
+"""Where texts are kept on this machine, and how to get one from there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import Corpus, open_corpus
+from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.errors import CorpusError
+
+
+class HasText(Protocol):
+    """Something trained on a text: a checkpoint, or a saved run."""
+
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of downloaded and prepared texts."""
+
+    data_dir: Path
+    progress: Progress = no_progress
+    """Called while a text is downloaded, read and prepared."""
+
+    def corpus(self, sources: tuple[str, ...], encoding: str = "utf-8") -> Corpus:
+        """Finds or downloads the text that `sources` name.
+
+        Args:
+            sources: known corpora, files or folders.
+            encoding: encoding of all files; downloaded ones are UTF-8.
+
+        Raises:
+            CorpusError: a source is missing, empty or cannot be downloaded.
+        """
+        return open_corpus(sources, self.data_dir, encoding, self.progress)
+
+    def dataset(self, config: DataConfig) -> Dataset:
+        """Downloads and tokenizes a text, or finds it already prepared.
+
+        Raises:
+            CorpusError: the text is missing or unreadable, or the disk cannot hold the result.
+            TokenizerError: the tokenizer's settings are impossible.
+        """
+        corpus = self.corpus(config.corpus, config.encoding)
+        return prepare_dataset(corpus, config, self.data_dir, self.progress)
+
+    def own_dataset(self, trained: HasText) -> Dataset:
+        """Finds or prepares the text that a model was trained on, tokenized as in training.
+
+        Raises:
+            CorpusError: the text is missing, or has changed since.
+        """
+        dataset = self.dataset(trained.data)
+        if dataset.metadata.fingerprint != trained.fingerprint:
+            raise CorpusError(
+                f"{dataset.metadata.corpus}: the text has changed since the model was trained on "
+                "it; restore the original text, or pass another with --data"
+            )
+        return dataset

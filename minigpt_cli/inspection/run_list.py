@@ -1,0 +1,59 @@
+"""All runs in a folder, a line each: no PyTorch, only logs and headers are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from minigpt_cli.errors import MinigptError
+from minigpt_cli.inspection.files import inspect_file
+from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.runs.folder import METRICS, RUNS, RunFolder
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a list says about one run."""
+
+    path: Path
+    corpus: tuple[str, ...]
+    """The texts it was trained on; empty when its configuration cannot be read."""
+    parameters: int | None
+    """Of its checkpoint; None before the first evaluation."""
+    best_val_loss: float | None
+    """Nats per token."""
+    last_step: int
+    max_iters: int | None
+    updated: datetime
+    """When it last logged something."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it reached its last step."""
+        return self.max_iters is not None and self.last_step >= self.max_iters
+
+
+def list_runs(folder: Path = RUNS) -> Iterator[RunSummary]:
+    """The runs directly inside a folder that have logged something, the newest first."""
+    found = [(path.stat().st_mtime, path.parent) for path in folder.glob(f"*/{METRICS}")]
+    for modified, path in sorted(found, reverse=True):
+        try:
+            run = read_run(path)
+        except MinigptError:
+            continue  # nothing logged yet
+        yield RunSummary(
+            path=path,
+            corpus=tuple(run.config.data.corpus) if run.config else (),
+            parameters=_parameters(RunFolder(path).checkpoint),
+            best_val_loss=run.best.val_loss if run.best else None,
+            last_step=run.last_step,
+            max_iters=run.config.train.max_iters if run.config else None,
+            updated=datetime.fromtimestamp(modified, UTC),
+        )
+
+
+def _parameters(checkpoint: Path) -> int | None:
+    try:
+        return inspect_file(checkpoint).parameters
+    except MinigptError:
+        return None

@@ -1,0 +1,118 @@
+"""A model that learns: one optimizer step at a time.
+
+Everything random in a step (its batch, its dropout) is a function of the seed and the step, so a
+run that is interrupted and resumed equals one that was never interrupted.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.data.batches import training_batches
+from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory
+from minigpt_cli.model.compilation import compile_blocks
+from minigpt_cli.model.flops import forward_flops_per_token
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.training.optimizer import Optimizer, lr_scale
+from minigpt_cli.training.stability import check_finite
+
+_SMALLER = (
+    "try a smaller --batch-size (and more --set train.grad_accum_steps), --set model.block_size or "
+    "model.n_embd"
+)
+
+
+class Learner:
+    """A model with its optimizer and its batches. It knows nothing of runs and their files.
+
+    Args:
+        config: with device, precision and compilation resolved (see `setup.resolve_machine`).
+        dataset: prepared with `config.data`.
+
+    Raises:
+        CorpusError: the text is too short for the model's `block_size`.
+        OutOfMemoryError: the model does not fit into memory.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        self.config, self.dataset = config, dataset
+        train = config.train
+        self.device = torch.device(train.device)
+        keep_freed_memory()
+        if train.threads:  # sums in another order differ in their last digits
+            torch.set_num_threads(train.threads)
+        self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
+        torch.manual_seed(train.seed)
+        with reraise_out_of_memory(_SMALLER):
+            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+        self.model.compute_dtype = pick_dtype(train.precision, self.device)
+        self.optimizer = Optimizer(self.model, config.optimizer)
+        self.check_interval = 1 if self.device.type == "cpu" else train.log_interval
+        """Steps between looks at the losses: reading one makes the CPU wait for an accelerator."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        train = self.config.train
+        return train.batch_size * train.grad_accum_steps * self.config.model.block_size
+
+    @property
+    def flops_per_token(self) -> int:
+        """FLOPs of the forward and backward pass for one token."""
+        return 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
+
+    def compile(self) -> str | None:
+        """Compiles the model's blocks; returns why it could not, or None."""
+        self.model.train()
+        return compile_blocks(self.model, *self._to_device(*self.batches.batch(0)))
+
+    @reraise_out_of_memory(_SMALLER)
+    def take_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Takes one optimizer step.
+
+        Args:
+            step: how many steps came before.
+
+        Returns:
+            The batch's mean loss and the global gradient norm before clipping, both still on the
+            device.
+
+        Raises:
+            OutOfMemoryError: memory ran out.
+            NotFinite: one of the two is not finite; the weights are unchanged. Not raised with a
+                `check_interval` above 1, where the caller finds out later.
+        """
+        train = self.config.train
+        self.model.train()
+        torch.manual_seed(_dropout_seed(train.seed, step))
+        self.optimizer.set_lr(lr_scale(self.config.optimizer, step, train.max_iters))
+        total = torch.zeros((), device=self.device)
+        for i in range(train.grad_accum_steps):
+            x, y = self.batches.batch(step * train.grad_accum_steps + i)
+            loss = self.model(*self._to_device(x, y)) / train.grad_accum_steps
+            loss.backward()
+            total += loss.detach()
+        parameters = list(self.model.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.check_interval == 1:
+            check_finite(step + 1, loss=total.item(), gradient_norm=norm.item())
+        if self.config.optimizer.grad_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.grad_clip, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return total, norm
+
+    def check_weights(self, step: int) -> None:
+        """Raises `NotFinite` if a weight is not finite after `step` steps."""
+        norm = nn.utils.get_total_norm(list(self.model.parameters()))
+        check_finite(step, norm_of_the_weights=norm.item())
+
+    def _to_device(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.device.type == "cuda":  # copying from pinned memory does not wait for the GPU
+            x, y = x.pin_memory(), y.pin_memory()
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+
+def _dropout_seed(seed: int, step: int) -> int:
+    """Distinct for every pair, and far from the seed of the initial weights."""
+    return (seed << 31) + step + (1 << 62)
