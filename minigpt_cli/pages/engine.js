@@ -470,7 +470,7 @@ function load(page, base64) {
     : Uint8Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
   return {
     model: new GPT(page.model, new Weights(page.tensors, bytes)),
-    tokenizer: tokenizerFromJson(page.tokenizer, page.pattern),
+    tokenizer: tokenizerFromJson(page.tokenizer),
   };
 }
 

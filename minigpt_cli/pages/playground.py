@@ -22,7 +22,6 @@ from minigpt_cli.config.schema import RunConfig, differences, toml_value
 from minigpt_cli.io.text import printable
 from minigpt_cli.pages.render import render
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
-from minigpt_cli.tokenizer import word
 
 PageDtype = Literal["bf16", "int8"]
 
@@ -63,9 +62,6 @@ def playground_page(
         **_description(checkpoint),
         "tensors": entries,
         "tokenizer": json.loads(checkpoint.tokenizer.to_json()),
-        "pattern": javascript_pattern(word._PIECES.pattern)  # noqa: SLF001
-        if isinstance(checkpoint.tokenizer, word.WordTokenizer)
-        else None,
     }
     script = "".join(map(_source, PAGE))
     page = render(
@@ -127,25 +123,6 @@ def rounded(tensor: Tensor, dtype: PageDtype) -> Tensor:
         return tensor.bfloat16().float()
     scale, numbers = _int8_rows(tensor)
     return numbers.float() * scale[:, None]
-
-
-def javascript_pattern(pattern: str) -> str:
-    r"""A pattern of Python's as one of JavaScript's with the flag `u`.
-
-    The two differ in what `\w` and `\s` are: JavaScript's `\w` knows ASCII alone.
-    """
-    classes = {
-        "w": r"\p{L}\p{N}_",
-        "s": r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
-    }
-    inside, out = False, []
-    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
-        if part[0] == "\\" and part[1] in classes:
-            out.append(classes[part[1]] if inside else f"[{classes[part[1]]}]")
-            continue
-        inside = part == "[" or (inside and part != "]")
-        out.append(part)
-    return "".join(out)
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

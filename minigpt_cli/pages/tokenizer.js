@@ -42,9 +42,12 @@ class CharTokenizer extends Tokenizer {
 }
 
 class WordTokenizer extends CharTokenizer {
-  constructor(itos, pattern) {
+  constructor(itos, splitting = 1) {
     super(["<unk>", ...itos]);
-    this.pattern = new RegExp(pattern, "gu");
+    const letter = "\\p{L}\\p{N}_"; // Python's \w; and its \s is White_Space and four more
+    const space = "\\p{White_Space}\\x1c-\\x1f", joined = `${letter}\\p{M}\\u200c\\u200d`;
+    const word = splitting === 1 ? `[${letter}]+` : `[${letter}][${joined}]*`;
+    this.pattern = new RegExp(`${word}|[${space}]+|[^${letter}${space}]`, "gu");
     this.unknown_id = 0;
   }
 
@@ -66,9 +69,12 @@ class ByteTokenizer extends Tokenizer {
   }
 }
 
+const GPT2_PATTERN =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
 /** Byte-level byte-pair encoding, by the model's own merges (Radford et al. 2019). */
 class BPETokenizer extends Tokenizer {
-  constructor({ vocab, merges }) {
+  constructor({ model: { vocab, merges }, pre_tokenizer }) {
     super();
     const printable = (byte) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
     let other = 256; // a byte that cannot be printed stands as the next character from U+0100 on
@@ -81,9 +87,10 @@ class BPETokenizer extends Tokenizer {
     for (const [token, i] of this.stoi) {
       this.token_bytes[i] = Uint8Array.from(token, (char) => byteOf.get(char));
     }
-    const space = "\\p{White_Space}", words = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+";
-    const others = ` ?[^${space}\\p{L}\\p{N}]+|${space}+(?!\\P{White_Space})|${space}+`;
-    this.pattern = new RegExp(`${words}|${others}`, "gu"); // GPT-2's
+    const split = pre_tokenizer.pretokenizers?.find((part) => part.type === "Split");
+    const pattern = (split ? split.pattern.Regex : GPT2_PATTERN)
+      .replace(/\\x\{/g, "\\u{").replace(/\\([sS])/g, (_, s) => `\\${s === "s" ? "p" : "P"}{White_Space}`);
+    this.pattern = new RegExp(pattern, "gu");
   }
 
   pieces(text) {
@@ -105,11 +112,11 @@ class BPETokenizer extends Tokenizer {
   }
 }
 
-/** A tokenizer again from what `Tokenizer.to_json` wrote; `pattern` is how words are cut. */
-function tokenizerFromJson(saved, pattern) {
-  if (saved.kind === "bpe") return new BPETokenizer(saved.tokenizer.model);
+/** A tokenizer again from what `Tokenizer.to_json` wrote. */
+function tokenizerFromJson(saved) {
+  if (saved.kind === "bpe") return new BPETokenizer(saved.tokenizer);
   if (saved.kind === "byte") return new ByteTokenizer();
-  if (saved.kind === "word") return new WordTokenizer(saved.vocabulary, pattern);
+  if (saved.kind === "word") return new WordTokenizer(saved.vocabulary, saved.splitting);
   return new CharTokenizer(Array.from(saved.vocabulary));
 }
 

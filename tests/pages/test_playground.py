@@ -255,9 +255,3 @@ def test_plain_writer_has_nothing_to_look_inside(story: str) -> None:
     page = playground_page(checkpoint, inspect=False)
     assert '"inspect":false' in page
     assert not re.search('id="(bars|heads|map|undo|tint|look)"', page)
-
-
-def test_patterns_mean_in_javascript_what_they_mean_here() -> None:
-    found = playground.javascript_pattern(r"\w+|\s+|[^\w\s]|a\]b[\]x]\w")
-    word, space = r"\p{L}\p{N}_", found[len(r"[\p{L}\p{N}_]+|[") :].partition("]")[0]
-    assert found == rf"[{word}]+|[{space}]+|[^{word}{space}]|a\]b[\]x][{word}]"
