@@ -10,7 +10,7 @@ import torch
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
-from minigpt_cli.generation.tokens import generate_tokens, prompt_ids
+from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.runs.checkpoint import Checkpoint
 from tests.helpers.chromium import CHROMIUM, DRIVER, requested, resize, started
@@ -115,7 +115,7 @@ def test_page_writes_what_generate_writes_past_the_window_too(
     round_weights(checkpoint, "bf16")
     for prompt in (PROMPT, ""):
         written = write(chromium, prompt, temperature=0, length=300)
-        ids = prompt_ids(checkpoint.tokenizer, prompt)
+        ids = checkpoint.tokenizer.encode(prompt) or checkpoint.tokenizer.start_ids
         steps = generate_tokens(checkpoint.model, [ids], 300, Sampling(temperature=0))
         tokens = [step.tokens[0] for step in steps]
         expected = checkpoint.tokenizer.decode(t for t in tokens if t is not None)

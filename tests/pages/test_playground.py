@@ -17,7 +17,7 @@ import torch
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import ClassicConfig, DataConfig, ModernConfig
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
-from minigpt_cli.generation.tokens import generate_tokens, prompt_ids
+from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.pages import playground
 from minigpt_cli.pages.playground import PageDtype, playground_page
@@ -74,7 +74,7 @@ def test_engine_writes_what_generate_writes_past_the_window_too(
     page = write_page(checkpoint, tmp_path, "bf16")
     round_weights(checkpoint, "bf16")
     for prompt in ("", story[:9], story[:700]):
-        ids = prompt_ids(checkpoint.tokenizer, prompt)
+        ids = checkpoint.tokenizer.encode(prompt) or checkpoint.tokenizer.start_ids
         (written,) = ask(page, {"do": "write", "ids": ids, "tokens": 300})
         steps = generate_tokens(checkpoint.model, [ids], 300, Sampling(temperature=0))
         assert written == [step.tokens[0] for step in steps]
