@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from benchmarks.machine import keep, markdown
 from minigpt_cli.config.schema import ModernConfig
 from minigpt_cli.generation.decoder import product
-from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate_tokens
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
 from minigpt_cli.model.quantization import quantize_int8
 
 VOCAB, TOKENS, MANY = 65, 500, 100_000
@@ -39,7 +39,7 @@ VOCAB, TOKENS, MANY = 65, 500, 100_000
 def model(dtype: torch.dtype, quantized: bool = False) -> GPT:
     """The baby GPT; every weight is random, so that no kernel meets zeros."""
     torch.manual_seed(0)
-    gpt = GPT(ModernConfig(), VOCAB).eval()
+    gpt = GPT(ModernConfig(), VOCAB).initialize().eval()
     for parameter in gpt.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -54,7 +54,7 @@ def writing(gpt: GPT, batch: int) -> Callable[[], float]:
 
     def run() -> float:
         started = time.perf_counter()
-        for _ in generate_tokens(gpt, [[0]], TOKENS, Sampling(), num_samples=batch):
+        for _ in generate_tokens(gpt, GenerationRequest([[0]], TOKENS, num_samples=batch)):
             pass
         return batch * TOKENS / (time.perf_counter() - started)
 
@@ -160,8 +160,9 @@ def to_the_first_character(rounds: int) -> float:
 
 def memory_growth() -> int:
     """Bytes by which the process grew while a tiny model wrote many tokens."""
-    gpt = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=32, block_size=64), VOCAB).eval()
-    for i, _ in enumerate(generate_tokens(gpt, [[0]], MANY, Sampling())):
+    config = ModernConfig(n_layer=1, n_head=2, n_embd=32, block_size=64)
+    gpt = GPT(config, VOCAB).initialize().eval()
+    for i, _ in enumerate(generate_tokens(gpt, GenerationRequest([[0]], MANY))):
         if i == MANY // 10:  # everything has been allocated by now
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

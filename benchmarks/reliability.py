@@ -43,7 +43,7 @@ from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer.byte import ByteTokenizer
-model = GPT(ClassicConfig(n_layer=1, n_head=2, n_embd=16, block_size=16), 256)
+model = GPT(ClassicConfig(n_layer=1, n_head=2, n_embd=16, block_size=16), 256).initialize()
 tokens, tokenizer, resident = np.arange(100, dtype=np.uint16), ByteTokenizer(), []
 for number in range(1, 10_001):
     evaluate(model, tokenizer, tokens)

@@ -11,6 +11,7 @@ import multiprocessing
 import statistics
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from minigpt_cli.model.gpt import GPT
 from minigpt_cli.training.optimizer import Optimizer
 
 BATCH, BLOCK, VOCAB = 16, 256, 65
-SIZES = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": BLOCK}
+SIZES: dict[str, Any] = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": BLOCK}
 
 
 class PlainBlock(nn.Module):
@@ -84,7 +85,7 @@ class Contender:
                 plain.parameters(), lr=1e-3
             )
             return
-        model = GPT(config, VOCAB)
+        model = GPT(config, VOCAB).initialize()
         model.compute_dtype = torch.float32 if mode == "fp32" else torch.bfloat16
         self.optimizer = Optimizer(model, OptimizerConfig.model_validate({"name": optimizer}))
         self.model = model

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
+from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
 LESS_MEMORY = "the model or its context window (block_size) is too large for this machine"
 """What to say when a trained model does not fit in memory."""
@@ -74,10 +75,7 @@ def _fast_in_bf16(device: torch.device) -> bool:
         return False
     # Every CPU computes bf16, but few have instructions for it. PyTorch detects Intel's and AMD's;
     # on others, time a product of a few milliseconds.
-    if any(
-        getattr(torch.cpu, name, bool)()
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ):
+    if cpu_has_bf16_instructions():
         return True
     bf16, fp32 = (matmul_flops(device, dtype, 512) for dtype in (torch.bfloat16, torch.float32))
     return bf16 > 1.5 * fp32

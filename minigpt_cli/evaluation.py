@@ -1,4 +1,7 @@
-"""How well a model predicts a text: over every token, deterministic, comparable."""
+"""How well a model predicts a text: over every token, deterministic and comparable.
+
+Shapes: B batch, T time, V vocab, N tokens.
+"""
 
 import math
 from collections.abc import Iterator
@@ -15,10 +18,10 @@ from minigpt_cli.errors import CorpusError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer.base import Tokenizer
 
-# Bounds the memory of one forward pass: tokens, and numbers in the logits.
+# Limits on the memory of one forward pass: tokens, and entries in the logits.
 _TOKENS_PER_PASS = 16_384
 _LOGITS_PER_PASS = 1 << 25
-# The target of a token that is only there for others to see.
+# The target of a token that is only read as context, not scored.
 _CONTEXT = -100
 
 
@@ -27,34 +30,37 @@ class Evaluation:
     """A model's score on a text."""
 
     tokens: int
-    """Tokens predicted: all but the first."""
+    """Number of predicted tokens: all but the first."""
     loss: float
     """Mean cross-entropy, nats per token."""
     bits_per_byte: float
     """Cross-entropy per byte of text, in bits: comparable between tokenizers."""
     accuracy: float
-    """Share of tokens that were the likeliest."""
+    """Fraction of tokens that the model found most likely."""
     unknown_tokens: int
-    """How many of them were `<unk>`; their bytes are not counted as text."""
+    """Number of `<unk>` tokens; their bytes do not count as text."""
 
     @property
     def perplexity(self) -> float:
+        """The exponential of the loss (Jelinek et al. 1977)."""
         return math.exp(min(self.loss, 700.0))
 
 
-@reraise_out_of_memory("take a model with a smaller window (block_size), or a larger machine")
+@reraise_out_of_memory(
+    "use a model with a smaller window (block_size), or a machine with more memory"
+)
 def evaluate(
     model: GPT, tokenizer: Tokenizer, tokens: Tokens, max_tokens: int | None = None
 ) -> Evaluation:
-    """Scores a model on tokens, in windows of `block_size` side by side.
+    """Scores a model on a text, in adjacent windows of `block_size`.
 
     Every token but the first is predicted exactly once, from the tokens before it in its window.
 
     Args:
-        model: predicts without dropout, whatever mode it is in.
-        tokenizer: says how many bytes each token stands for.
-        tokens: ids of one text.
-        max_tokens: read no more than about this many, in windows spread evenly over the text.
+        model: predicts without dropout.
+        tokenizer: gives the number of bytes of each token.
+        tokens: ids of one text, (N,).
+        max_tokens: read about this many at most, in windows spread evenly over the text.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -79,7 +85,7 @@ def evaluate(
 
 
 def counted_bytes(tokenizer: Tokenizer) -> Tensor:
-    """The bytes of text that each token id stands for, (V,); none for `<unk>`."""
+    """The number of bytes of each token, (V,); 0 for `<unk>`."""
     lengths = torch.tensor([len(token) for token in tokenizer.token_bytes])
     if tokenizer.unknown_id is not None:
         lengths[tokenizer.unknown_id] = 0
@@ -88,13 +94,13 @@ def counted_bytes(tokenizer: Tokenizer) -> Tensor:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Tokens in the order of the text, (N,) each, and what the model made of them."""
+    """Tokens in text order, and how well the model predicted them, (N,) each."""
 
     ids: Tensor
     nats: Tensor
-    """Minus the logarithm of the probability that each had."""
+    """Negative log-probability of each token."""
     correct: Tensor
-    """Whether it was the likeliest."""
+    """Whether the token was the most likely one."""
 
 
 def predict_tokens(
@@ -103,11 +109,14 @@ def predict_tokens(
     """Predicts every token but the first exactly once, pass by pass.
 
     Args:
-        model: predicts without dropout, whatever mode it is in.
+        model: predicts without dropout.
         tokens: ids of one text.
-        max_tokens: read no more than about this many, in windows spread evenly over the text.
-        context: tokens that the model sees before each at least, but at the text's beginning: from
-            1, where windows lie side by side, to `block_size`.
+        max_tokens: read about this many at most, in windows spread evenly over the text.
+        context: the fewest tokens to read before each predicted one, from 1 (adjacent windows) to
+            `block_size`; at the beginning of the text there are fewer.
+
+    Yields:
+        The predictions of one forward pass.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -115,7 +124,8 @@ def predict_tokens(
     if len(tokens) < 2:
         raise CorpusError(
             f"the text to evaluate on has {len(tokens)} tokens and needs at least 2; "
-            "give a longer text, or a larger data.val_fraction"
+            "give a longer text, or a larger data.val_fraction",
+            settings=("data.corpus", "data.val_fraction"),
         )
     with model.evaluating():
         for x, y in _windows(tokens, model, max_tokens, context):
@@ -148,14 +158,14 @@ def _windows(
         rest = predicted - (starts[-1] + T if len(starts) else 0)
     per_pass = max(1, min(_TOKENS_PER_PASS, _LOGITS_PER_PASS // model.vocab_size) // T)
     for i in range(0, len(starts), per_pass):
-        some = starts[i : i + per_pass]
-        windows = torch.from_numpy(tokens[some[:, None] + np.arange(T + 1)].astype(np.int64))
+        batch = starts[i : i + per_pass]
+        windows = torch.from_numpy(tokens[batch[:, None] + np.arange(T + 1)].astype(np.int64))
         x, y = windows[:, :-1], windows[:, 1:].clone()
-        y[int(some[0] == 0) :, :overlap] = _CONTEXT  # predicted by the window before
+        y[int(batch[0] == 0) :, :overlap] = _CONTEXT  # predicted in the previous window
         yield x, y
     if rest:
-        seen = overlap if len(starts) else 0
-        last = torch.from_numpy(tokens[predicted - rest - seen :].astype(np.int64))
+        read = overlap if len(starts) else 0
+        last = torch.from_numpy(tokens[predicted - rest - read :].astype(np.int64))
         x, y = last[None, :-1], last[None, 1:].clone()
-        y[:, :seen] = _CONTEXT
+        y[:, :read] = _CONTEXT
         yield x, y

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.data.dataset import Tokens
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT
@@ -113,10 +114,10 @@ def test_a_text_of_many_passes_scores_as_one_loop() -> None:
     assert result.accuracy == pytest.approx(correct / 40_012, abs=1e-4)
 
 
-def test_bits_per_byte_count_the_bytes_that_tokens_stand_for() -> None:
+def test_bits_per_byte_count_the_bytes_of_the_tokens() -> None:
     # A model that finds all tokens equally likely spends log2(V) bits on each.
     tokenizer = WordTokenizer(["to", "é", " "])
-    model = GPT(MODERN, 4)
+    model = GPT(MODERN, 4).initialize()
     with torch.no_grad():
         model.head.weight.zero_()
     tokens = np.array([3, 1, 2, 3, 2, 1], dtype=np.uint16)  # after the first: to é ␣ é to
@@ -137,7 +138,7 @@ def test_bytes_of_unknown_words_are_not_counted_as_text() -> None:
     assert result.bits_per_byte == pytest.approx(total_bits / len("  be to be"))
 
 
-def test_a_text_of_unknown_words_alone_has_a_finite_score() -> None:
+def test_a_text_of_only_unknown_words_has_a_finite_score() -> None:
     result = evaluate(random_gpt(MODERN, 4), WordTokenizer("abc"), np.zeros(5, dtype=np.uint16))
     assert result.unknown_tokens == 4
     assert math.isfinite(result.bits_per_byte)
@@ -154,7 +155,7 @@ def test_scoring_twice_gives_the_same_bits_and_draws_no_random_number(config: Mo
 
 @both_families
 @pytest.mark.parametrize("training", [True, False])
-def test_scoring_leaves_the_model_in_the_mode_it_found(config: ModelConfig, training: bool) -> None:
+def test_scoring_restores_the_mode_of_the_model(config: ModelConfig, training: bool) -> None:
     model = random_gpt(config.model_copy(update={"dropout": 0.5}), 256).train(training)
     modes: list[bool] = []
     for module in model.modules():
@@ -188,7 +189,7 @@ def test_a_limited_score_is_that_of_whole_windows_spread_over_the_text(max_token
 @both_families
 @settings(max_examples=30)
 @given(length=st.integers(2, 40), context=st.integers(1, 8))
-def test_each_token_is_predicted_in_order_with_as_much_before_it_as_was_asked(
+def test_each_token_is_predicted_in_order_with_at_least_the_requested_context(
     config: ModelConfig, length: int, context: int
 ) -> None:
     model = random_gpt(config, 256)
@@ -217,7 +218,7 @@ def test_a_limit_beyond_the_text_changes_nothing(max_tokens: int) -> None:
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 def test_both_widths_of_stored_tokens_score_alike(dtype: type) -> None:
     model = random_gpt(MODERN, 70_000)
-    tokens = np.array([5, 60_000, 7, 65_535, 9], dtype=dtype)
+    tokens: Tokens = np.array([5, 60_000, 7, 65_535, 9], dtype=dtype)
     tokenizer = WordTokenizer([f"{i:05}" for i in range(69_999)])
     assert_equal_scores(
         evaluate(model, tokenizer, tokens), score(model, tokenizer, tokens.tolist(), [0])
@@ -230,6 +231,6 @@ def test_a_text_too_short_to_predict_anything_is_refused_with_both_numbers(lengt
         evaluate(random_gpt(MODERN, 256), ByteTokenizer(), text_of(length))
 
 
-def test_perplexity_of_a_hopeless_model_is_a_number() -> None:
+def test_perplexity_is_finite_for_any_loss() -> None:
     assert Evaluation(1, 1e6, 1.0, 0.0, 0).perplexity > 1e300
     assert Evaluation(1, math.log(7), 1.0, 0.0, 0).perplexity == pytest.approx(7)

@@ -9,7 +9,8 @@ from rich.text import Text
 from minigpt_cli.cli.console import out, print_json, print_json_lines, print_note, printable
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import Piece, generate_texts, prompt_ids
+from minigpt_cli.generation.text import Piece, generate_texts, prompt_ids
+from minigpt_cli.generation.tokens import GenerationRequest
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 TEXTS_TOGETHER = 64
@@ -42,17 +43,14 @@ class Writer:
             TokenizerError: a prompt contains characters outside the vocabulary.
             ConfigError: a stop text is empty.
         """
-        return generate_texts(
-            self.checkpoint.model,
-            self.checkpoint.tokenizer,
+        request = GenerationRequest(
             self.ids(prompts),
             self.max_new_tokens,
             self.sampling,
             self.num_samples,
-            self.stop,
             self.exact_window,
-            self.probabilities,
         )
+        return generate_texts(self.checkpoint, request, self.stop, self.probabilities)
 
     def note_prompts(self, prompts: Sequence[str]) -> None:
         """Notes prompts that are longer than the window, or have words outside the vocabulary."""

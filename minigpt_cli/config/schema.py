@@ -3,7 +3,7 @@
 import json
 import math
 from bisect import bisect
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -77,6 +77,19 @@ class ClassicConfig(_ModelBase):
     qkv_bias: bool = True
     """Bias terms of the query, key and value projections; ignored unless `bias` is true."""
 
+    feed_forward_matrices: ClassVar[int] = 2
+    """Up and down, `n_embd` × `hidden` each."""
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key/value heads: one per attention head."""
+        return self.n_head
+
+    @property
+    def hidden(self) -> int:
+        """Width of the feed-forward layers."""
+        return 4 * self.n_embd
+
 
 class ModernConfig(_ModelBase):
     """Qwen3's family: RoPE, RMSNorm, per-head QK-norm, SwiGLU, no biases."""
@@ -88,6 +101,9 @@ class ModernConfig(_ModelBase):
     """Width of the feed-forward layers; defaults to 8/3 `n_embd`, as a multiple of 64."""
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary position frequencies."""
+
+    feed_forward_matrices: ClassVar[int] = 3
+    """Gate, up and down, `n_embd` × `hidden` each."""
 
     @property
     def kv_heads(self) -> int:

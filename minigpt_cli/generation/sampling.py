@@ -14,18 +14,18 @@ from minigpt_cli.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: the penalty first, then the others in this order."""
+    """How to choose the next token: the penalty comes first, then the others in this order."""
 
     temperature: float = 0.8
-    """Divides the logits: below 1 bolder about the likely, above 1 wilder; 0 takes the best."""
+    """Divides the logits: below 1 safer, above 1 more varied; 0 always picks the most likely."""
     top_k: int | None = None
-    """Only the k likeliest tokens may be drawn."""
+    """Only the k most likely tokens may be drawn (Fan et al. 2018)."""
     top_p: float | None = None
-    """Only the likeliest tokens that together reach this probability may be drawn."""
+    """Only the most likely tokens that together reach this probability (Holtzman et al. 2020)."""
     min_p: float | None = None
-    """Only tokens at least so likely, as a share of the likeliest, may be drawn."""
+    """Only tokens with at least this share of the highest probability (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
-    """Makes tokens that stand in the text already less likely above 1, more likely below."""
+    """Above 1, tokens already in the text become less likely (Keskar et al. 2019)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -34,25 +34,27 @@ class Sampling:
         Raises:
             ConfigError: one is outside its range.
         """
-        if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(
-                f"--temperature {self.temperature}: must be 0 (always the likeliest) or more"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"--top-k {self.top_k}: must be 1 or more; leave it out for no limit")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top-p {self.top_p}: must be above 0 and at most 1")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ConfigError(f"--min-p {self.min_p}: must be from 0 to 1")
-        if not 0.01 <= self.repetition_penalty <= 100:
-            raise ConfigError(
-                f"--repetition-penalty {self.repetition_penalty}: must be from 0.01 to 100; 1 "
-                "leaves all as it is"
-            )
+        for name, allowed, limits in (
+            (
+                "temperature",
+                0 <= self.temperature < float("inf"),
+                ">= 0 (0: the most likely token)",
+            ),
+            ("top_k", self.top_k is None or self.top_k >= 1, ">= 1 (unset: no limit)"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "> 0 and <= 1"),
+            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1"),
+            (
+                "repetition_penalty",
+                0.01 <= self.repetition_penalty <= 100,
+                "from 0.01 to 100 (1: no penalty)",
+            ),
+        ):
+            if not allowed:
+                raise ConfigError(f"{name} must be {limits}, not {getattr(self, name)}")
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:
-    """A stream of random numbers for each sample: the third of eight is the third of four."""
+    """A random stream per sample; that of sample 3 does not depend on the number of samples."""
     return [
         torch.Generator().manual_seed((seed * 1_000_003 + sample) % 2**63)
         for sample in range(count)
@@ -63,7 +65,7 @@ def sample(
     logits: Tensor,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
-    seen: Tensor | None = None,
+    seen_mask: Tensor | None = None,
 ) -> Tensor:
     """Draws one token per row.
 
@@ -71,28 +73,28 @@ def sample(
         logits: (B, V).
         sampling: how to choose.
         generators: one per row; each gives one uniform number.
-        seen: which tokens stand in each text already, (B, V), for the repetition penalty.
+        seen_mask: which tokens are already in each text, (B, V), for the repetition penalty.
 
     Returns:
         Token ids, (B,).
     """
     if sampling.temperature == 0:
-        return penalize_repetition(logits, seen, sampling.repetition_penalty).argmax(-1)
-    probabilities = next_token_probabilities(logits, sampling, seen)
+        return penalize_repetition(logits, seen_mask, sampling.repetition_penalty).argmax(-1)
+    probabilities = next_token_probabilities(logits, sampling, seen_mask)
     uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-    # Inverse transform sampling: the first token whose cumulative probability passes the number.
+    # Inverse transform sampling: the first token whose cumulative probability exceeds the number.
     cumulative = probabilities.cumsum(-1)
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
 
 
 def next_token_probabilities(
-    logits: Tensor, sampling: Sampling, seen: Tensor | None = None
+    logits: Tensor, sampling: Sampling, seen_mask: Tensor | None = None
 ) -> Tensor:
     """The distribution that `sample` draws from, (B, V); its arguments are those of `sample`."""
-    logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
+    logits = penalize_repetition(logits, seen_mask, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    # Against their maximum and in double precision no temperature, however small, overflows.
+    # Relative to their maximum and in double precision, no temperature is too small.
     logits = (logits - logits.amax(-1, keepdim=True)).double() / sampling.temperature
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
@@ -103,30 +105,30 @@ def next_token_probabilities(
     return logits.softmax(-1)
 
 
-def penalize_repetition(logits: Tensor, seen: Tensor | None, penalty: float) -> Tensor:
-    """Divides positive logits of tokens seen before, and multiplies negative ones (Keskar 2019)."""
-    if seen is None or penalty == 1.0:
+def penalize_repetition(logits: Tensor, seen_mask: Tensor | None, penalty: float) -> Tensor:
+    """Divides positive logits of seen tokens and multiplies negative ones (Keskar et al. 2019)."""
+    if seen_mask is None or penalty == 1.0:
         return logits
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen_mask, penalized, logits)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """All but the k largest of each row become -inf (ties with the k-th stay)."""
+    """Sets all but the k largest of each row to -inf; ties with the k-th are kept."""
     smallest = logits.topk(min(k, logits.size(-1))).values[:, -1:]
     return logits.masked_fill(logits < smallest, float("-inf"))
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """All but the smallest set that reaches probability p become -inf (Holtzman et al. 2020)."""
+    """Sets all but the smallest set with probability p to -inf (Holtzman et al. 2020)."""
     ordered, places = logits.softmax(-1).sort(-1, descending=True)
-    before = ordered.cumsum(-1) - ordered  # probability of everything likelier
+    before = ordered.cumsum(-1) - ordered  # probability of all more likely tokens
     drop = torch.zeros_like(before, dtype=torch.bool).scatter_(-1, places, before >= p)
     return logits.masked_fill(drop, float("-inf"))
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """All below p times the likeliest's probability become -inf (Nguyen et al. 2024)."""
+    """Sets all below p times the highest probability to -inf (Nguyen et al. 2024)."""
     probabilities = logits.softmax(-1)
-    return logits.masked_fill(
-        probabilities < p * probabilities.amax(-1, keepdim=True), float("-inf")
-    )
+    highest = probabilities.amax(-1, keepdim=True)
+    return logits.masked_fill(probabilities < p * highest, float("-inf"))

@@ -1,214 +1,99 @@
-"""Writing with a model: read the prompts once, then a token at a time through the cache.
+"""The loop over token ids: read the prompts once, then a token at a time through the cache.
 
 Shapes: B texts side by side, T time, V vocab.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.decoder import Decoder
 from minigpt_cli.generation.sampling import Sampling, generators, sample
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
 
 
-def generate(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompt: str,
-    max_new_tokens: int,
-    sampling: Sampling | None = None,
-    stop: Sequence[str] = (),
-) -> Iterator[str]:
-    """Continues a prompt, piece by piece.
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to write."""
 
-    Pieces are whole characters; joined, they are what decoding all new tokens gives, up to the
-    first stop text.
+    prompts: Sequence[Sequence[int]]
+    """Token ids, at least one per prompt; lengths may differ."""
+    max_new_tokens: int
+    """The most tokens to write after each prompt."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How to choose tokens; sample i of every prompt has the same random numbers."""
+    num_samples: int = 1
+    """Texts per prompt; those of one prompt are adjacent."""
+    exact_window: bool = False
+    """Past the window, read the last `block_size` tokens again for every token."""
 
-    Raises:
-        TokenizerError: the prompt holds characters the tokenizer does not know.
-        ConfigError: a stop text is empty.
-    """
-    ids = [prompt_ids(tokenizer, prompt)]
-    for (piece,) in generate_texts(model, tokenizer, ids, max_new_tokens, sampling, stop=stop):
-        yield piece.text
+    @property
+    def batch(self) -> int:
+        """B, the number of texts."""
+        return len(self.prompts) * self.num_samples
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextTokens:
     """One more token of each text."""
 
     tokens: list[int | None]
-    """None where a text still reads its prompt, or is done."""
+    """None where a text is still reading its prompt, or is finished."""
     logits: Tensor
-    """What they were chosen from, (B, V), before temperature and the rest."""
+    """The scores they were chosen from, (B, V), before temperature and the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one token adds to a text."""
+def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextTokens]:
+    """Writes all texts of a request side by side.
 
-    text: str = ""
-    """Whole characters; empty while the last one, or a stop text, may go on."""
-    token: int | None = None
-    """None at the end, when what was held back is released."""
-    probability: float | None = None
-    """How likely the model found the token, before temperature and the rest, if that was asked."""
-
-
-def generate_texts(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    sampling: Sampling | None = None,
-    num_samples: int = 1,
-    stop: Sequence[str] = (),
-    exact_window: bool = False,
-    probabilities: bool = False,
-) -> Iterator[list[Piece]]:
-    """Continues prompts side by side, as text.
+    Only the last `block_size` tokens of a prompt are read. Past the window, a model with relative
+    positions slides: new tokens replace the oldest in the cache. A model with absolute positions
+    reads the last half window again and continues from there.
 
     Args:
-        model: writes without dropout, whatever mode it is in.
-        tokenizer: that of the model and the prompts.
-        prompts: token ids, at least one each.
-        max_new_tokens: at most, for each text.
-        sampling: how to choose tokens.
-        num_samples: texts for each prompt.
-        stop: texts that end a text before they are shown, across the borders of tokens too.
-        exact_window: whether to crop and read again past the window (see `generate_tokens`).
-        probabilities: whether pieces say how likely the model found them.
-
-    Returns:
-        An iterator of the next piece of each text, until all are written.
-
-    Raises:
-        ConfigError: a stop text is empty.
-    """
-    texts = [_Text(tokenizer, stop) for _ in range(len(prompts) * num_samples)]
-    steps = generate_tokens(model, prompts, max_new_tokens, sampling, num_samples, exact_window)
-    return _pieces(texts, steps, probabilities)
-
-
-def _pieces(
-    texts: "list[_Text]", steps: Iterator[Step], probabilities: bool
-) -> Iterator[list[Piece]]:
-    for step in steps:
-        likely = step.logits.softmax(-1) if probabilities else None
-        yield [
-            Piece()
-            if token is None or text.stopped
-            else Piece(text.push(token), token, None if likely is None else float(likely[i, token]))
-            for i, (text, token) in enumerate(zip(texts, step.tokens, strict=True))
-        ]
-        if all(text.stopped for text in texts):
-            return
-    yield [Piece(text.flush()) for text in texts]
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The prompt's tokens; an empty prompt starts from a line break."""
-    return tokenizer.encode(prompt) or tokenizer.start_ids
-
-
-class _Text:
-    """A text as it is written: whole characters, none of a stop text or of what follows it."""
-
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        if "" in stop:
-            raise ConfigError("--stop: the text is empty; leave it out, or give a text to stop at")
-        self._decoder, self._stop = StreamDecoder(tokenizer.token_bytes), stop
-        self._held = ""
-        self.stopped = False
-
-    def push(self, token: int) -> str:
-        """What can be shown now that this token is here."""
-        return self._release(self._decoder.push(token), last=False)
-
-    def flush(self) -> str:
-        """What was held back, now that no token follows."""
-        return "" if self.stopped else self._release(self._decoder.flush(), last=True)
-
-    def _release(self, piece: str, last: bool) -> str:
-        text = self._held + piece
-        ends = [place for stop in self._stop if (place := text.find(stop)) >= 0]
-        if ends:
-            self.stopped = True
-            return text[: min(ends)]
-        # The end of the text may be the beginning of a stop text: it waits until that is known.
-        held = 0 if last else max((_overlap(text, stop) for stop in self._stop), default=0)
-        self._held = text[len(text) - held :]
-        return text[: len(text) - held]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many of the last characters of `text` are the first of `stop`."""
-    return next(n for n in range(min(len(text), len(stop)), -1, -1) if text.endswith(stop[:n]))
-
-
-def generate_tokens(
-    model: GPT,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    sampling: Sampling | None = None,
-    num_samples: int = 1,
-    exact_window: bool = False,
-) -> Iterator[Step]:
-    """Continues each prompt `num_samples` times, all texts side by side.
-
-    Of a longer prompt the last `block_size` tokens are read. Past the window, `modern` models
-    slide: the oldest keys make room for new ones. `classic` models have absolute positions, so
-    they read the last half window again and go on from there.
-
-    Args:
-        model: writes without dropout, whatever mode it is in.
-        prompts: at least one token each; their lengths may differ.
-        max_new_tokens: how many to write after each prompt.
-        sampling: how to choose them; sample i of any prompt has the same random numbers.
-        num_samples: texts for each prompt, which follow each other.
-        exact_window: past the window, read the last `block_size` tokens again for every token.
+        model: writes without dropout.
+        request: what to write.
 
     Yields:
         The next token of each text.
     """
-    sampling = sampling or Sampling()
-    block_size = model.config.block_size
-    texts = [list(prompt[-block_size:]) for prompt in prompts for _ in range(num_samples)]
-    streams = [stream for _ in prompts for stream in generators(sampling.seed, num_samples)]
+    sampling, block_size = request.sampling, model.config.block_size
+    num_samples, max_new_tokens = request.num_samples, request.max_new_tokens
+    texts = [list(prompt[-block_size:]) for prompt in request.prompts for _ in range(num_samples)]
+    streams = [stream for _ in request.prompts for stream in generators(sampling.seed, num_samples)]
     lengths = [len(text) for text in texts]
-    unread = torch.tensor([text[: min(lengths)] for text in texts])  # (B, T)
-    seen = None
+    new_tokens = torch.tensor([text[: min(lengths)] for text in texts])  # (B, T)
+    seen_mask = None
     if sampling.repetition_penalty != 1.0:
-        seen = torch.zeros(len(texts), model.vocab_size, dtype=torch.bool)
+        seen_mask = torch.zeros(request.batch, model.vocab_size, dtype=torch.bool)
     with model.evaluating():
-        reader = _Reader(model, len(texts), exact_window)
+        reader = _Reader(model, request.batch, request.exact_window)
         for i in range(min(lengths), max(lengths) + max_new_tokens):
-            logits = reader.read(unread)
-            if seen is not None:
-                seen.scatter_(1, unread, True)
-            # Texts with a longer prompt read on while the others already write.
+            logits = reader.read(new_tokens)
+            if seen_mask is not None:
+                seen_mask.scatter_(1, new_tokens, True)
+            # Texts with a longer prompt are still reading while the others write.
             rows = [row for row, length in enumerate(lengths) if length <= i]
             drawn = sample(
                 logits[rows],
                 sampling,
                 [streams[row] for row in rows],
-                None if seen is None else seen[rows],
+                None if seen_mask is None else seen_mask[rows],
             )
             tokens = [text[i] if i < len(text) else 0 for text in texts]
             for row, token in zip(rows, drawn.tolist(), strict=True):
                 tokens[row] = token
-            unread = torch.tensor(tokens)[:, None]  # (B, 1)
-            shown = [length <= i < length + max_new_tokens for length in lengths]
-            yield Step([t if show else None for t, show in zip(tokens, shown, strict=True)], logits)
+            new_tokens = torch.tensor(tokens)[:, None]  # (B, 1)
+            written = [length <= i < length + max_new_tokens for length in lengths]
+            yield NextTokens(
+                [token if new else None for token, new in zip(tokens, written, strict=True)], logits
+            )
 
 
 class _Reader:
-    """Reads B texts as they grow, and scores what comes next."""
+    """Reads B texts as they grow, and scores the next token of each."""
 
     def __init__(self, model: GPT, batch: int, exact_window: bool) -> None:
         self._model, self._batch = model, batch
@@ -216,20 +101,20 @@ class _Reader:
         self._rereads = exact_window or not model.has_relative_positions
         window = model.config.block_size
         self._reread = window if exact_window else max(1, window // 2)
-        """How much is read again when the window is full."""
+        """Tokens to read again when the window is full."""
         self._history = torch.empty(batch, 0, dtype=torch.long)
 
     @torch.inference_mode()
-    def read(self, unread: Tensor) -> Tensor:
-        """Reads on, by a prompt or by a token, (B, T); returns the logits of the next, (B, V)."""
+    def read(self, new_tokens: Tensor) -> Tensor:
+        """Reads a prompt or a token, (B, T); returns the logits of the next token, (B, V)."""
         if self._rereads:
             window = self._cache.window
-            self._history = torch.cat((self._history, unread), dim=1)[:, -window:]
+            self._history = torch.cat((self._history, new_tokens), dim=1)[:, -window:]
             if self._cache.length == window:
                 self._cache = self._model.new_cache(self._batch)
-                unread = self._history[:, -self._reread :]
-        unread = unread.to(self._model.head.weight.device)
+                new_tokens = self._history[:, -self._reread :]
+        new_tokens = new_tokens.to(self._model.head.weight.device)
         if self._cache.length:
-            return self._decoder.read(unread[:, 0], self._cache).cpu()
-        logits: Tensor = self._model(unread, cache=self._cache)
+            return self._decoder.read(new_tokens[:, 0], self._cache).cpu()
+        logits: Tensor = self._model(new_tokens, cache=self._cache)
         return logits[:, -1].cpu()

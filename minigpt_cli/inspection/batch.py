@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import ConfigError
-from minigpt_cli.training.optimizer import learning_rate
+from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.state import SavedRun
 
 

@@ -10,7 +10,8 @@ from pydivsufsort import divsufsort  # type: ignore[import-untyped]
 
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate_texts
+from minigpt_cli.generation.text import ModelAndTokenizer, generate_texts
+from minigpt_cli.generation.tokens import GenerationRequest
 from minigpt_cli.inspection.tokens import line_of
 from minigpt_cli.model.gpt import GPT
 
@@ -90,8 +91,8 @@ def memorized(
         passages: number of passages to keep.
     """
     tokenizer, sampling = dataset.tokenizer, sampling or Sampling()
-    prompts = [tokenizer.start_ids]
-    pieces = generate_texts(model, tokenizer, prompts, tokens, sampling, num_samples=samples)
+    request = GenerationRequest([tokenizer.start_ids], tokens, sampling, num_samples=samples)
+    pieces = generate_texts(ModelAndTokenizer(model, tokenizer), request)
     texts = ["".join(piece.text for piece in text) for text in zip(*pieces, strict=True)]
     index = TextIndex(tokenizer.decode(dataset.tokens("train")))
     unseen = _cut_alike(tokenizer.decode(dataset.tokens("val")), texts)

@@ -1,5 +1,6 @@
-"""What may follow a text: the distribution of the next token, and what settings make of it."""
+"""The distribution of the next token after a text, and how sampling settings change it."""
 
+import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
-from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.tokens import token_text
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
@@ -21,9 +22,9 @@ class Cut:
     setting: str
     """`top-k 10` or `top-p 0.9`."""
     kept: int
-    """Tokens that could still be drawn."""
+    """Number of tokens that could still be drawn."""
     probability: float
-    """What these have together, before the cut."""
+    """Their total probability before the cut."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class Choice:
 
     temperature: float
     probabilities: tuple[float, ...]
-    """Of the tokens that are listed; 0 for what cannot be drawn."""
+    """One for each listed token; 0 if it cannot be drawn."""
     cuts: tuple[Cut, ...]
 
 
 @dataclass(frozen=True)
 class NextToken:
-    """The likeliest next tokens at several temperatures."""
+    """The most likely next tokens at several temperatures."""
 
     prompt: str
     tokens: tuple[str, ...]
-    """Likeliest first."""
+    """Most likely first."""
     choices: tuple[Choice, ...]
 
 
@@ -55,37 +56,52 @@ def next_token(
     top: int,
     cuts: Sequence[Sampling] = (),
 ) -> NextToken:
-    """Scores what may follow, at half the temperature, the temperature and twice the temperature.
+    """Scores the next token at half the temperature, the temperature and twice the temperature.
+
+    Computed in fp32 on the CPU, so that one question has one answer.
 
     Args:
-        checkpoint: the model and its tokenizer.
+        checkpoint: a model and its tokenizer.
         prompt: the text.
-        ids: its tokens, at least one; of many, the last `block_size`.
+        ids: its tokens, at least one; only the last `block_size` are read.
         sampling: shapes the distribution.
-        top: how many tokens to list.
-        cuts: further settings, a top-k or a top-p each: what they would keep is told and not done.
+        top: number of tokens to list.
+        cuts: further settings, one top-k or top-p each; their effect is reported, not applied.
     """
     ids = list(ids[-checkpoint.metadata.model.block_size :])
-    (step,) = generate_tokens(checkpoint.model, [ids], 1, sampling)
-    seen = torch.zeros(step.logits.shape, dtype=torch.bool).index_fill_(1, torch.tensor(ids), True)
-    order = step.logits[0].argsort(descending=True)[:top]
+    logits = _logits(checkpoint.model, ids)
+    seen_mask = torch.zeros(logits.shape, dtype=torch.bool)
+    seen_mask.index_fill_(1, torch.tensor(ids), True)
+    order = logits[0].argsort(descending=True)[:top]
     choices = []
-    for at in _three(sampling):
-        whole = next_token_probabilities(step.logits, at, seen)[0]
-        told = tuple(_cut(step.logits, seen, whole, at, cut) for cut in cuts)
-        choices.append(Choice(at.temperature, tuple(whole[order].tolist()), told))
+    for at in _three_temperatures(sampling):
+        probabilities = next_token_probabilities(logits, at, seen_mask)[0]
+        reported = tuple(_cut(logits, seen_mask, probabilities, at, cut) for cut in cuts)
+        choices.append(Choice(at.temperature, tuple(probabilities[order].tolist()), reported))
     tokens = tuple(token_text(checkpoint.tokenizer, token) for token in order.tolist())
     return NextToken(prompt, tokens, tuple(choices))
 
 
-def _cut(logits: Tensor, seen: Tensor, whole: Tensor, at: Sampling, cut: Sampling) -> Cut:
+@torch.inference_mode()
+def _logits(model: GPT, ids: Sequence[int]) -> Tensor:
+    """Scores of the token after `ids`, (1, V)."""
+    if model.head.weight.device.type != "cpu":
+        model = copy.deepcopy(model).cpu()
+    with model.evaluating(torch.float32):
+        logits: Tensor = model(torch.tensor([ids]), cache=model.new_cache(1))
+    return logits[:, -1]
+
+
+def _cut(
+    logits: Tensor, seen_mask: Tensor, probabilities: Tensor, at: Sampling, cut: Sampling
+) -> Cut:
     narrowed = replace(at, top_k=cut.top_k, top_p=cut.top_p)
-    kept = next_token_probabilities(logits, narrowed, seen)[0] > 0
+    kept = next_token_probabilities(logits, narrowed, seen_mask)[0] > 0
     setting = f"top-k {cut.top_k}" if cut.top_p is None else f"top-p {cut.top_p:g}"
-    return Cut(setting, int(kept.sum()), float(whole[kept].sum()))
+    return Cut(setting, int(kept.sum()), float(probabilities[kept].sum()))
 
 
-def _three(sampling: Sampling) -> list[Sampling]:
+def _three_temperatures(sampling: Sampling) -> list[Sampling]:
     middle = sampling.temperature or 1.0
     temperatures = (
         0.5 * middle if sampling.temperature else 0.0,

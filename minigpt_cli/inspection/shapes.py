@@ -1,19 +1,19 @@
-"""The shapes of a text on its way through a model, and what each step costs."""
+"""Tensor shapes, parameters and FLOPs of every operation of a forward pass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from minigpt_cli.config.schema import ModernConfig
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.inspection.tokens import window
-from minigpt_cli.inspection.trace import Step, Value, traced_forward
+from minigpt_cli.inspection.trace import TracedOp, Value, traced_forward
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What a letter in a shape stands for."""
+    """The meaning of a letter in a shape."""
 
     letter: str
     meaning: str
@@ -22,7 +22,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Shape:
-    """A tensor's axes, `B T C`, and their sizes."""
+    """The axes of a tensor, as in `B T C`, and their sizes."""
 
     axes: str
     sizes: tuple[int, ...]
@@ -30,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class StepShape:
-    """What one step takes, gives and costs."""
+    """The inputs, outputs and cost of one operation."""
 
     layer: int | None
     """From 0; None outside the blocks."""
@@ -38,35 +38,36 @@ class StepShape:
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     parameters: int
-    """Those of a tied head are the embedding's and counted there."""
+    """Number of parameters; those of a tied head count at the embedding."""
     flops: int
     """Multiplications and additions of matrix products, masked scores included."""
     bytes: int
-    """Of memory that the output takes; a view of the input takes none."""
+    """Memory for the outputs; a view of an input takes none."""
 
 
 @dataclass(frozen=True)
 class ShapeTrace:
-    """All steps of a text, in order."""
+    """All operations of a forward pass, in order."""
 
     tokens: int
     left_out: int
-    """Tokens before them that the model does not see."""
+    """Number of earlier tokens, outside the window."""
     axes: tuple[Axis, ...]
     steps: tuple[StepShape, ...]
 
 
 @reraise_out_of_memory(LESS_MEMORY)
 def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
-    """Reads a text and notes the shapes on its way.
+    """Reads a text and records every operation.
 
     Args:
-        checkpoint: the model and its tokenizer.
-        text: of a long one, the last `block_size` tokens; None stands for a full window.
+        checkpoint: a model and its tokenizer.
+        text: only its last `block_size` tokens are read; None for a full window of any tokens.
 
     Raises:
         ConfigError: the text is empty.
-        TokenizerError: it holds characters the model never saw.
+        TokenizerError: the text contains characters that are not in the vocabulary.
+        OutOfMemoryError: memory ran out.
     """
     model, left_out = checkpoint.model, 0
     ids = [0] * model.config.block_size
@@ -76,26 +77,25 @@ def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
     steps: list[StepShape] = []
     counted: set[int] = set()
 
-    def watch(step: Step) -> None:
-        own = [p for p in (step.module.parameters() if step.module else ()) if id(p) not in counted]
+    def record(op: TracedOp) -> None:
+        own = [p for p in (op.module.parameters() if op.module else ()) if id(p) not in counted]
         counted.update(map(id, own))
-        parameters = sum(parameter.numel() for parameter in own)
-        steps.append(_facts(step, parameters))
+        steps.append(_step(op, parameters=sum(parameter.numel() for parameter in own)))
 
-    traced_forward(model, torch.tensor([ids], device=model.head.weight.device), watch)
-    return ShapeTrace(len(ids), left_out, _axes(checkpoint, len(ids)), tuple(steps))
+    traced_forward(model, torch.tensor([ids], device=model.head.weight.device), record)
+    return ShapeTrace(len(ids), left_out, _axes(checkpoint, steps), tuple(steps))
 
 
-def _facts(step: Step, parameters: int) -> StepShape:
-    there = {_place(value) for value in step.inputs}
+def _step(op: TracedOp, parameters: int) -> StepShape:
+    storages = {_storage(value) for value in op.inputs}
     return StepShape(
-        layer=step.layer,
-        name=step.name,
-        inputs=tuple(map(_shape, step.inputs)),
-        outputs=tuple(map(_shape, step.outputs)),
+        layer=op.layer,
+        name=op.name,
+        inputs=tuple(map(_shape, op.inputs)),
+        outputs=tuple(map(_shape, op.outputs)),
         parameters=parameters,
-        flops=step.flops,
-        bytes=sum(value.tensor.nbytes for value in step.outputs if _place(value) not in there),
+        flops=op.flops,
+        bytes=sum(value.tensor.nbytes for value in op.outputs if _storage(value) not in storages),
     )
 
 
@@ -103,21 +103,22 @@ def _shape(value: Value) -> Shape:
     return Shape(value.axes, tuple(value.tensor.shape))
 
 
-def _place(value: Value) -> int:
+def _storage(value: Value) -> int:
     return value.tensor.untyped_storage().data_ptr()
 
 
-def _axes(checkpoint: Checkpoint, tokens: int) -> tuple[Axis, ...]:
+def _axes(checkpoint: Checkpoint, steps: Sequence[StepShape]) -> tuple[Axis, ...]:
+    """The letters that appear in the steps."""
     config = checkpoint.metadata.model
-    axes = [
+    used = {letter for step in steps for shape in step.outputs for letter in shape.axes}
+    known = (
         Axis("B", "texts", 1),
-        Axis("T", "tokens", tokens),
+        Axis("T", "tokens", steps[0].inputs[0].sizes[1]),
         Axis("C", "width", config.n_embd),
         Axis("H", "heads", config.n_head),
-    ]
-    if isinstance(config, ModernConfig):
-        axes.append(Axis("K", "key/value heads", config.kv_heads))
-    axes.append(Axis("D", "width of a head", config.head_dim))
-    if isinstance(config, ModernConfig):
-        axes.append(Axis("F", "feed-forward", config.hidden))
-    return (*axes, Axis("V", "vocabulary", checkpoint.metadata.vocab_size))
+        Axis("K", "key/value heads", config.kv_heads),
+        Axis("D", "width of a head", config.head_dim),
+        Axis("F", "feed-forward", config.hidden),
+        Axis("V", "vocabulary", checkpoint.metadata.vocab_size),
+    )
+    return tuple(axis for axis in known if axis.letter in used)

@@ -1,4 +1,4 @@
-"""A text as the tokens that a model sees at once."""
+"""A text as the tokens in a model's context window."""
 
 import re
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ class Window:
 
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
-    """The text of each (see `token_text`)."""
+    """The text of each token (see `token_text`)."""
     left_out: int
-    """Tokens before them that the model does not see."""
+    """Number of earlier tokens, outside the window."""
 
 
 def window(checkpoint: Checkpoint, text: str) -> Window:
-    """Cuts a text into tokens and keeps what fits into the model's window.
+    """Tokenizes a text and keeps the last `block_size` tokens.
 
     Raises:
         ConfigError: the text is empty.
-        TokenizerError: it holds characters that the tokenizer never saw.
+        TokenizerError: the text contains characters that are not in the vocabulary.
     """
     if not text:
         raise ConfigError("the text is empty; give at least one character")
@@ -41,12 +41,12 @@ def window(checkpoint: Checkpoint, text: str) -> Window:
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """What a token stands for; bytes that are no whole character become escapes as in Python."""
+    """The text of a token; bytes of incomplete characters become escapes, as in Python."""
     return tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
 
 
 def visible(token: str) -> str:
-    """A token as it can be told from others: white space has signs, control characters escapes."""
+    """A token with symbols for white space and escapes for control characters."""
     return "".join(
         _NAMES.get(char) or (char if char.isprintable() else repr(char)[1:-1]) for char in token
     )

@@ -1,11 +1,10 @@
-"""A text's way through a model, one operation after another, each written out.
+"""The forward pass of a model, one operation after another, each recorded.
 
-It computes what `GPT.forward` computes, from the model's own modules, and stops after every step to
-show what it has; `tests/inspection/test_walk.py` holds its logits against the model's. Where the
-model lets a fused kernel work, the formula stands here: softmax(q kᵀ / √D) v (Vaswani et al. 2017).
+It computes what `GPT.forward` computes, from the model's own parts;
+`tests/inspection/test_trace.py` compares its logits with the model's. Where the model uses a fused
+kernel, the formula is written out: softmax(q kᵀ / √D) v (Vaswani et al. 2017).
 
-Shapes: as in `model.py`, B batch, T time, C n_embd, H n_head, K n_kv_head, D head_dim, F hidden,
-V vocab.
+Shapes: B batch, T time, C n_embd, H n_head, K n_kv_head, D head_dim, F hidden, V vocab.
 """
 
 from collections.abc import Callable
@@ -15,74 +14,74 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from minigpt_cli.model.gpt import GPT, ClassicBlock, Linear, ModernBlock
-from minigpt_cli.model.kernels import apply_rotary, swiglu
+from minigpt_cli.model.block import Axes, Block, Heads
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.kernels import apply_rotary
+from minigpt_cli.model.layers import Linear
+from minigpt_cli.model.positions import Rotary
 
 WEIGHTS = "attention.weights"
-"""The step in a block whose output is the attention weights, (B, H, T, T)."""
-
-Turn = tuple[Tensor, Tensor]
+"""The operation in a block whose output is the attention weights, (B, H, T, T)."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor, and what its axes are: `B T C`."""
+    """A tensor and the names of its axes: `B T C`."""
 
     axes: str
     tensor: Tensor
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedOp:
     """One operation."""
 
     layer: int | None
+    """From 0; None outside the blocks."""
     name: str
-    """As the weights are called in a checkpoint, where it has any; without its block's number."""
+    """The name of its weights in a checkpoint, if it has any, without the block's number."""
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     module: nn.Module | None = None
-    """Whose parameters it uses."""
+    """The module whose parameters it uses."""
     flops: int = 0
     """Multiplications and additions of matrix products."""
 
 
-Watch = Callable[[Step], None]
-
-
 @torch.inference_mode()
-def traced_forward(model: GPT, idx: Tensor, watch: Watch) -> Tensor:
-    """Reads a text step by step, without dropout.
+def traced_forward(model: GPT, idx: Tensor, on_op: Callable[[TracedOp], None]) -> Tensor:
+    """Reads a text operation by operation, without dropout.
 
     Args:
         model: is not changed.
         idx: token ids, (B, T), T ≤ `block_size`.
-        watch: is shown every step when it is done.
+        on_op: called with each operation when it is done.
 
     Returns:
         Logits in fp32, (B, T, V).
     """
-    record, dtype = partial(_record, watch, None), model.compute_dtype
-    x = model.token_embedding(idx).to(dtype)
-    record("token_embedding", [("B T", idx)], [("B T C", x)], model.token_embedding)
-    turn = None
-    if model.has_relative_positions:
-        turn = model.rotary(0, idx.size(1), dtype, idx.device)
-    else:
-        before, x = x, x + model.position_embedding.weight[: idx.size(1)].to(dtype)
-        record("position_embedding", [("B T C", before)], [("B T C", x)], model.position_embedding)
+    record, T, positions = partial(_record, on_op, None), idx.size(1), model.position_embedding
+    embedded = model.token_embedding(idx)
+    record("token_embedding", [("B T", idx)], [("B T C", embedded)], model.token_embedding)
+    x = positions.add(embedded, 0, T)
+    if x is not embedded:
+        record("position_embedding", [("B T C", embedded)], [("B T C", x)], positions)
+    x = x.to(model.compute_dtype)
+    rotary = positions.rotary(0, T, model.compute_dtype, idx.device)
     for layer, block in enumerate(model.blocks):
-        x = _block(block, x, turn, partial(_record, watch, layer))
+        assert isinstance(block, Block)
+        x = _block(block, x, rotary, model.family.axes, partial(_record, on_op, layer))
     before, x = x, model.norm(x)
     record("norm", [("B T C", before)], [("B T C", x)], model.norm)
     return _linear("head", model.head, x, ("B T C", "B T V"), record).float()
 
 
 Record = Callable[..., None]
+"""`_record` without its first two arguments."""
 
 
 def _record(
-    watch: Watch,
+    on_op: Callable[[TracedOp], None],
     layer: int | None,
     name: str,
     inputs: list[tuple[str, Tensor]],
@@ -91,7 +90,7 @@ def _record(
     flops: int = 0,
 ) -> None:
     ins, outs = (tuple(Value(*value) for value in values) for values in (inputs, outputs))
-    watch(Step(layer, name, ins, outs, module, flops))
+    on_op(TracedOp(layer, name, ins, outs, module, flops))
 
 
 def _linear(name: str, module: Linear, x: Tensor, axes: tuple[str, str], record: Record) -> Tensor:
@@ -101,79 +100,64 @@ def _linear(name: str, module: Linear, x: Tensor, axes: tuple[str, str], record:
     return out
 
 
-def _block(block: nn.Module, x: Tensor, turn: Turn | None, record: Record) -> Tensor:
-    assert isinstance(block, ClassicBlock | ModernBlock)
+def _block(block: Block, x: Tensor, rotary: Rotary | None, axes: Axes, record: Record) -> Tensor:
     normed = block.norm1(x)
     record("norm1", [("B T C", x)], [("B T C", normed)], block.norm1)
-    if isinstance(block, ClassicBlock):
-        q, k, v = _classic_heads(block, normed, record)
-        keys = "B H T D"
-    else:
-        assert turn is not None
-        q, k, v = _modern_heads(block, normed, turn, record)
-        keys = "B K T D"
-    mixed = _attend(q, k, v, keys, record)
-    out = _linear("attention.proj", block.attention.proj, mixed, ("B T C", "B T C"), record)
+    q, k, v = _heads(block, normed, rotary, axes, record)
+    attn_out = _attend(q, k, v, f"B {axes.kv_head} T D", record)
+    out = _linear("attention.proj", block.attention.proj, attn_out, ("B T C", "B T C"), record)
     before, x = x, x + out
     record("residual", [("B T C", before), ("B T C", out)], [("B T C", x)])
     normed = block.norm2(x)
     record("norm2", [("B T C", x)], [("B T C", normed)], block.norm2)
-    if isinstance(block, ClassicBlock):
-        wide = _linear("up", block.up, normed, ("B T C", "B T 4C"), record)
-        hidden, axes = block.activation(wide), ("B T 4C", "B T 4C")
-    else:
-        wide = _linear("gate_up", block.gate_up, normed, ("B T C", "B T 2F"), record)
-        hidden, axes = swiglu(wide), ("B T 2F", "B T F")
-    record("activation", [(axes[0], wide)], [(axes[1], hidden)])
-    out = _linear("down", block.down, hidden, (axes[1], "B T C"), record)
+    name = next(name for name, module in block.named_children() if module is block.expand)
+    expanded_axes, hidden_axes = f"B T {axes.expanded}", f"B T {axes.hidden}"
+    expanded = _linear(name, block.expand, normed, ("B T C", expanded_axes), record)
+    hidden = block.activation(expanded)
+    record("activation", [(expanded_axes, expanded)], [(hidden_axes, hidden)])
+    out = _linear("down", block.down, hidden, (hidden_axes, "B T C"), record)
     before, x = x, x + out
     record("residual", [("B T C", before), ("B T C", out)], [("B T C", x)])
     return x
 
 
-def _classic_heads(block: ClassicBlock, x: Tensor, record: Record) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, (B, H, T, D) each."""
-    attention, (B, T, C) = block.attention, x.shape
-    qkv = _linear("attention.qkv", attention.qkv, x, ("B T C", "B T 3C"), record)
-    heads = qkv.view(B, T, 3, attention.n_head, C // attention.n_head)
-    q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
-    record("attention.heads", [("B T 3C", qkv)], [("B H T D", part) for part in (q, k, v)])
-    return q, k, v
-
-
-def _modern_heads(
-    block: ModernBlock, x: Tensor, turn: Turn, record: Record
-) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(block: Block, x: Tensor, rotary: Rotary | None, axes: Axes, record: Record) -> Heads:
     """Queries, (B, H, T, D), keys and values, (B, K, T, D) each."""
-    attention, (B, T, _) = block.attention, x.shape
-    qkv = _linear("attention.qkv", attention.qkv, x, ("B T C", "B T (H+2K)D"), record)
-    split = qkv.view(B, T, sum(attention.heads), attention.head_dim)
-    q, k, v = torch.split(split, list(attention.heads), dim=2)
-    axes = ("B T H D", "B T K D", "B T K D")
-    record("attention.heads", [("B T (H+2K)D", qkv)], list(zip(axes, (q, k, v), strict=True)))
-    normed = []
-    for name, norm, part, axis in (
-        ("attention.q_norm", attention.q_norm, q, "B T H D"),
-        ("attention.k_norm", attention.k_norm, k, "B T K D"),
-    ):
-        normed.append(norm(part))
-        record(name, [(axis, part)], [(axis, normed[-1])], norm)
-    q, k = (apply_rotary(part.transpose(1, 2), turn) for part in normed)
-    inputs = list(zip(axes[:2], normed, strict=True))
-    record("attention.rotate", inputs, [("B H T D", q), ("B K T D", k)])
+    attention, K = block.attention, axes.kv_head
+    qkv_axes, by_head = f"B T {axes.qkv}", ("B H T D", f"B {K} T D", f"B {K} T D")
+    qkv = _linear("attention.qkv", attention.qkv, x, ("B T C", qkv_axes), record)
+    q, k, v = attention.split(qkv)
+    if attention.q_norm is None and attention.k_norm is None and rotary is None:
+        heads = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        record("attention.heads", [(qkv_axes, qkv)], list(zip(by_head, heads, strict=True)))
+        return heads
+    q_axes, k_axes = "B T H D", f"B T {K} D"
+    record("attention.heads", [(qkv_axes, qkv)], [(q_axes, q), (k_axes, k), (k_axes, v)])
+    if attention.q_norm is not None and attention.k_norm is not None:
+        before, q = q, attention.q_norm(q)
+        record("attention.q_norm", [(q_axes, before)], [(q_axes, q)], attention.q_norm)
+        before, k = k, attention.k_norm(k)
+        record("attention.k_norm", [(k_axes, before)], [(k_axes, k)], attention.k_norm)
+    inputs = [(q_axes, q), (k_axes, k)]
+    q, k = q.transpose(1, 2), k.transpose(1, 2)
+    if rotary is not None:
+        q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
+    record("attention.rotate", inputs, list(zip(by_head, (q, k), strict=False)))
     return q, k, v.transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, keys: str, record: Record) -> Tensor:
-    """What each token takes from itself and those before it, (B, T, C); `keys` are k's axes."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, k_axes: str, record: Record) -> Tensor:
+    """What each token takes from itself and those before it, (B, T, C)."""
     B, H, T, D = q.shape
-    shared = H // k.size(1)  # so many neighboring queries share a key
+    group = H // k.size(1)  # neighboring queries that share a key
     products = 2 * B * H * T * T * D
-    scores = q @ k.repeat_interleave(shared, 1).mT * D**-0.5
-    record("attention.scores", [("B H T D", q), (keys, k)], [("B H T T", scores)], flops=products)
+    scores = q @ k.repeat_interleave(group, 1).mT * D**-0.5
+    record("attention.scores", [("B H T D", q), (k_axes, k)], [("B H T T", scores)], flops=products)
     later = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)
     weights = scores.masked_fill(later, float("-inf")).softmax(-1)
     record(WEIGHTS, [("B H T T", scores)], [("B H T T", weights)])
-    mixed: Tensor = (weights @ v.repeat_interleave(shared, 1)).transpose(1, 2).reshape(B, T, H * D)
-    record("attention.mix", [("B H T T", weights), (keys, v)], [("B T C", mixed)], flops=products)
-    return mixed
+    heads = weights @ v.repeat_interleave(group, 1)  # (B, H, T, D)
+    attn_out: Tensor = heads.transpose(1, 2).flatten(2)  # (B, T, C)
+    inputs, outputs = [("B H T T", weights), (k_axes, v)], [("B T C", attn_out)]
+    record("attention.mix", inputs, outputs, flops=products)
+    return attn_out

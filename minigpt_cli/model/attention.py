@@ -1,9 +1,9 @@
-"""Causal attention, by the kernel that suits the machine.
+"""Causal attention, with the fastest kernel for the machine.
 
 Shapes: B batch, H heads, K key/value heads, G heads that share a key, T time, D head_dim.
 
-Every path computes softmax(q kᵀ / √D) v over the keys up to the query's own
-(Vaswani et al. 2017); `tests/test_attention.py` holds them against the formula written out.
+Every path computes softmax(q kᵀ / √D) v over the keys up to the query's own position
+(Vaswani et al. 2017); `tests/model/test_attention.py` compares each with the formula.
 """
 
 from typing import Any
@@ -12,25 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERIES_PER_BLOCK = 128
+from minigpt_cli.private_torch import softmax_backward
 
-_softmax_backward = torch.ops.aten._softmax_backward_data  # noqa: SLF001 - it has no other name
+QUERIES_PER_BLOCK = 128
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Attention in which no query sees a later key.
+    """Attention in which no query attends to a later key.
 
     Args:
         q: queries, (B, H, T, D).
         k: keys, (B, K, T, D), where K divides H.
         v: values, (B, K, T, D).
-        dropout: share of attention weights dropped; pass 0 outside training.
+        dropout: share of attention weights dropped; 0 outside training.
 
     Returns:
-        (B, T, H, D), so that heads lie side by side for the output projection.
+        (B, T, H, D): the heads of a token are adjacent, as the output projection needs them.
     """
-    # PyTorch's fused kernel is the best there is, except in bf16 on a CPU, where its backward
-    # pass takes about nine times as long as in fp32.
+    # PyTorch's fused kernel is the fastest, except in bf16 on a CPU, where its backward pass takes
+    # about nine times as long as in fp32.
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and dropout == 0.0:
         return _blockwise(q, k, v)
     out = F.scaled_dot_product_attention(
@@ -40,10 +40,10 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
 
 
 def _blockwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """A block of queries at a time, each against the keys up to its own end only.
+    """One block of queries at a time, against the keys up to the end of the block.
 
-    The G = H/K heads that share a key lie beside each other at every time, so that one product
-    serves them all and no key is repeated.
+    The G = H/K heads that share a key are adjacent at every time, so that one product serves them
+    all and no key is repeated.
     """
     B, H, T, D = q.shape
     K, G = k.size(1), H // k.size(1)
@@ -56,9 +56,9 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class _Blockwise(torch.autograd.Function):
     """Blocks of queries, (B K, T G, D), against keys and values, (B K, T, D).
 
-    Nearly half of the T × T scores lie above the diagonal; those beyond a block's last query are
+    Nearly half of the T × T scores are above the diagonal; those after a block's last query are
     never computed. The matrix products add the mask, apply the scale and accumulate the gradients
-    of keys and values, so no pass over the scores is spent on anything but the softmax.
+    of keys and values, so that only the softmax needs a pass over the scores of its own.
     """
 
     @staticmethod
@@ -84,13 +84,13 @@ class _Blockwise(torch.autograd.Function):
         G = q.size(1) // T
         grad = grad.contiguous()
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
-        # The last block sees every key, so its product starts the sums; beta = 0 ignores what
-        # the empty tensors hold.
+        # The last block covers every key, so its products start the sums; beta = 0 ignores the
+        # uninitialized contents.
         for i, (start, end) in reversed(list(enumerate(_blocks(T)))):
             beta, rows = 0 if end == T else 1, slice(start * G, end * G)
             g, w = grad[:, rows], weights[i]
             grad_w = torch.bmm(g, v[:, :end].mT)
-            grad_scores = _softmax_backward(grad_w, w, -1, w.dtype)
+            grad_scores = softmax_backward(grad_w, w)
             grad_q[:, rows].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
             grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, rows], beta=beta, alpha=D**-0.5)
             grad_v[:, :end].baddbmm_(w.mT, g, beta=beta)
@@ -98,6 +98,6 @@ class _Blockwise(torch.autograd.Function):
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
-    """Where blocks of queries begin and end."""
+    """Start and end of each block of queries."""
     step = QUERIES_PER_BLOCK
     return [(start, min(start + step, length)) for start in range(0, length, step)]

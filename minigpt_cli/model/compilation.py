@@ -1,7 +1,7 @@
-"""Compiling the blocks of a model with `torch.compile`, where that is possible.
+"""Compiling the blocks of a model with `torch.compile`, where possible.
 
-Each block is compiled by itself: equal blocks share one compilation, which takes less time than
-that of the whole model.
+Each block is compiled separately: equal blocks share one compilation, which takes less time than
+compiling the whole model.
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.model.gpt import GPT
+from minigpt_cli.private_torch import uncompile
 
 WORTHWHILE_STEPS = 1000
-"""On a GPU, runs of so many steps are taken to earn back the time of compiling: unmeasured."""
+"""The shortest run that `auto` compiles on a GPU; an estimate, not measured."""
 
 
 def should_compile(setting: str, device: torch.device, max_iters: int) -> bool:
-    """Whether to compile: as told, or for `auto` in long runs on an NVIDIA GPU."""
+    """Whether to compile: as `setting` says; `auto` compiles long runs on an NVIDIA GPU."""
     if setting == "auto":
         return device.type == "cuda" and max_iters >= WORTHWHILE_STEPS
     return setting == "on"
 
 
 def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
-    """Compiles the blocks for batches like this one.
+    """Compiles the blocks for batches of this shape.
 
     Args:
         model: keeps its parameters and their names.
@@ -32,15 +33,15 @@ def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
         y: targets, (B, T).
 
     Returns:
-        None, or in one line why it did not work; the model then runs as it did before.
+        None, or why it failed, in one line; the model then runs uncompiled, as before.
     """
     for block in model.blocks:
         block.compile(dynamic=False)
     try:
         model(x, y).backward()
-    except Exception as error:  # whatever the compiler chain of this machine raises
+    except Exception as error:  # the compiler toolchain raises exceptions of any kind
         for block in model.blocks:
-            block._compiled_call_impl = None  # noqa: SLF001 - PyTorch offers no other way back
+            uncompile(block)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
     finally:
@@ -50,6 +51,6 @@ def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
 
 @contextmanager
 def eagerly() -> Iterator[None]:
-    """Inside this context compiled blocks run uncompiled, so that other shapes compile nothing."""
+    """Runs compiled blocks uncompiled inside this context, so that other shapes compile nothing."""
     with torch.compiler.set_stance("force_eager"):
         yield

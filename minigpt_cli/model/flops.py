@@ -1,20 +1,18 @@
 """How much arithmetic a model costs, from its sizes alone."""
 
-from minigpt_cli.config.schema import ClassicConfig, ModelConfig
+from minigpt_cli.config.schema import ModelConfig
 
 
 def forward_flops_per_token(config: ModelConfig, vocab_size: int) -> int:
     """Multiplications and additions to score one token at the end of a full window.
 
-    Two for each weight of each matrix product, and 4 T C per layer for the scores and the weighted
-    values of attention (Chowdhery et al. 2022, appendix B). A training step costs three times
-    this: the backward pass does each product twice.
+    Two for each weight of each matrix product, and 4 T C per layer for attention's scores and
+    weighted values (Chowdhery et al. 2022, appendix B). A training step costs three times this:
+    the backward pass does each product twice.
     """
     C = config.n_embd
-    if isinstance(config, ClassicConfig):
-        weights = 3 * C * C + C * C + 8 * C * C
-    else:
-        kv = config.kv_heads * config.head_dim
-        weights = C * (C + 2 * kv) + C * C + 3 * C * config.hidden
+    kv = config.kv_heads * config.head_dim
+    attention = C * (C + 2 * kv) + C * C  # query, key, value, projection
+    weights = attention + config.feed_forward_matrices * C * config.hidden
     per_layer = 2 * weights + 4 * config.block_size * C
     return config.n_layer * per_layer + 2 * C * vocab_size

@@ -1,12 +1,12 @@
-"""The operations around the matrix products, with backward passes written by hand.
+"""The operations between the matrix products, with hand-written backward passes.
 
 On a CPU a training step spends much of its time moving activations through memory, and autograd
-moves them often: every intermediate is kept, every slice is padded back to its whole.
-Each function here has a plain formula, which is what runs under a compiler, on an accelerator and
-without gradients, and a `torch.autograd.Function` that computes the same in fewer passes.
-`tests/test_kernels.py` holds the two against each other.
+moves them often: it keeps every intermediate and pads every slice back to its whole.
+Each function here has a plain formula, which runs under a compiler, on an accelerator and without
+gradients, and a `torch.autograd.Function` that computes the same in fewer passes.
+`tests/model/test_kernels.py` compares the two.
 
-Shapes: C channels, F hidden; any axes may stand before them.
+Shapes: C channels, F hidden, T time, D head_dim; any axes may come before them.
 """
 
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt_cli.private_torch import silu_backward_into
+
 EPSILON = 1e-6
 
 
 def _by_hand(x: Tensor) -> bool:
-    """Whether the hand-written pass is the faster one for this tensor."""
+    """Whether the hand-written pass is faster for this tensor."""
     return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
@@ -29,6 +31,9 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     Args:
         x: (..., C).
         weight: (C,), in the dtype of `x`.
+
+    Returns:
+        (..., C).
     """
     if _by_hand(x):
         out: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]
@@ -61,7 +66,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) · up (Shazeer 2020).
 
     Args:
-        gate_up: both side by side, (..., 2F).
+        gate_up: gate, then up, (..., 2F).
 
     Returns:
         (..., F).
@@ -88,24 +93,27 @@ class _SwiGLU(torch.autograd.Function):
         both = torch.empty_like(gate_up)
         grad_gate, grad_up = both.chunk(2, dim=-1)
         torch.mul(grad, activated, out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        silu_backward_into(grad * up, gate, grad_gate)
         return both
 
 
 def apply_rotary(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns pairs of channels by an angle per position (Su et al. 2021).
+    """Rotates pairs of channels by an angle per position (Su et al. 2021).
 
     Args:
         x: queries or keys, (..., T, D); channel i is paired with channel i + D/2.
         rotary: cosines, and sines whose first half is negated, (T, D) each.
+
+    Returns:
+        (..., T, D).
     """
     if _by_hand(x):
         out: Tensor = _Rotation.apply(x, *rotary)  # type: ignore[no-untyped-call]
         return out
-    return _turned(x, *rotary)
+    return _rotated(x, *rotary)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int = 1) -> Tensor:
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, direction: int = 1) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, -1), sin, value=direction)
 
 
@@ -113,20 +121,20 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        return _rotated(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # The way back is a turn by the negative angle.
+        # The gradient is rotated by the negative angle.
         cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, sin, direction=-1), None, None
+        return _rotated(grad, cos, sin, direction=-1), None, None
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zeroes a share p of all entries and scales up the others (Srivastava et al. 2014).
+    """Zeroes a share p of the entries and scales up the others (Srivastava et al. 2014).
 
-    On a CPU p is rounded to a 256th: one random number of 64 bits then decides about eight entries,
-    where PyTorch draws eight, one after another.
+    On a CPU p is rounded to a multiple of 1/256: a random number of 64 bits then decides eight
+    entries, for which PyTorch draws eight numbers one after another.
     """
     if not _by_hand(x):
         return F.dropout(x, p)

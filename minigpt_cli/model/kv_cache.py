@@ -1,4 +1,4 @@
-"""Keys and values of the tokens already read, so that decoding reads each token once.
+"""The keys and values of the tokens read so far, so that decoding reads each token once.
 
 Shapes: L layers, B batch, K key/value heads, W window, D head_dim.
 """
@@ -8,26 +8,26 @@ from torch import Tensor
 
 
 class KVCache:
-    """A ring of the last `window` keys and values of every layer, preallocated.
+    """A preallocated ring buffer of the last `window` keys and values of every layer.
 
-    When it is full, a new token takes the place of the oldest. The order of the slots does not
-    matter to attention, since positions are already in the keys. Only a family whose positions are
-    relative may read past the window (`GPT.has_relative_positions`).
+    When it is full, a new token replaces the oldest. The order of the slots does not matter to
+    attention, since the keys already contain their positions. Only models with relative positions
+    may read past the window (`GPT.has_relative_positions`).
 
-    Kept in fp32: on a CPU attention of one query is eight times as fast as in bf16.
+    Kept in fp32: on a CPU, attention of one query is eight times as fast as in bf16.
     """
 
     def __init__(
         self, n_layer: int, shape: tuple[int, int, int, int], device: torch.device
     ) -> None:
-        """Allocates room for `shape` = (B, K, W, D) in each layer."""
+        """Allocates `shape` = (B, K, W, D) for the keys and the values of each layer."""
         self.keys = torch.zeros(n_layer, *shape, device=device)  # (L, B, K, W, D)
         self.values = torch.zeros_like(self.keys)
         self.window = shape[2]
         self.length = 0
-        """Tokens read so far, which is also the position of the next."""
+        """Number of tokens read so far, which is the position of the next one."""
 
     def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Stores a layer's keys and values of a prompt, (B, K, T, D) each, T ≤ W."""
+        """Stores the keys and values that a layer computed for a prompt, (B, K, T, D), T ≤ W."""
         self.keys[layer, :, :, : k.size(2)] = k.detach()
         self.values[layer, :, :, : v.size(2)] = v.detach()

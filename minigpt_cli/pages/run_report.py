@@ -135,13 +135,13 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
 
 def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
     """Where the heads look in a few words of the model's own, which it can always read."""
-    from minigpt_cli.generation.tokens import generate
+    from minigpt_cli.generation.text import generate
     from minigpt_cli.inspection.attention import attention_maps
     from minigpt_cli.plots.attention import draw_attention
 
     config = checkpoint.metadata.model
     length = min(_READ_TOKENS, config.block_size)
-    text = "".join(generate(checkpoint.model, checkpoint.tokenizer, "", length))
+    text = "".join(generate(checkpoint, "", length))
     layer = config.n_layer - 1 if config.n_layer * config.n_head > MOST_HEADS else None
     return draw_attention(attention_maps(checkpoint, text, layer), name)
 

@@ -9,13 +9,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
@@ -122,24 +121,13 @@ def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path)
             f"needs {[metadata.vocab_size, metadata.model.n_embd]}; "
             "restore a backup, or train again"
         )
-    with torch.device("meta"), _NothingDrawn():  # sizes without memory
+    with torch.device("meta"):  # sizes without memory
         model = GPT(metadata.model, metadata.vocab_size)
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
     if metadata.model.tie_embeddings:
         model.head.weight = model.token_embedding.weight
     return model
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves weights as they are allocated: without memory, a draw would load the compiler."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return None
-        return func(*args, **(kwargs or {}))
 
 
 def model_tensors(model: GPT) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_mem
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.optimizer import Optimizer, lr_scale
+from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
 
 _SMALLER = (
@@ -45,7 +46,8 @@ class Learner:
         self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
-            self.model = GPT(config.model, dataset.tokenizer.vocab_size).to(self.device)
+            model = GPT(config.model, dataset.tokenizer.vocab_size)
+            self.model = model.initialize().to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.check_interval = 1 if self.device.type == "cpu" else train.log_interval

@@ -1,4 +1,4 @@
-"""How weights follow gradients: parameter groups, Muon, AdamW, and the learning rate's schedule."""
+"""The optimizers, Muon and AdamW: parameter groups, updates, and state by parameter name."""
 
 import math
 from collections import defaultdict
@@ -10,49 +10,22 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import OptimizerConfig
 from minigpt_cli.errors import CheckpointError
-from minigpt_cli.model.gpt import GPT, Linear
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.layers import Linear
+from minigpt_cli.private_torch import add_each_, fused_adamw_
 
-
-def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
-    """The share of the peak learning rate at a step: a pure function, so resuming needs no state.
-
-    Args:
-        config: the schedule.
-        step: 0 for the first update.
-        max_iters: the length of the whole run.
-    """
-    warm = min(1.0, (step + 1) / max(1, config.warmup_iters))
-    floor = config.min_lr / config.learning_rate
-    if config.schedule == "constant":
-        return warm
-    if config.schedule == "cosine":
-        after = max(0, step - config.warmup_iters) / max(1, max_iters - config.warmup_iters)
-        fallen = 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
-    else:  # warm-up, stable, decay (Hu et al. 2024)
-        fallen = min(1.0, max(0.0, max_iters - step) / (config.decay_fraction * max_iters))
-    return min(warm, floor + (1 - floor) * fallen)
-
-
-def learning_rate(config: OptimizerConfig, step: int, max_iters: int) -> float:
-    """The rate that a step was made with, of the optimizer that `config` names.
-
-    Args:
-        config: the schedule and its peak.
-        step: 1 for the first update, as steps are counted for people.
-        max_iters: the length of the whole run.
-    """
-    return config.learning_rate * lr_scale(config, step - 1, max_iters)
+_RESTORE = "restore a backup, or train again"
 
 
 class _Updater:
-    """Parameters in groups, and what is remembered of each.
+    """Parameters in groups, and the state kept for each.
 
-    Not `torch.optim.Optimizer`: the first one that is made imports PyTorch's compiler, which takes
-    a second of every training's start.
+    Not a `torch.optim.Optimizer`: creating the first one imports PyTorch's compiler, which takes a
+    second.
     """
 
-    remembers: ClassVar[dict[str, bool]]
-    """What is kept of a parameter, and whether it has the parameter's shape or is one number."""
+    state_has_shape: ClassVar[dict[str, bool]]
+    """For each name of state: whether it has its parameter's shape, or is a single number."""
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         self.param_groups = groups
@@ -60,20 +33,20 @@ class _Updater:
 
 
 class Muon(_Updater):
-    """Momentum whose update is made orthogonal (Jordan et al. 2024), many matrices at a time.
+    """Momentum with orthogonalized updates (Jordan et al. 2024), many matrices at a time.
 
-    Each matrix moves by lr · √max(1, rows/columns) along the nearest orthogonal matrix to its
+    Each matrix moves by lr · √max(1, rows/columns) along the orthogonal matrix nearest to its
     Nesterov momentum, found by five Newton–Schulz steps in bf16. `torch.optim.Muon` does the same
-    one matrix after another; here all matrices of one shape go through each product together.
+    for one matrix after another; here all matrices of one shape share each product.
 
     Args:
         parameters: two-dimensional weights, each with the rows of the matrices stacked in it.
-        lr: learning rate, about the size of an entry's change per step times √rows.
+        lr: learning rate; an update has a Frobenius norm of about lr · √rows.
         momentum: share of the past gradients kept.
         weight_decay: decoupled, times the learning rate.
     """
 
-    remembers: ClassVar = {"momentum_buffer": True}
+    state_has_shape: ClassVar = {"momentum_buffer": True}
 
     def __init__(
         self,
@@ -108,20 +81,18 @@ class Muon(_Updater):
                 stacked = torch.stack([piece for piece, _ in pairs])
                 directions = newton_schulz(stacked).to(pairs[0][1].dtype)
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                torch._foreach_add_(
-                    [target for _, target in pairs], list(directions.unbind()), alpha=-scale
-                )
+                add_each_([target for _, target in pairs], directions.unbind(), alpha=-scale)
 
 
 class AdamW(_Updater):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), by PyTorch's fused kernel.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), in PyTorch's fused kernel.
 
     Args:
-        groups: `params`, `lr` and `weight_decay` each.
-        betas: shares of the past kept in the means of gradients and of their squares.
+        groups: each has `params`, `lr` and `weight_decay`.
+        betas: shares of the past kept in the running means of gradients and their squares.
     """
 
-    remembers: ClassVar = {"step": False, "exp_avg": True, "exp_avg_sq": True}
+    state_has_shape: ClassVar = {"step": False, "exp_avg": True, "exp_avg_sq": True}
 
     def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
         super().__init__(groups)
@@ -143,21 +114,16 @@ class AdamW(_Updater):
                 continue
             states = [self.state[p] for p in parameters]
             steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            torch._fused_adamw_(
+            add_each_(steps, 1)
+            fused_adamw_(
                 parameters,
-                [p.grad for p in parameters],
+                [p.grad for p in parameters if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
-                [],
                 steps,
                 lr=group["lr"],
-                beta1=self._betas[0],
-                beta2=self._betas[1],
+                betas=self._betas,
                 weight_decay=group["weight_decay"],
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
             )
 
 
@@ -168,9 +134,9 @@ def newton_schulz(matrices: Tensor) -> Tensor:
         matrices: (N, rows, columns).
 
     Returns:
-        The same shape in bf16; singular values end between about 0.7 and 1.2.
+        The same shape in bf16, with singular values between about 0.7 and 1.2.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan's coefficients: steepest at 0, for speed
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan's, chosen for the slope at 0
     x = matrices.bfloat16()
     tall = x.size(-2) > x.size(-1)
     if tall:
@@ -183,7 +149,12 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """One or two optimizers that step together, with their state by parameter name."""
+    """One or two optimizers that step together, with their state by parameter name.
+
+    Args:
+        model: every parameter is updated.
+        config: which optimizer, and its settings.
+    """
 
     def __init__(self, model: GPT, config: OptimizerConfig) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
@@ -205,7 +176,7 @@ class Optimizer:
             parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Everything the next step depends on, by `<parameter>.<state>`."""
+        """All state that the next step depends on, by `<parameter>.<state>`."""
         return {
             f"{self._names[parameter]}.{key}": value
             for part in self._parts
@@ -214,43 +185,46 @@ class Optimizer:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Takes back what `state_tensors` gave, in place of what is remembered now.
+        """Replaces the state with tensors from `state_tensors`.
+
+        Args:
+            tensors: by `<parameter>.<state>`; empty before the first step.
+            path: the file to name in errors.
 
         Raises:
-            CheckpointError: they are not this optimizer's; `path` is the file to name.
+            CheckpointError: names, shapes or dtypes do not match, or a value is NaN or infinite.
         """
         places = {
             f"{self._names[parameter]}.{key}": (part, parameter, key)
             for part in self._parts
             for group in part.param_groups
             for parameter in group["params"]
-            for key in part.remembers
+            for key in part.state_has_shape
         }
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
             state = "missing" if name in places else "unexpected"
-            raise CheckpointError(f"{path}: {name} is {state}; restore a backup, or train again")
+            raise CheckpointError(f"{path}: {name} is {state}; {_RESTORE}")
         for part in self._parts:
             part.state.clear()
         for name, tensor in tensors.items():
             part, parameter, key = places[name]
-            shape = parameter.shape if part.remembers[key] else torch.Size([])
+            shape = parameter.shape if part.state_has_shape[key] else torch.Size([])
             if (tensor.shape, tensor.dtype) != (shape, parameter.dtype):
                 raise CheckpointError(
                     f"{path}: {name} is {tensor.dtype} {list(tensor.shape)} and should be "
-                    f"{parameter.dtype} {list(shape)}; restore a backup, or train again"
+                    f"{parameter.dtype} {list(shape)}; {_RESTORE}"
                 )
             if not tensor.isfinite().all():
-                raise CheckpointError(
-                    f"{path}: {name} contains NaN or infinity; restore a backup, or train again"
-                )
+                raise CheckpointError(f"{path}: {name} contains NaN or infinity; {_RESTORE}")
             part.state[parameter][key] = tensor.to(parameter.device)
 
 
 def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
     """Puts every parameter into exactly one group.
 
-    Muon takes the matrices of the blocks. AdamW takes the rest, or everything; it decays matrices
-    when it has them all, as GPT-2's recipe does, and never norms or biases.
+    Muon updates the matrices in the blocks, and AdamW the rest, without weight decay. Without Muon,
+    AdamW updates everything and decays all matrices, as in GPT-2's recipe. Norms and biases are
+    never decayed.
     """
     matrices: dict[Tensor, tuple[int, ...]] = {
         module.weight: module.rows

@@ -9,7 +9,7 @@ from minigpt_cli.device import machine_info, matmul_flops
 from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.model.compilation import eagerly
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
@@ -17,8 +17,8 @@ from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
 from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training.learner import Learner
-from minigpt_cli.training.optimizer import learning_rate
 from minigpt_cli.training.reporter import Reporter, TrainResult
+from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.stability import (
     MAX_REWINDS,
     LossMonitor,
@@ -258,7 +258,8 @@ class Trainer:
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
         with self._eagerly():
-            tokens = generate(self.learner.model, self.dataset.tokenizer, "", count, sampling)
+            writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
+            tokens = generate(writer, "", count, sampling)
             return "".join(tokens)
 
     def _eagerly(self) -> AbstractContextManager[None]:

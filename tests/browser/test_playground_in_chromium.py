@@ -10,11 +10,10 @@ import torch
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
-from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.runs.checkpoint import Checkpoint
 from tests.helpers.chromium import CHROMIUM, DRIVER, requested, resize, started
-from tests.helpers.playground import MODELS, random_checkpoint, round_weights, write_page
+from tests.helpers.playground import MODELS, greedy, random_checkpoint, round_weights, write_page
 
 pytestmark = [
     pytest.mark.browser,
@@ -116,9 +115,8 @@ def test_page_writes_what_generate_writes_past_the_window_too(
     for prompt in (PROMPT, ""):
         written = write(chromium, prompt, temperature=0, length=300)
         ids = checkpoint.tokenizer.encode(prompt) or checkpoint.tokenizer.start_ids
-        steps = generate_tokens(checkpoint.model, [ids], 300, Sampling(temperature=0))
-        tokens = [step.tokens[0] for step in steps]
-        expected = checkpoint.tokenizer.decode(t for t in tokens if t is not None)
+        tokens = [token for token, _ in greedy(checkpoint, ids, 300)]
+        expected = checkpoint.tokenizer.decode(tokens)
         assert chromium.execute_script("return idx()") == [*ids, *tokens]
         if kind != "byte":  # control characters are shown as escapes
             assert written == prompt + expected

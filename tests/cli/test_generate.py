@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import generate
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
@@ -19,7 +19,7 @@ RUN = ("--checkpoint", "runs/tiny")
 def test_stdout_is_the_text_alone(minigpt: Minigpt) -> None:
     result = minigpt("generate", "--prompt", "The old", "-n", 30, "--precision", "fp32")
     loaded = load_checkpoint(Path("runs/tiny/checkpoint.safetensors"))
-    text = "".join(generate(loaded.model, loaded.tokenizer, "The old", 30, Sampling()))
+    text = "".join(generate(loaded, "The old", 30, Sampling()))
     assert len(text) == 30
     assert result.stdout == f"The old{text}\n"
     assert result.stderr == "Using runs/tiny/checkpoint.safetensors\n"
@@ -206,7 +206,7 @@ def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
     ("line", "message"),
     [("/fly", "/fly: unknown command"), ("/top-k many", "/top-k many: not a whole number"),
      ("/top-k nan", "/top-k nan: not a whole number"), ("/top-p x", "/top-p x: not a number"),
-     ("/max-new-tokens 0", "must be 1 or more"), ("/temperature nan", "--temperature nan"),
+     ("/max-new-tokens 0", "must be 1 or more"), ("/temperature nan", "temperature must be"),
      ("/save \0", "cannot be written"),
      ("/top-k 0", "--top-k 0: must be"), ("/save", "no file name"),
      ("/save no/such/folder", "cannot be written"), ("The ☃", "U+2603")],

@@ -1,4 +1,4 @@
-"""Token by token against the whole text: what decoding says, remembers and lets go."""
+"""Decoding token by token, against a forward pass over the whole text."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.generation.decoder import Decoder, unit_rms
-from minigpt_cli.model.gpt import GPT, Rotary
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.kernels import apply_rotary, rms_norm
+from minigpt_cli.model.positions import RotaryPositions
 from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 
@@ -54,19 +55,19 @@ def test_past_the_window_modern_logits_equal_a_causal_band_over_the_whole_text(
     expected = dense_gpt.logits(model, tokens, band=MODERN.block_size)
     for place, logits in enumerate(cached_logits(model, tokens, prompt), start=prompt - 1):
         torch.testing.assert_close(logits.double(), expected[place], rtol=0, atol=1e-4)
-    # The band is not the same as cropping and starting again: old keys still echo in later ones.
+    # A band differs from cropping the text: later keys still depend on tokens outside the window.
     cropped = dense_gpt.logits(model, tokens[-MODERN.block_size :])[-1]
     assert (cropped - expected[-1]).abs().max() > 0.01
 
 
 def test_rotary_positions_stay_exact_far_into_a_text() -> None:
     # In single precision the angle of position 1,000,000 is off by a thirtieth of a radian.
-    rotary = Rotary(head_dim=16, theta=10_000.0, window=8)
+    positions = RotaryPositions(head_dim=16, theta=10_000.0, window=8)
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 8, 16)  # (B, H, T, D)
     cpu = torch.device("cpu")
-    near, far = (rotary(start, 8, torch.float32, cpu) for start in (0, 1_000_003))
-    scores = [apply_rotary(q, turns) @ apply_rotary(k, turns).mT for turns in (near, far)]
+    near, far = (positions.rotary(start, 8, torch.float32, cpu) for start in (0, 1_000_003))
+    scores = [apply_rotary(q, rotary) @ apply_rotary(k, rotary).mT for rotary in (near, far)]
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-5)
     assert not torch.allclose(near[1], far[1], atol=0.1)
 
@@ -86,7 +87,7 @@ def test_texts_side_by_side_keep_their_own_keys(config: ModelConfig) -> None:
 
 
 @both_families
-def test_two_caches_of_one_model_do_not_meet(config: ModelConfig) -> None:
+def test_two_caches_of_one_model_are_independent(config: ModelConfig) -> None:
     model = random_gpt(config)
     texts = [random_tokens(20, seed) for seed in range(2)]
     streams = [cached_logits(model, text, prompt=5) for text in texts]
@@ -108,7 +109,7 @@ def test_a_cache_in_bf16_follows_the_uncached_model(config: ModelConfig) -> None
 
 
 @both_families
-def test_decoding_takes_no_more_memory_the_longer_it_goes(config: ModelConfig) -> None:
+def test_decoding_takes_the_same_memory_at_any_length(config: ModelConfig) -> None:
     model = random_gpt(config)
     cache, decoder = model.new_cache(1), Decoder(model)
     where = (cache.keys.data_ptr(), cache.values.data_ptr(), cache.keys.shape)
@@ -132,7 +133,7 @@ def test_decoding_takes_no_more_memory_the_longer_it_goes(config: ModelConfig) -
         CLASSIC.model_copy(update={"tie_embeddings": True}),
     ],
 )
-def test_every_kind_of_model_decodes_what_it_says_uncached(config: ModelConfig) -> None:
+def test_every_kind_of_model_decodes_as_without_a_cache(config: ModelConfig) -> None:
     model = random_gpt(config)
     tokens = random_tokens(24)
     expected = dense_gpt.logits(model, tokens)
@@ -141,7 +142,7 @@ def test_every_kind_of_model_decodes_what_it_says_uncached(config: ModelConfig) 
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_the_short_root_mean_square_is_the_long_one(scale: float) -> None:
+def test_unit_rms_equals_rms_norm(scale: float) -> None:
     torch.manual_seed(0)
     x = scale * torch.randn(3, 5, 16)
     torch.testing.assert_close(unit_rms(x), rms_norm(x, torch.ones(16)), rtol=1e-5, atol=1e-6)

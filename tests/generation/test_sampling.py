@@ -1,6 +1,8 @@
 """Distributions against arithmetic in plain Python, and draws against distributions."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_probabilities_equal_those_computed_by_hand(
         (Sampling(temperature=1.0, min_p=0.0), [0.5, 0.3, 0.15, 0.05]),
         (Sampling(temperature=1.0, min_p=0.29), [50 / 95, 30 / 95, 15 / 95, 0]),
         (Sampling(temperature=1.0, min_p=0.61), [1, 0, 0, 0]),
-        # At temperature 0.5 the shares of the likeliest are 1, 0.36, 0.09 and 0.01.
+        # At temperature 0.5 the shares of the highest probability are 1, 0.36, 0.09 and 0.01.
         (Sampling(temperature=0.5, min_p=0.2), [0.25 / 0.34, 0.09 / 0.34, 0, 0]),
     ],
 )
@@ -126,7 +128,7 @@ def test_the_settings_act_on_each_row_by_itself() -> None:
     ids=lambda s: f"T{s.temperature}k{s.top_k}p{s.top_p}m{s.min_p}",
 )
 def test_draws_are_as_frequent_as_their_probabilities(sampling: Sampling) -> None:
-    # The first and the last token are among those that top-k and top-p shut out.
+    # The first and the last token are among those that top-k and top-p exclude.
     row = [-1.0, 0.2, 1.1, -0.4, 1.7, 0.6, 0.0, -0.8]
     expected = torch.tensor(exact_probabilities(row, sampling), dtype=torch.float64)
     generator = torch.Generator().manual_seed(11)
@@ -166,7 +168,7 @@ def test_each_row_draws_from_its_own_distribution_with_its_own_generator() -> No
         assert alone.tolist() == together[row : row + 1]
 
 
-def test_temperature_zero_takes_the_likeliest_whatever_the_seed() -> None:
+def test_temperature_zero_picks_the_most_likely_token_whatever_the_seed() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
     for seed in range(5):
         generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
@@ -174,32 +176,30 @@ def test_temperature_zero_takes_the_likeliest_whatever_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("name", "value"),
     [
-        ({"temperature": -0.1}, "--temperature -0.1"),
-        ({"temperature": math.inf}, "--temperature inf"),
-        ({"temperature": math.nan}, "--temperature nan"),
-        ({"top_k": 0}, "--top-k 0"),
-        ({"top_k": -3}, "--top-k -3"),
-        ({"top_p": 0.0}, "--top-p 0.0"),
-        ({"top_p": 1.5}, "--top-p 1.5"),
-        ({"top_p": math.nan}, "--top-p nan"),
-        ({"min_p": -0.1}, "--min-p -0.1"),
-        ({"min_p": 1.5}, "--min-p 1.5"),
-        ({"repetition_penalty": 0.0}, "--repetition-penalty 0.0"),
-        ({"repetition_penalty": math.inf}, "--repetition-penalty inf"),
-        ({"repetition_penalty": 1e-39}, "--repetition-penalty 1e-39"),
+        ("temperature", -0.1),
+        ("temperature", math.inf),
+        ("temperature", math.nan),
+        ("top_k", 0),
+        ("top_k", -3),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("top_p", math.nan),
+        ("min_p", -0.1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0.0),
+        ("repetition_penalty", math.inf),
+        ("repetition_penalty", 1e-39),
     ],
 )
-def test_a_setting_outside_its_range_is_refused_by_name(
-    values: dict[str, float], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"^{message}: "):
-        Sampling(**values)
+def test_a_setting_outside_its_range_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} must be .*, not {value}$"):
+        replace(Sampling(), **{name: value})
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-40, 1e-300])
-def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
+def test_a_tiny_temperature_picks_the_most_likely_token(temperature: float) -> None:
     logits = torch.tensor([[0.5, 2.0, -1.0, 1.99]])
     generator = torch.Generator().manual_seed(0)
     assert sample(logits, Sampling(temperature=temperature), [generator]).tolist() == [1]

@@ -2,7 +2,7 @@
 
 The reference is dense and in double precision, and shares nothing with the package but the names
 of the weights: a head at a time, the whole square of scores, rotations as complex numbers.
-`test_model.py` holds it, too, against Hugging Face's models.
+`tests/model/test_gpt.py` compares it, too, with Hugging Face's models.
 
 Shapes: T time, C n_embd, D head_dim, V vocab; one text at a time.
 """
@@ -21,7 +21,7 @@ Weights = dict[str, Tensor]
 def random_gpt(config: ModelConfig, vocab_size: int = 50, seed: int = 0) -> GPT:
     """A model in evaluation mode whose every weight is random, norms and biases included.
 
-    The package starts many weights at 0 or 1, where a mistake would not show.
+    The package starts many weights at 0 or 1, which would hide mistakes.
     """
     model = GPT(config, vocab_size)
     generator = torch.Generator().manual_seed(seed)
@@ -38,7 +38,7 @@ def random_gpt(config: ModelConfig, vocab_size: int = 50, seed: int = 0) -> GPT:
 
 
 def weights_of(model: GPT) -> Weights:
-    """Leaves in double precision, so that gradients can be asked of them; tied ones are one."""
+    """The weights as leaves in double precision, for gradients; tied ones are the same tensor."""
     weights = {
         name: parameter.detach().double().clone().requires_grad_()
         for name, parameter in model.named_parameters()
@@ -48,7 +48,7 @@ def weights_of(model: GPT) -> Weights:
 
 
 def logits(model: GPT, tokens: list[int], band: int | None = None) -> Tensor:
-    """Scores after every token, (T, V); each sees `band` tokens, itself included, or all."""
+    """Scores after every token, (T, V); each attends to `band` tokens, itself included, or all."""
     with torch.no_grad():
         return forward(model.config, weights_of(model), torch.tensor(tokens), band)
 
@@ -63,10 +63,12 @@ def forward(config: ModelConfig, w: Weights, tokens: Tensor, band: int | None = 
     for layer in range(config.n_layer):
         prefix = f"blocks.{layer}."
         block = {name[len(prefix) :]: p for name, p in w.items() if name.startswith(prefix)}
-        attend = _classic_attention if isinstance(config, ClassicConfig) else _modern_attention
-        x = x + _linear(
-            attend(config, block, _norm(config, block, "norm1", x), seen), block, "attention.proj"
-        )
+        normed = _norm(config, block, "norm1", x)
+        if isinstance(config, ClassicConfig):
+            heads = _classic_attention(config, block, normed, seen)
+        else:
+            heads = _modern_attention(config, block, normed, seen)
+        x = x + _linear(heads, block, "attention.proj")
         x = x + _linear(
             _feed_forward(config, block, _norm(config, block, "norm2", x)), block, "down"
         )
@@ -90,26 +92,26 @@ def _classic_attention(config: ClassicConfig, w: Weights, x: Tensor, seen: Tenso
 def _modern_attention(config: ModernConfig, w: Weights, x: Tensor, seen: Tensor) -> Tensor:
     D, share = config.head_dim, config.n_head // config.kv_heads
     sizes = [config.n_head * D, config.kv_heads * D, config.kv_heads * D]
-    queries, keys, values = (x @ part.T for part in w["attention.qkv.weight"].split(sizes))
+    queries, keys, values = (x @ part.T for part in torch.split(w["attention.qkv.weight"], sizes))
     outs = []
     for head in range(config.n_head):
-        kv = head // share  # neighbouring queries share a key
+        kv = head // share  # neighboring queries share a key
         q = _rms(queries[:, head * D : (head + 1) * D], w["attention.q_norm.weight"])
         k = _rms(keys[:, kv * D : (kv + 1) * D], w["attention.k_norm.weight"])
-        q, k = _turn(q, config.rope_theta), _turn(k, config.rope_theta)
+        q, k = _rotated(q, config.rope_theta), _rotated(k, config.rope_theta)
         outs.append(softmax_attention(q, k, values[:, kv * D : (kv + 1) * D], seen))
     return torch.cat(outs, dim=1)
 
 
-def _turn(x: Tensor, theta: float) -> Tensor:
-    """Channel i and channel i + D/2 are a complex number, turned by position · theta^(-2i/D)."""
+def _rotated(x: Tensor, theta: float) -> Tensor:
+    """Channel i and channel i + D/2 are a complex number, rotated by position · theta^(-2i/D)."""
     T, D = x.shape
     frequency = torch.tensor([theta ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
     angle = torch.arange(T, dtype=torch.float64)[:, None] * frequency
-    turned = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(
+    rotated = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(
         torch.ones_like(angle), angle
     )
-    return torch.cat((turned.real, turned.imag), dim=1)
+    return torch.cat((rotated.real, rotated.imag), dim=1)
 
 
 def _feed_forward(config: ModelConfig, w: Weights, x: Tensor) -> Tensor:

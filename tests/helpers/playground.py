@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.pages.playground import PageDtype, playground_page, rounded
 from minigpt_cli.runs.checkpoint import Checkpoint
@@ -40,6 +43,13 @@ def random_checkpoint(
             if "norm" in name and name.endswith("weight"):
                 weight.add_(1.0)
     return checkpoint_of(model, tokenizer)
+
+
+def greedy(checkpoint: Checkpoint, ids: list[int], tokens: int) -> list[tuple[int, Tensor]]:
+    """What Python writes at temperature 0: each token, and the logits it was chosen from, (V)."""
+    request = GenerationRequest([ids], tokens, Sampling(temperature=0))
+    steps = generate_tokens(checkpoint.model, request)
+    return [(token, step.logits[0]) for step in steps if (token := step.tokens[0]) is not None]
 
 
 def round_weights(checkpoint: Checkpoint, dtype: PageDtype) -> None:

@@ -1,4 +1,4 @@
-"""What is said of attention heads, recomputed a weight at a time."""
+"""The statistics of attention heads, recomputed one weight at a time."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ def trained(trained_home: Path) -> Checkpoint:
     return load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
 
 
-def test_every_head_of_every_layer_is_there_in_order(trained: Checkpoint) -> None:
+def test_heads_are_listed_by_layer_then_head(trained: Checkpoint) -> None:
     found = attention_maps(trained, TEXT)
     assert [(head.layer, head.head) for head in found.heads] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert "".join(found.window.tokens) == TEXT
@@ -27,7 +27,7 @@ def test_every_head_of_every_layer_is_there_in_order(trained: Checkpoint) -> Non
         assert not np.triu(head.weights, 1).any()
 
 
-def test_summary_is_that_of_the_weights(trained: Checkpoint) -> None:
+def test_statistics_are_those_of_the_weights(trained: Checkpoint) -> None:
     for head in attention_maps(trained, TEXT).heads:
         distance = on_previous = on_first = on_itself = entropy = 0.0
         for i in range(1, len(TEXT)):
@@ -44,7 +44,7 @@ def test_summary_is_that_of_the_weights(trained: Checkpoint) -> None:
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_one_token_looks_at_itself(trained: Checkpoint) -> None:
+def test_a_single_token_attends_to_itself(trained: Checkpoint) -> None:
     (head,) = attention_maps(trained, "T", 0, 0).heads
     assert head.weights.tolist() == [[1]]
     assert (head.distance, head.on_itself, head.entropy) == (0, 1, 0)
@@ -54,7 +54,7 @@ def test_one_token_looks_at_itself(trained: Checkpoint) -> None:
     ("layer", "head", "expected"),
     [(1, None, [(1, 0), (1, 1)]), (None, 0, [(0, 0), (1, 0)]), (1, 0, [(1, 0)])],
 )
-def test_only_what_was_asked_for_is_kept(
+def test_only_the_requested_heads_are_returned(
     trained: Checkpoint, layer: int | None, head: int | None, expected: list[tuple[int, int]]
 ) -> None:
     some, all_heads = (
@@ -68,16 +68,16 @@ def test_only_what_was_asked_for_is_kept(
 
 @pytest.mark.parametrize("number", [2, -1])
 @pytest.mark.parametrize("option", ["layer", "head"])
-def test_a_number_out_of_range_is_told_how_many_there_are(
+def test_a_number_out_of_range_is_answered_with_the_range(
     trained: Checkpoint, option: str, number: int
 ) -> None:
     with pytest.raises(
-        ConfigError, match=rf"^--{option} {number}: the model has 2 {option}s, 0 to 1"
+        ConfigError, match=rf"^{option} {number}: the model has 2 {option}s, 0 to 1$"
     ):
         attention_maps(trained, TEXT, **{option: number})
 
 
-def test_of_a_long_text_the_end_is_read(trained: Checkpoint, story: str) -> None:
+def test_only_the_end_of_a_long_text_is_read(trained: Checkpoint, story: str) -> None:
     whole, end = attention_maps(trained, story[:50]), attention_maps(trained, story[18:50])
     assert (whole.window.left_out, len(whole.window.ids)) == (18, 32)
     assert (whole.heads[3].weights == end.heads[3].weights).all()

@@ -64,7 +64,7 @@ def test_components_hold_every_tensor_once(trained_home: Path) -> None:
     ],
 )
 def test_flops_per_token_are_those_that_pytorch_counts(config: ModelConfig) -> None:
-    model = GPT(config, 50).eval()
+    model = GPT(config, 50).initialize().eval()
     window = torch.randint(50, (1, config.block_size))
     cache, decoder = model.new_cache(1), Decoder(model)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):

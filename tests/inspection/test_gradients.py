@@ -71,7 +71,7 @@ def test_without_the_runs_settings_the_default_ones_are_used(dataset: Dataset) -
 
 def test_dead_frozen_and_exploding_parameters_are_marked() -> None:
     torch.manual_seed(0)
-    model = GPT(ModernConfig(**SIZES), 20)  # its residual projections start at zero
+    model = GPT(ModernConfig(**SIZES), 20).initialize()  # its residual projections start at zero
     model.norm.weight.requires_grad_(False)
     with torch.no_grad():
         model.head.weight.mul_(1e-3)

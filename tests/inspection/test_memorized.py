@@ -13,7 +13,7 @@ from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import Piece
+from minigpt_cli.generation.text import Piece
 from minigpt_cli.inspection import memorized as module
 from minigpt_cli.inspection.memorized import (
     COPIED,

@@ -1,4 +1,4 @@
-"""The next token's distribution and the cuts, from the logits by hand."""
+"""The next token's distribution and cuts, computed by hand from the logits."""
 
 from pathlib import Path
 
@@ -38,7 +38,17 @@ def test_probabilities_at_three_temperatures(trained: Checkpoint) -> None:
         assert choice.probabilities == pytest.approx(probabilities[:6], rel=1e-4)
 
 
-def test_cuts_keep_what_they_say_and_are_not_done(trained: Checkpoint) -> None:
+def test_the_answer_does_not_depend_on_the_precision_set_for_generation(
+    trained: Checkpoint,
+) -> None:
+    ids = trained.tokenizer.encode(TEXT)
+    expected = next_token(trained, TEXT, ids, Sampling(temperature=1), 6, CUTS)
+    with trained.model.evaluating(torch.bfloat16):
+        assert next_token(trained, TEXT, ids, Sampling(temperature=1), 6, CUTS) == expected
+        assert trained.model.compute_dtype == torch.bfloat16
+
+
+def test_cuts_are_reported_and_not_applied(trained: Checkpoint) -> None:
     found = next_token(
         trained, TEXT, trained.tokenizer.encode(TEXT), Sampling(temperature=1), 6, CUTS
     )

@@ -1,4 +1,4 @@
-"""Tokens as people can tell them apart."""
+"""How tokens are shown."""
 
 import pytest
 
@@ -12,11 +12,11 @@ from minigpt_cli.tokenizer.char import CharTokenizer
     [(" ", "␣"), ("\n", "↵"), ("\t", "⇥"), ("\x1b[2J", r"\x1b[2J"), (" the\r\n", r"␣the\r↵"),
      ("你é'\\[b]", "你é'\\[b]"), ("\u3000\u200b", r"\u3000\u200b"), ("\ud800", r"\ud800")],
 )  # fmt: skip
-def test_white_space_and_control_characters_are_named(token: str, shown: str) -> None:
+def test_white_space_and_control_characters_are_visible(token: str, shown: str) -> None:
     assert visible(token) == shown
 
 
-def test_a_byte_that_is_no_character_is_an_escape() -> None:
+def test_a_byte_of_an_incomplete_character_is_escaped() -> None:
     tokenizer = ByteTokenizer()
     assert [token_text(tokenizer, i) for i in "é!".encode()] == [r"\xc3", r"\xa9", "!"]
     assert token_text(CharTokenizer("é"), 0) == "é"

@@ -1,4 +1,4 @@
-"""The model written out step by step is the model."""
+"""The traced forward pass computes what the model computes."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.inspection.trace import WEIGHTS, Step, traced_forward
+from minigpt_cli.inspection.trace import WEIGHTS, TracedOp, traced_forward
 from minigpt_cli.model.flops import forward_flops_per_token
 from tests.helpers.dense_gpt import random_gpt
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
-FAMILIES = {
+FAMILIES: dict[str, ModelConfig] = {
     "classic": ClassicConfig(**SIZES, dropout=0.3),
     "classic-bare": ClassicConfig(**SIZES, activation="relu", bias=False, tie_embeddings=True),
     "modern": ModernConfig(**SIZES, dropout=0.3),
@@ -35,14 +35,16 @@ def test_logits_are_those_of_the_fast_path(config: ModelConfig, length: int) -> 
 
 
 @every_family
-def test_attention_weights_are_distributions_over_what_was_read(config: ModelConfig) -> None:
+def test_attention_weights_are_distributions_over_the_tokens_read_so_far(
+    config: ModelConfig,
+) -> None:
     found = []
 
-    def watch(step: Step) -> None:
-        if step.name == WEIGHTS:
-            found.append(step.outputs[0].tensor)
+    def record(op: TracedOp) -> None:
+        if op.name == WEIGHTS:
+            found.append(op.outputs[0].tensor)
 
-    traced_forward(random_gpt(config), torch.arange(24)[None], watch)
+    traced_forward(random_gpt(config), torch.arange(24)[None], record)
     assert [weights.shape for weights in found] == [(1, 4, 24, 24)] * 3
     for weights in found:
         torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 24))
@@ -52,7 +54,8 @@ def test_attention_weights_are_distributions_over_what_was_read(config: ModelCon
 
 @every_family
 def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -> None:
-    model, steps = random_gpt(config), []
+    model = random_gpt(config)
+    steps: list[TracedOp] = []
     window = torch.zeros(1, config.block_size, dtype=torch.long)
     traced_forward(model, window, steps.append)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -64,7 +67,8 @@ def test_flops_are_those_that_pytorch_counts_in_the_model(config: ModelConfig) -
 
 @every_family
 def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> None:
-    model, steps = random_gpt(config), []
+    model = random_gpt(config)
+    steps: list[TracedOp] = []
     traced_forward(model, torch.zeros(2, 5, dtype=torch.long), steps.append)
     letters = {"B": 2, "T": 5, "C": 32, "H": 4, "D": 8, "V": 50}
     if isinstance(config, ModernConfig):
@@ -80,7 +84,7 @@ def test_each_steps_axes_are_the_sizes_of_its_tensors(config: ModelConfig) -> No
             assert [eval(number) for number in numbers] == list(value.tensor.shape)
 
 
-def test_no_step_changes_the_model() -> None:
+def test_tracing_does_not_change_the_model() -> None:
     model = random_gpt(FAMILIES["modern"]).train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     traced_forward(model, torch.zeros(1, 5, dtype=torch.long), lambda _: None)

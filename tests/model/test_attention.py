@@ -10,8 +10,8 @@ from torch import Tensor
 
 from minigpt_cli.model.attention import causal_attention
 
-# fp64 and fp32 take PyTorch's kernel; bf16 on a CPU goes by blocks, which these lengths cut
-# before, at, after and far beyond their ends.
+# fp64 and fp32 use PyTorch's kernel; bf16 on a CPU works in blocks of 128 queries: lengths below,
+# at, above and far beyond that.
 LENGTHS = [1, 5, 127, 128, 129, 256, 300]
 HEADS = [(4, 4), (4, 2), (3, 1)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.02}
@@ -36,18 +36,19 @@ def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def inputs(
     length: int, heads: tuple[int, int], dtype: torch.dtype, batch: int = 2, seed: int = 0
-) -> list[Tensor]:
-    """Random q, k and v as the model makes them: heads lie side by side in memory."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random q, k and v laid out as in the model: the heads of a token are adjacent in memory."""
     generator = torch.Generator().manual_seed(seed)
     H, K = heads
-    return [
+    q, k, v = (
         torch.randn(batch, length, n, 16, generator=generator).to(dtype).transpose(1, 2)
         for n in (H, K, K)
-    ]
+    )
+    return q, k, v
 
 
 def largest_error(ours: Tensor, exact: Tensor) -> float:
-    """Relative, of the worst position: one wrong row may not hide among good ones."""
+    """The relative error of the worst position: one wrong row must not hide among good ones."""
     difference = (ours.double() - exact).flatten(2).norm(dim=2)
     return float((difference / exact.flatten(2).norm(dim=2).clamp(min=0.1)).detach().max())
 
@@ -58,8 +59,10 @@ def largest_error(ours: Tensor, exact: Tensor) -> float:
 def test_attention_and_its_gradients_equal_the_formula(
     length: int, heads: tuple[int, int], dtype: torch.dtype
 ) -> None:
-    ours = [x.requires_grad_() for x in inputs(length, heads, dtype)]
-    exact = [x.detach().double().requires_grad_() for x in ours]
+    ours, exact = inputs(length, heads, dtype), inputs(length, heads, dtype)
+    exact = (exact[0].double(), exact[1].double(), exact[2].double())
+    for x in (*ours, *exact):
+        x.requires_grad_()
     out, expected = causal_attention(*ours), written_out(*exact)
     assert out.dtype == dtype
     assert out.shape == expected.shape
@@ -68,8 +71,8 @@ def test_attention_and_its_gradients_equal_the_formula(
         assert largest_error(causal_attention(*ours), expected) < TOLERANCE[dtype]
 
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    out.backward(upstream)
-    expected.backward(upstream.double())
+    torch.autograd.backward(out, upstream)
+    torch.autograd.backward(expected, upstream.double())
     for name, x, y in zip("qkv", ours, exact, strict=True):
         assert x.grad is not None
         assert y.grad is not None
@@ -91,7 +94,7 @@ def test_attention_scales_scores_by_the_root_of_the_head_size(dtype: torch.dtype
 
 @every_dtype
 @given(length=st.sampled_from([2, 128, 131, 260]), data=st.data())
-def test_a_later_key_or_value_moves_no_earlier_output_by_one_bit(
+def test_a_later_key_or_value_changes_no_bit_of_an_earlier_output(
     dtype: torch.dtype, length: int, data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(0, length - 1), label="place")

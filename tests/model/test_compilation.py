@@ -1,4 +1,4 @@
-"""Compiling where it works, and stepping aside where it does not."""
+"""Compiling where it works, and running uncompiled where it does not."""
 
 from typing import Any
 
@@ -34,13 +34,13 @@ def test_a_compiler_that_fails_leaves_the_model_as_it_was(
 ) -> None:
     def broken_compile(self: nn.Module, **options: Any) -> None:
         def fail(*inputs: Any) -> None:
-            raise RuntimeError("no C++ compiler\nand a long story")
+            raise RuntimeError("no C++ compiler\nand a long explanation")
 
         self._compiled_call_impl = fail
 
     monkeypatch.setattr(nn.Module, "compile", broken_compile)
     torch.manual_seed(0)
-    model = GPT(CONFIG, 11)
+    model = GPT(CONFIG, 11).initialize()
     x, y = torch.randint(11, (2, 3, 8))
     before = model(x, y)
     assert compile_blocks(model, x, y) == "RuntimeError: no C++ compiler"
@@ -48,12 +48,12 @@ def test_a_compiler_that_fails_leaves_the_model_as_it_was(
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_compiling_is_asked_of_every_block_and_leaves_no_gradients(
+def test_every_block_is_compiled_and_no_gradients_remain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[nn.Module, dict[str, Any]]] = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append((self, options)))
-    model = GPT(CONFIG, 11)
+    model = GPT(CONFIG, 11).initialize()
     x, y = torch.randint(11, (2, 3, 8))
     assert compile_blocks(model, x, y) is None
     assert asked == [(block, {"dynamic": False}) for block in model.blocks]

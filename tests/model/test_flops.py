@@ -1,4 +1,6 @@
-"""The arithmetic a model is said to cost, against PyTorch's own counter on a real forward pass."""
+"""The FLOPs computed from a model's sizes, against PyTorch's counter on a real forward pass."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
 
-SIZES = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
+SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 24}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_flops_equal_pytorchs_count_of_a_full_window(config: ModelConfig) -> Non
     # Both count matrix products only. Attention: each query with all `block_size` keys, the masked
     # ones included, as the counter sees PyTorch's plain kernel do; causal kernels may skip half.
     # Exact for every position only so: the average query needs (block_size + 1) / 2 keys.
-    model = GPT(config, vocab_size=61).eval()
+    model = GPT(config, vocab_size=61).initialize().eval()
     idx = torch.zeros(2, config.block_size, dtype=torch.int64)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(idx)

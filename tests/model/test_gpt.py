@@ -1,5 +1,6 @@
 """The model against Hugging Face's, against the formulas written out, and against itself."""
 
+import importlib
 import math
 import warnings
 from typing import Any
@@ -14,22 +15,23 @@ from tests.helpers import dense_gpt
 from tests.helpers.dense_gpt import random_gpt
 
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 40}
-CLASSIC = [
+CLASSIC: list[ModelConfig] = [
     ClassicConfig(**SIZES),
     ClassicConfig(**SIZES, activation="relu", qkv_bias=False),
     ClassicConfig(**SIZES, activation="relu", bias=False, tie_embeddings=True),
     ClassicConfig(**SIZES, bias=False),
     ClassicConfig(**SIZES, tie_embeddings=True),
 ]
-MODERN = [
+MODERN: list[ModelConfig] = [
     ModernConfig(**SIZES),
     ModernConfig(**SIZES, tie_embeddings=True, rope_theta=1_000_000.0),
     ModernConfig(**SIZES, n_kv_head=2, n_hidden=48),
     ModernConfig(**SIZES, n_kv_head=1, tie_embeddings=True),
 ]
+TINY: dict[str, Any] = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 4}
 # Below, at, above and between multiples of the blocks that attention may work in.
 LENGTHS = [2, 40, 128, 129, 300]
-FAMILIES = [ClassicConfig(**SIZES), ModernConfig(**SIZES, n_kv_head=2)]
+FAMILIES: list[ModelConfig] = [ClassicConfig(**SIZES), ModernConfig(**SIZES, n_kv_head=2)]
 
 
 def tokens(length: int, vocab_size: int = 50, batch: int = 1, seed: int = 1) -> Tensor:
@@ -47,18 +49,17 @@ def name_of(config: ModelConfig) -> str:
 
 def hugging_face(config: ModelConfig, vocab_size: int, band: int | None = None) -> Any:
     """An untrained model of the same sizes in evaluation mode, made without any download."""
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "tie_word_embeddings": config.tie_embeddings,
         "attn_implementation": "eager",
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other people's deprecations
-        from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
-
+        transformers: Any = importlib.import_module("transformers")
         if isinstance(config, ClassicConfig):
-            return GPT2LMHeadModel(
-                GPT2Config(
+            return transformers.GPT2LMHeadModel(
+                transformers.GPT2Config(
                     **common,
                     n_positions=config.block_size,
                     n_embd=config.n_embd,
@@ -67,8 +68,8 @@ def hugging_face(config: ModelConfig, vocab_size: int, band: int | None = None) 
                     activation_function=config.activation,
                 )
             ).eval()
-        return Qwen3ForCausalLM(
-            Qwen3Config(
+        return transformers.Qwen3ForCausalLM(
+            transformers.Qwen3Config(
                 **common,
                 hidden_size=config.n_embd,
                 num_hidden_layers=config.n_layer,
@@ -91,7 +92,8 @@ def gpt2_weights(model: GPT) -> dict[str, Tensor]:
     C = model.config.n_embd
 
     def take(name: str) -> Tensor:
-        return ours.pop(name)
+        weight: Tensor = ours.pop(name)
+        return weight
 
     theirs = {
         "transformer.wte.weight": take("token_embedding.weight"),
@@ -202,7 +204,7 @@ def test_logits_and_gradients_equal_the_formulas_written_out(config: ModelConfig
     torch.testing.assert_close(model(idx)[0].double(), expected, rtol=0, atol=1e-5)
     picked = expected[torch.arange(33), targets[0]]
     loss = (expected.exp().sum(1).log() - picked).mean()
-    loss.backward()
+    torch.autograd.backward(loss)
     ours = model(idx, targets)
     ours.backward()
     assert ours.item() == pytest.approx(loss.item(), abs=1e-5)
@@ -224,7 +226,7 @@ def test_bf16_changes_loss_and_gradients_by_rounding_only(config: ModelConfig, l
     weights = dense_gpt.weights_of(model)
     expected = dense_gpt.forward(config, weights, idx[0])
     loss = -expected.log_softmax(1)[torch.arange(length), targets[0]].mean()
-    loss.backward()
+    torch.autograd.backward(loss)
     model.compute_dtype = torch.bfloat16
     logits = model(idx)
     assert logits.dtype == torch.float32
@@ -251,7 +253,7 @@ def logits_in_fp32(model: GPT, idx: Tensor) -> Tensor:
     return out
 
 
-def test_texts_side_by_side_do_not_mix() -> None:
+def test_texts_in_a_batch_do_not_affect_each_other() -> None:
     for config in FAMILIES:
         model, idx = random_gpt(config), tokens(20, batch=3)
         together = model(idx)
@@ -310,13 +312,38 @@ def test_no_gradient_flows_from_a_prediction_to_a_later_token(
 @pytest.mark.parametrize("config", FAMILIES, ids=name_of)
 def test_an_untrained_model_finds_every_token_about_equally_likely(config: ModelConfig) -> None:
     torch.manual_seed(0)
-    model = GPT(config, 65).eval()
+    model = GPT(config, 65).initialize().eval()
     loss = model(tokens(40, 65, batch=8), tokens(40, 65, batch=8, seed=2))
     assert loss.item() == pytest.approx(math.log(65), rel=0.01)
 
 
-def test_biases_are_where_the_settings_want_them() -> None:
-    def biases(**settings: bool) -> set[str]:
+@pytest.mark.parametrize("config", FAMILIES, ids=name_of)
+def test_building_a_model_draws_no_random_number(config: ModelConfig) -> None:
+    state = torch.get_rng_state()
+    GPT(config, 65)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (ClassicConfig(**TINY), [-0.022722, 0.017023, -0.022203]),
+        (ModernConfig(**TINY), [1.487948, 0.468432, 0.000703]),
+    ],
+    ids=["classic", "modern"],
+)
+def test_a_seed_makes_the_model_that_it_made_in_version_0_1_0(
+    config: ModelConfig, expected: list[float]
+) -> None:
+    torch.manual_seed(7)
+    model = GPT(config, 5).initialize()
+    qkv = model.get_parameter("blocks.0.attention.qkv.weight")
+    drawn = [model.token_embedding.weight[0, 0], qkv[0, 0], model.head.weight[-1, -1]]
+    assert [x.item() for x in drawn] == pytest.approx(expected, abs=1e-5)
+
+
+def test_settings_decide_which_layers_have_biases() -> None:
+    def biases(**settings: Any) -> set[str]:
         model = GPT(ClassicConfig(**SIZES | {"n_layer": 1}, **settings), 65)
         return {name for name, _ in model.named_parameters() if name.endswith("bias")}
 
@@ -356,7 +383,7 @@ def test_dropout_acts_in_training_only(config: ModelConfig, dtype: torch.dtype) 
 
 
 @pytest.mark.parametrize("config", FAMILIES, ids=name_of)
-def test_the_past_stays_closed_to_the_future_under_dropout(config: ModelConfig) -> None:
+def test_with_dropout_no_position_depends_on_a_later_token(config: ModelConfig) -> None:
     model = random_gpt(config.model_copy(update={"dropout": 0.3})).train()
     idx = tokens(40)
     changed = idx.clone()

@@ -1,4 +1,4 @@
-"""The hand-written passes against the plain formulas they stand for."""
+"""The hand-written passes against the plain formulas."""
 
 from collections.abc import Callable
 
@@ -21,12 +21,12 @@ def plain_swiglu(gate_up: Tensor) -> Tensor:
 ANGLE = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.1, 0.01, 0.001]))  # (T, D/2)
 
 
-def turned(x: Tensor) -> Tensor:
+def rotated(x: Tensor) -> Tensor:
     cos, sin = ANGLE.cos().to(x.dtype), ANGLE.sin().to(x.dtype)
     return apply_rotary(x, (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)))
 
 
-def plain_turned(x: Tensor) -> Tensor:
+def plain_rotated(x: Tensor) -> Tensor:
     """As the product of complex numbers."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = ANGLE.cos(), ANGLE.sin()
@@ -38,7 +38,7 @@ def outcome(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
     leaves = [x.clone().requires_grad_() for x in inputs]
     out = function(*leaves)
     upstream = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out).to(out.dtype)
-    out.backward(upstream)
+    torch.autograd.backward(out, upstream)
     return [out.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
@@ -46,13 +46,13 @@ CASES = [
     (rms_norm, plain_rms_norm, [(3, 5, 16), (16,)]),
     (rms_norm, plain_rms_norm, [(2, 3, 4, 8), (8,)]),
     (swiglu, plain_swiglu, [(3, 5, 24)]),
-    (turned, plain_turned, [(2, 3, 5, 8)]),
+    (rotated, plain_rotated, [(2, 3, 5, 8)]),
 ]
 
 
 @pytest.mark.parametrize(("by_hand", "plain", "shapes"), CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_passes_by_hand_equal_the_plain_formula(
+def test_hand_written_passes_equal_the_plain_formula(
     by_hand: Callable[..., Tensor],
     plain: Callable[..., Tensor],
     shapes: list[tuple[int, ...]],
@@ -69,7 +69,7 @@ def test_passes_by_hand_equal_the_plain_formula(
 
 
 @pytest.mark.parametrize(("by_hand", "plain", "shapes"), CASES)
-def test_without_gradients_the_numbers_are_the_same(
+def test_the_result_is_the_same_without_gradients(
     by_hand: Callable[..., Tensor], plain: Callable[..., Tensor], shapes: list[tuple[int, ...]]
 ) -> None:
     torch.manual_seed(0)
@@ -93,7 +93,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
     x = torch.ones(700, 1000, requires_grad=True)
     dropped = dropout(x, p)
-    dropped.sum().backward()
+    torch.autograd.backward(dropped.sum())
     out = dropped.detach()
     share = round(256 * p) / 256
     spread = (share * (1 - share) / x.numel()) ** 0.5
@@ -102,8 +102,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     assert torch.equal(kept, kept[:1].expand_as(kept))
     assert float(out.mean()) == pytest.approx(1, abs=5 * spread / (1 - min(share, 255 / 256)))
     assert x.grad is not None
-    assert torch.equal(x.grad, out)  # of ones: what was dropped learns nothing
-    # Neighbors, which share one random number, do not share their fate.
+    assert torch.equal(x.grad, out)  # dropped entries get no gradient
+    # Neighbors, which share a random number, are dropped independently.
     both = (out[:, 1:] == 0) & (out[:, :-1] == 0)
     assert float(both.float().mean()) == pytest.approx(min(share, 255 / 256) ** 2, abs=0.005)
 

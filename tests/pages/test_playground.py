@@ -17,7 +17,6 @@ import torch
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import ClassicConfig, DataConfig, ModernConfig
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
-from minigpt_cli.generation.tokens import generate_tokens
 from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.pages import playground
 from minigpt_cli.pages.playground import PageDtype, playground_page
@@ -26,6 +25,7 @@ from tests.helpers.playground import (
     MODELS,
     NODE,
     ask,
+    greedy,
     random_checkpoint,
     round_weights,
     write_page,
@@ -76,8 +76,7 @@ def test_engine_writes_what_generate_writes_past_the_window_too(
     for prompt in ("", story[:9], story[:700]):
         ids = checkpoint.tokenizer.encode(prompt) or checkpoint.tokenizer.start_ids
         (written,) = ask(page, {"do": "write", "ids": ids, "tokens": 300})
-        steps = generate_tokens(checkpoint.model, [ids], 300, Sampling(temperature=0))
-        assert written == [step.tokens[0] for step in steps]
+        assert written == [token for token, _ in greedy(checkpoint, ids, 300)]
         assert len(set(written)) > 5
 
 
@@ -137,8 +136,8 @@ def test_worker_writes_shows_what_else_could_come_and_branches(
     round_weights(checkpoint, "bf16")
     settings = {"run": 1, "inspect": True, "sampling": {"temperature": 0}}
     ids = checkpoint.tokenizer.encode("The heron")
-    steps = list(generate_tokens(checkpoint.model, [ids], 20, Sampling(temperature=0)))
-    written = [step.tokens[0] for step in steps]
+    steps = greedy(checkpoint, ids, 20)
+    written = [token for token, _ in steps]
     (heard,) = ask(page, {"do": "talk", "messages": [
         {**settings, "type": "read", "request": "show", "text": "The heron"},
         {**settings, "type": "write", "idx": ids, "tokens": 20, "seed": 0, "slow": False},
@@ -152,16 +151,16 @@ def test_worker_writes_shows_what_else_could_come_and_branches(
     batch: list[dict[str, Any]] = [each for answer in wrote for each in answer["batch"]]
     assert [each["token"] for each in batch] == written
     text = "".join(each["text"] for each in batch) + wrote[-1]["tail"]
-    assert text == checkpoint.tokenizer.decode(token for token in written if token is not None)
-    for each, step in zip(batch, steps, strict=True):
-        likely = float(step.logits.softmax(-1)[0, each["token"]])
+    assert text == checkpoint.tokenizer.decode(written)
+    for each, (_, logits) in zip(batch, steps, strict=True):
+        likely = float(logits.softmax(-1)[each["token"]])
         assert each["likely"] == pytest.approx(likely, abs=1e-5)
-    own = steps[3].logits.softmax(-1)[0]
+    own = steps[3][1].softmax(-1)
     for row in at["bars"]["rows"]:
         assert row["own"] == pytest.approx(float(own[row["token"]]), abs=1e-5)
     assert at["bars"]["chosen"] == written[3]
     assert at["bars"]["drawable"] == 1
-    warm = next_token_probabilities(steps[3].logits, Sampling(temperature=2))[0]
+    warm = next_token_probabilities(steps[3][1][None], Sampling(temperature=2))[0]
     for row in shaped["bars"]["rows"]:
         assert row["shaped"] == pytest.approx(float(warm[row["token"]]), abs=1e-5)
     assert [each["token"] for each in empty["tokens"]] == checkpoint.tokenizer.start_ids

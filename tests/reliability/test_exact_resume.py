@@ -16,7 +16,7 @@ from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training import trainer as trainer_module
 from minigpt_cli.training.optimizer import AdamW, Muon
@@ -302,7 +302,8 @@ def test_evaluating_and_sampling_leave_the_training_generator_alone(dataset: Dat
     trainer = train(small_config(), dataset)
     before = torch.get_rng_state()
     evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val"))
-    "".join(generate(trainer.learner.model, dataset.tokenizer, "", 20, Sampling()))
+    writer = ModelAndTokenizer(trainer.learner.model, dataset.tokenizer)
+    "".join(generate(writer, "", 20, Sampling()))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.console import printable
 from minigpt_cli.generation.sampling import Sampling
-from minigpt_cli.generation.tokens import generate
+from minigpt_cli.generation.text import generate
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 from tests.helpers.tiny_checkpoint import forged, tiny_checkpoint
 
@@ -147,7 +147,7 @@ def test_training_shows_names_and_samples_escaped(shown: object, tmp_path: Path)
 def test_a_pipe_gets_the_text_as_it_is(shared: Path) -> None:
     path = shared / "checkpoint.safetensors"
     found = load_checkpoint(path)
-    wanted = "".join(generate(found.model, found.tokenizer, HOSTILE, 200, Sampling()))
+    wanted = "".join(generate(found, HOSTILE, 200, Sampling()))
     command = ["generate", "--checkpoint", str(path), "-p", HOSTILE, "-n", "200"]
     result = CliRunner().invoke(app, [*command, "--precision", "fp32"], catch_exceptions=False)
     assert result.stdout_bytes.decode() == HOSTILE + wanted + "\n"

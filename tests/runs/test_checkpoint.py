@@ -72,6 +72,12 @@ def saved(tmp_path: Path, story: str) -> tuple[Path, GPT, CheckpointMetadata]:
     return path, model, facts
 
 
+def test_loading_draws_no_random_number(saved: tuple[Path, GPT, CheckpointMetadata]) -> None:
+    state = torch.get_rng_state()
+    load_checkpoint(saved[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @contextmanager
 def small_disk(most: int) -> Iterator[None]:
     """No file may grow beyond `most` bytes; writing more fails as on a full disk."""

@@ -7,10 +7,13 @@ import typer
 
 from minigpt_cli.cli.export.request import ExportDtype, Request
 
-EXAMPLE = "Examples:  minigpt export runs/small --to html letters.html"
+EXAMPLE = (
+    "Examples:  minigpt export runs/small --to html letters.html    "
+    "minigpt export --to hf my-model    minigpt export --to gguf my-model.gguf"
+)
 PAGE = "Page"
 
-ExportFormat = Literal["html"]
+ExportFormat = Literal["html", "hf", "gguf"]
 
 Paths = Annotated[
     list[Path],
@@ -24,13 +27,17 @@ To = Annotated[
     ExportFormat,
     typer.Option(
         "--to",
-        help="html: one page that runs the model in a browser, without a network.",
+        help="html: one page that runs the model in a browser, without a network. "
+        "hf: a folder for Hugging Face transformers. "
+        "gguf: a file for llama.cpp, Ollama and LM Studio.",
         show_default=False,
     ),
 ]
 Dtype = Annotated[
     ExportDtype | None,
-    typer.Option("--dtype", help="How to store the weights.", show_default="by size"),
+    typer.Option(
+        "--dtype", help="How to store the weights.", show_default="html: by size; else fp32"
+    ),
 ]
 Title = Annotated[
     str | None,
@@ -71,7 +78,7 @@ def export(
     no_inspect: NoInspect = False,
     force: Force = False,
 ) -> None:
-    """Export a model: as a web page that runs it in a browser."""
+    """Export a model: to a web page, to Hugging Face, or to llama.cpp."""
     if len(paths) > 2:
         raise typer.BadParameter("pass at most [RUN|FILE] and OUTPUT")
     source = paths[0] if len(paths) == 2 else None
@@ -80,3 +87,11 @@ def export(
         from minigpt_cli.cli.export.html import export_html
 
         export_html(request)
+    elif to == "hf":
+        from minigpt_cli.cli.export.hf import export_hf
+
+        export_hf(request)
+    else:
+        from minigpt_cli.cli.export.gguf import export_gguf
+
+        export_gguf(request)

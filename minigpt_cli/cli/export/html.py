@@ -29,9 +29,8 @@ def export_html(request: Request) -> None:
     loaded = request.load()
     from minigpt_cli.pages.playground import playground_page, usual_dtype
 
-    dtype = usual_dtype(loaded.checkpoint)
-    if request.dtype is not None and request.dtype != "fp32":
-        dtype = request.dtype
+    asked = request.dtype if request.dtype in ("bf16", "int8") else None
+    dtype = asked or usual_dtype(loaded.checkpoint)
     _check_size(loaded, dtype)
     page = playground_page(
         loaded.checkpoint, dtype, request.title, request.prompt or "", request.inspect

@@ -12,7 +12,7 @@ from minigpt_cli.errors import ConfigError
 if TYPE_CHECKING:
     from minigpt_cli.cli.loading import Loaded
 
-ExportDtype = Literal["fp32", "bf16", "int8"]
+ExportDtype = Literal["fp32", "bf16", "fp16", "int8", "q8_0"]
 
 
 @dataclass(frozen=True)
