@@ -16,6 +16,7 @@ from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.pages.playground import PageDtype, playground_page, rounded
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.base import SPLITTINGS
 from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.checkpoints import checkpoint_of
 
@@ -31,10 +32,14 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def random_checkpoint(
-    config: ModelConfig, kind: TokenizerKind, text: str, vocab_size: int | None = None
+    config: ModelConfig,
+    kind: TokenizerKind,
+    text: str,
+    vocab_size: int | None = None,
+    splitting: int = SPLITTINGS[0],
 ) -> Checkpoint:
     """A model whose every weight is random, large enough that texts do not settle into a loop."""
-    tokenizer = train_tokenizer(kind, [text], vocab_size)
+    tokenizer = train_tokenizer(kind, [text], vocab_size, splitting)
     torch.manual_seed(1)
     model = GPT(config, tokenizer.vocab_size).eval()
     with torch.no_grad():

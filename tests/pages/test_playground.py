@@ -21,6 +21,7 @@ from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.pages import playground
 from minigpt_cli.pages.playground import PageDtype, playground_page
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.base import SPLITTINGS
 from tests.helpers.playground import (
     MODELS,
     NODE,
@@ -101,10 +102,13 @@ def test_settings_shape_the_distribution_as_here(tmp_path: Path, story: str) -> 
 
 
 @needs_node
+@pytest.mark.parametrize("splitting", SPLITTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_is_cut_as_here(tmp_path: Path, story: str, kind: TokenizerKind) -> None:
-    known = story + "".join(HOSTILE)
-    checkpoint = random_checkpoint(MODELS["modern"], kind, known, 400 if kind == "bpe" else None)
+def test_text_is_cut_as_here(
+    tmp_path: Path, story: str, kind: TokenizerKind, splitting: int
+) -> None:
+    known, size = story + "".join(HOSTILE), 400 if kind == "bpe" else None
+    checkpoint = random_checkpoint(MODELS["modern"], kind, known, size, splitting)
     page = write_page(checkpoint, tmp_path, "int8")
     chance = random.Random(0)
     texts = [*HOSTILE, story, *("".join(chance.choices(known, k=60)) for _ in range(1000))]
