@@ -18,6 +18,8 @@ from markupsafe import Markup
 from torch import Tensor
 
 from minigpt_cli import __version__
+from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import RunConfig, differences, toml_value
 from minigpt_cli.io.text import printable
 from minigpt_cli.pages.render import render
@@ -31,6 +33,8 @@ MOST_IN_BF16 = 4_000_000
 """Parameters: a larger model is rounded to 8 bits unless asked otherwise."""
 WORKER = ("tokenizer.js", "engine.js", "worker.js")
 PAGE = ("playground_words.js", "playground.js")
+_NOT_THE_MODEL = ("data.corpus", "train.device", "train.threads", "train.precision")
+"""Settings that the command leaves out: it names the text, and runs on another machine."""
 _STYLE = re.compile("<style>(.*?)</style>", re.DOTALL)
 _STYLE_HASH = "sha256-of-the-style"
 
@@ -157,16 +161,26 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _command(checkpoint: Checkpoint) -> str:
-    """The command that trains such a model, with all settings that the checkpoint records."""
+    """The command that trains such a model: the nearest preset, and what differs from it."""
     metadata = checkpoint.metadata
-    config = metadata.config or RunConfig(model=metadata.model, data=metadata.data)
-    words = ["minigpt", "train"]
+
+    def settings(preset: RunConfig) -> dict[str, object]:
+        config = metadata.config or preset.model_copy(
+            update={"model": metadata.model, "data": metadata.data}
+        )
+        changed = differences(preset, config).items()
+        found = {name: value for name, (_, value) in changed if value is not None}
+        return {name: value for name, value in found.items() if name not in _NOT_THE_MODEL}
+
+    nearest = min(
+        ((name, settings(load_run_config(name))) for name in preset_names()),
+        key=lambda preset: len(preset[1]),
+    )
+    words = ["minigpt", "train", "--preset", nearest[0]]
     for name in metadata.data.corpus:
         words += ["--data", Path(name).name]
-    for name, (_, value) in differences(RunConfig(), config).items():
-        if value is not None and name not in ("data.corpus", "train.device", "train.threads"):
-            text = value if isinstance(value, str) else toml_value(value)
-            words += ["--set", f"{name}={text}"]
+    for name, value in nearest[1].items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else toml_value(value)}"]
     return printable(" ".join(shlex.quote(word) for word in words))
 
 

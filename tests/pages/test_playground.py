@@ -6,6 +6,7 @@ import html
 import json
 import random
 import re
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.config.loading import load_run_config, parse_override
 from minigpt_cli.config.schema import ClassicConfig, DataConfig, ModernConfig
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
 from minigpt_cli.inspection.attention import attention_maps
@@ -212,7 +214,27 @@ def test_page_tells_where_a_model_is_from_and_nothing_private(hostile: Checkpoin
     found = json.loads(page.split('id="description">')[1].split("</script>")[0])
     assert (found["corpus"], found["dtype"]) == ("<b>diary", "bf16")
     assert "--data '<b>diary.txt'" in found["command"]
-    assert "--set model.n_layer=2" in found["command"]
+    assert "--set model.n_embd=24" in found["command"]
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "classic"])
+def test_command_trains_the_same_model(preset: str, story: str) -> None:
+    config = load_run_config(preset, {"train.max_iters": 7, "model.block_size": 16})
+    data = DataConfig(corpus=("my texts/a b.txt", "c.txt"), tokenizer="byte")
+    checkpoint = random_checkpoint(config.model, "byte", story)
+    metadata = replace(
+        checkpoint.metadata, data=data, optimizer=config.optimizer, train=config.train
+    )
+    page = playground_page(replace(checkpoint, metadata=metadata))
+    command = json.loads(page.split('id="description">')[1].split("</script>")[0])["command"]
+    words = shlex.split(command)
+    assert words[:2] == ["minigpt", "train"]
+    pairs = list(zip(words[2::2], words[3::2], strict=True))
+    assert [value for name, value in pairs if name == "--data"] == ["a b.txt", "c.txt"]
+    sets = dict(parse_override(value) for name, value in pairs if name == "--set")
+    again = load_run_config(dict(pairs)["--preset"], sets)
+    assert again.model_copy(update={"data": data}) == config.model_copy(update={"data": data})
+    assert again.data.tokenizer == "byte"
 
 
 def test_weights_are_stored_as_they_are_said_to_be(hostile: Checkpoint) -> None:
