@@ -5,11 +5,9 @@ JavaScript (`engine.js`, `tokenizer.js`) that computes with them what `GPT` and 
 """
 
 import base64
-import hashlib
 import json
 import re
 import shlex
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import RunConfig, differences, toml_value
 from minigpt_cli.io.text import printable
-from minigpt_cli.pages.render import render
+from minigpt_cli.pages.render import PAGE, WORKER, render, script_hash, scripts, sha256
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
 
 PageDtype = Literal["bf16", "int8"]
@@ -31,8 +29,6 @@ LARGEST_PAGE = 64_000_000
 """Bytes: beyond this, a phone may run out of memory before the page has opened."""
 MOST_IN_BF16 = 4_000_000
 """Parameters: a larger model is rounded to 8 bits unless asked otherwise."""
-WORKER = ("tokenizer.js", "engine.js", "worker.js")
-PAGE = ("playground_words.js", "playground.js")
 _NOT_THE_MODEL = ("data.corpus", "train.device", "train.threads", "train.precision")
 """Settings that the command leaves out: it names the text, and runs on another machine."""
 _STYLE = re.compile("<style>(.*?)</style>", re.DOTALL)
@@ -67,22 +63,21 @@ def playground_page(
         "tensors": entries,
         "tokenizer": json.loads(checkpoint.tokenizer.to_json()),
     }
-    script = "".join(map(_source, PAGE))
     page = render(
         "playground.html.jinja",
         name=title or f"A small GPT trained on {description['corpus']}",
         inspect=inspect,
         description=_json(description),
         weights=Markup(base64.b64encode(weights).decode()),  # noqa: S704 - its alphabet has no <
-        worker=Markup("".join(map(_source, WORKER))),  # noqa: S704 - our own
-        script=Markup(script),  # noqa: S704 - our own
-        script_hash=_sha256(script),
+        worker=Markup(scripts(WORKER)),  # noqa: S704 - our own
+        script=Markup(scripts(PAGE)),  # noqa: S704 - our own
+        script_hash=script_hash(),
         style_hash=_STYLE_HASH,
         version=__version__,
     )
     style = _STYLE.search(page)
     assert style is not None
-    return page.replace(_STYLE_HASH, _sha256(style[1]), 1)
+    return page.replace(_STYLE_HASH, sha256(style[1]), 1)
 
 
 def usual_dtype(checkpoint: Checkpoint) -> PageDtype:
@@ -188,14 +183,3 @@ def _json(value: Any) -> Markup:
     """JSON that may lie in an HTML script: there is no `<` in it."""
     text = json.dumps(value, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704
-
-
-def _source(name: str) -> str:
-    text = (files(__package__) / name).read_text(encoding="utf-8")
-    assert "</script" not in text
-    return text
-
-
-def _sha256(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

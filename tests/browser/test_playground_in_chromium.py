@@ -11,6 +11,8 @@ import torch
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
 from minigpt_cli.inspection.attention import attention_maps
+from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.pages.run_report import report_page
 from minigpt_cli.runs.checkpoint import Checkpoint
 from tests.helpers.chromium import CHROMIUM, DRIVER, requested, resize, started
 from tests.helpers.playground import MODELS, greedy, random_checkpoint, round_weights, write_page
@@ -259,4 +261,22 @@ def test_page_is_whole_and_readable(
 def test_plain_writer_writes(chromium: Any, tmp_path: Path, model: Checkpoint) -> None:
     opened(chromium, write_page(model, tmp_path, "bf16", inspect=False))
     assert len(write(chromium, PROMPT, length=50)) == len(PROMPT) + 50
+    assert chromium.get_log("browser") == []
+
+
+def test_report_runs_the_page_behind_a_click(
+    chromium: Any, trained_home: Path, tmp_path: Path, model: Checkpoint
+) -> None:
+    page = write_page(model, tmp_path, "bf16", prompt=PROMPT).read_text("utf-8")
+    file = tmp_path / "report.html"
+    run = read_run(trained_home / "runs" / "tiny")
+    file.write_text(report_page(run, None, playground=page), encoding="utf-8")
+    chromium.get_log("browser")
+    chromium.get(file.as_uri())
+    assert chromium.execute_script("return document.querySelector('iframe').loading") == "lazy"
+    chromium.find_element("css selector", "details:has(iframe) > summary").click()
+    chromium.switch_to.frame(chromium.find_element("css selector", "iframe"))
+    wait(chromium, "document.body.dataset.state === 'ready'")
+    assert len(write(chromium, PROMPT, length=50)) == len(PROMPT) + 50
+    chromium.switch_to.default_content()
     assert chromium.get_log("browser") == []

@@ -1,6 +1,8 @@
 """`minigpt export`: a model as a page, and what is refused."""
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,23 @@ def test_usage_errors_exit_with_2(minigpt: Minigpt, arguments: tuple[str, ...], 
     result = minigpt("export", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_report_has_the_same_page_inside_when_asked(minigpt: Minigpt) -> None:
+    assert minigpt(*TO_HTML, "runs/tiny", "letters.html").exit_code == 0
+    report = Path("runs/tiny/report.html")
+    assert minigpt("inspect", "report", "runs/tiny").exit_code == 0
+    assert not re.search("<iframe|<script|script-src", report.read_text("utf-8"))
+    assert minigpt("inspect", "report", "runs/tiny", "--playground").exit_code == 0
+    (inside,) = re.findall('sandbox="allow-scripts".* srcdoc="([^"]*)"', report.read_text("utf-8"))
+    assert html.unescape(inside) == Path("letters.html").read_text("utf-8")
+
+
+def test_report_refuses_a_playground_that_is_too_large(
+    minigpt: Minigpt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt_cli.pages.playground.LARGEST_PAGE", 1000)
+    result = minigpt("inspect", "report", "runs/tiny", "--playground")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the page would be 0 MB" in result.stderr
+    assert not Path("runs/tiny/report.html").exists()

@@ -31,7 +31,7 @@ def export_html(request: Request) -> None:
 
     asked = request.dtype if request.dtype in ("bf16", "int8") else None
     dtype = asked or usual_dtype(loaded.checkpoint)
-    _check_size(loaded, dtype)
+    check_size(loaded, dtype)
     page = playground_page(
         loaded.checkpoint, dtype, request.title, request.prompt or "", request.inspect
     ).encode()
@@ -44,7 +44,7 @@ def export_html(request: Request) -> None:
     print_note(f"Wrote {request.target} ({len(page) / 1e6:.1f} MB); open it in a browser")
 
 
-def _check_size(loaded: "Loaded", dtype: "PageDtype") -> None:
+def check_size(loaded: "Loaded", dtype: "PageDtype") -> None:
     """Raises unless a phone can open the page.
 
     Raises:
