@@ -9,6 +9,7 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.errors import CorpusError
 
 
 class HasText(Protocol):

@@ -2,8 +2,8 @@
  * The GPT in a browser: token ids in, logits out, and the next token drawn from them.
  *
  * Plain JavaScript that computes what Python does, with the same names: `model/gpt.py`,
- * `model/kv_cache.py`, `generation/tokens.py`, `generation/sampling.py` and `tokenizer/`.
- * It runs in a worker (see worker.js), and under node in the tests, which compare the two.
+ * `model/kv_cache.py`, `generation/tokens.py` and `generation/sampling.py`. Text is cut by
+ * tokenizer.js. It runs in a worker (see worker.js), and under node in the tests, which compare the two.
  *
  * Tensors are flat arrays, row after row. Shapes: T time, C n_embd, H n_head, K n_kv_head,
  * D head_dim, F hidden, V vocab, W window. Sums are taken in double precision, as JavaScript
@@ -42,30 +42,12 @@ class Weights {
 }
 
 /** An array of at least this size: the one given, if it will do. */
-function room(array, size) {
-  return array !== undefined && array.length >= size ? array : new Float32Array(size);
-}
-
-class Embedding {
-  constructor(matrix) {
-    this.matrix = matrix;
-  }
-
-  /** Adds a row to the C numbers from `out[start]`. */
-  addRow(row, out, start) {
-    const { values, scale, columns } = this.matrix;
-    for (let i = 0; i < columns; i++) out[start + i] += values[row * columns + i] * scale[row];
-  }
-}
+const room = (array, size) => (array && array.length >= size ? array : new Float32Array(size));
 
 class Linear {
-  constructor(matrix, bias = null) {
+  constructor(weights, name, matrix = weights.matrix(`${name}.weight`)) {
     this.matrix = matrix;
-    this.bias = bias;
-  }
-
-  static of(weights, name) {
-    return new Linear(weights.matrix(`${name}.weight`), weights.vector(`${name}.bias`));
+    this.bias = weights.vector(`${name}.bias`);
   }
 
   /** (T, in) to (T, out). */
@@ -75,9 +57,7 @@ class Linear {
     let t = 0;
     for (; t + 4 <= T; t += 4) fourTokens(values, scale, rows, columns, x, out, t);
     for (; t < T; t++) oneToken(values, scale, rows, columns, x, out, t);
-    if (this.bias) {
-      for (t = 0; t < T; t++) for (let r = 0; r < rows; r++) out[t * rows + r] += this.bias[r];
-    }
+    if (this.bias) for (let i = 0; i < T * rows; i++) out[i] += this.bias[i % rows];
     return out;
   }
 }
@@ -91,15 +71,11 @@ function oneToken(w, scale, rows, columns, x, out, t) {
     let a = 0, b = 0, c = 0, d = 0;
     for (let n = 0; n < columns; n++) {
       const value = x[from + n];
-      a += w[i + n] * value;
-      b += w[j + n] * value;
-      c += w[k + n] * value;
-      d += w[l + n] * value;
+      a += w[i + n] * value, b += w[j + n] * value;
+      c += w[k + n] * value, d += w[l + n] * value;
     }
-    out[to + r] = a * scale[r];
-    out[to + r + 1] = b * scale[r + 1];
-    out[to + r + 2] = c * scale[r + 2];
-    out[to + r + 3] = d * scale[r + 3];
+    out[to + r] = a * scale[r], out[to + r + 1] = b * scale[r + 1];
+    out[to + r + 2] = c * scale[r + 2], out[to + r + 3] = d * scale[r + 3];
   }
   for (; r < rows; r++) {
     let sum = 0;
@@ -116,15 +92,12 @@ function fourTokens(w, scale, rows, columns, x, out, t) {
     let a = 0, b = 0, c = 0, d = 0;
     for (let n = 0; n < columns; n++) {
       const weight = w[row + n];
-      a += weight * x[i + n];
-      b += weight * x[j + n];
-      c += weight * x[k + n];
-      d += weight * x[l + n];
+      a += weight * x[i + n], b += weight * x[j + n];
+      c += weight * x[k + n], d += weight * x[l + n];
     }
-    out[t * rows + r] = a * scale[r];
-    out[(t + 1) * rows + r] = b * scale[r];
-    out[(t + 2) * rows + r] = c * scale[r];
-    out[(t + 3) * rows + r] = d * scale[r];
+    const to = t * rows + r;
+    out[to] = a * scale[r], out[to + rows] = b * scale[r];
+    out[to + 2 * rows] = c * scale[r], out[to + 3 * rows] = d * scale[r];
   }
 }
 
@@ -143,7 +116,7 @@ class LayerNorm {
       for (let i = 0; i < C; i++) variance += (x[start + i] - mean) ** 2 / C;
       const scale = 1 / Math.sqrt(variance + 1e-5);
       for (let i = 0; i < C; i++) {
-        out[start + i] = (x[start + i] - mean) * scale * this.weight[i] + (this.bias ? this.bias[i] : 0);
+        out[start + i] = (x[start + i] - mean) * scale * this.weight[i] + (this.bias?.[i] ?? 0);
       }
     }
     return out;
@@ -173,12 +146,12 @@ class RMSNorm {
 }
 
 /** What both families have: heads, the cache, and softmax(q kᵀ / √D) v over the keys so far. */
-class Attention {
+class ClassicAttention {
   constructor(config, weights, name) {
     this.config = config;
     this.D = config.n_embd / config.n_head;
-    this.qkv = Linear.of(weights, `${name}.qkv`);
-    this.proj = Linear.of(weights, `${name}.proj`);
+    this.qkv = new Linear(weights, `${name}.qkv`);
+    this.proj = new Linear(weights, `${name}.proj`);
     this.scores = new Float64Array(config.block_size);
   }
 
@@ -229,10 +202,8 @@ class Attention {
   }
 }
 
-class ClassicAttention extends Attention {}
-
 /** With QK-norm and rotary positions (Su et al. 2021), as in Qwen3. */
-class ModernAttention extends Attention {
+class ModernAttention extends ClassicAttention {
   constructor(config, weights, name) {
     super(config, weights, name);
     this.q_norm = new RMSNorm(weights, `${name}.q_norm`);
@@ -260,19 +231,13 @@ class ModernAttention extends Attention {
   }
 }
 
-/** Adds `change`, (T, C), to the residual stream. */
-function addTo(x, change, size) {
-  for (let i = 0; i < size; i++) x[i] += change[i];
-}
-
 class ClassicBlock {
   constructor(config, weights, name) {
-    this.config = config;
     this.norm1 = new LayerNorm(weights, `${name}.norm1`);
     this.attention = new ClassicAttention(config, weights, `${name}.attention`);
     this.norm2 = new LayerNorm(weights, `${name}.norm2`);
-    this.up = Linear.of(weights, `${name}.up`);
-    this.down = Linear.of(weights, `${name}.down`);
+    this.up = new Linear(weights, `${name}.up`);
+    this.down = new Linear(weights, `${name}.down`);
     this.activation = config.activation === "relu" ? (x) => Math.max(x, 0) : gelu;
   }
 
@@ -283,30 +248,25 @@ class ClassicBlock {
   }
 }
 
-/** The exact one (Hendrycks & Gimpel 2016): x Φ(x). */
-function gelu(x) {
-  return x >= 0 ? x - 0.5 * x * erfc(x / Math.SQRT2) : 0.5 * x * erfc(-x / Math.SQRT2);
-}
+const ERFC = [
+  0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
+  0.37409196, 1.00002368, -1.26551223,
+];
 
-/** 1 - erf(x) for x ≥ 0, to a part in 10⁷ (Press et al. 1992, Numerical Recipes). */
-function erfc(x) {
-  const t = 1 / (1 + 0.5 * x);
-  let sum = 0;
-  for (const c of [
-    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
-    0.37409196, 1.00002368, -1.26551223,
-  ]) sum = sum * t + c;
-  return t * Math.exp(sum - x * x);
+/** The exact one (Hendrycks & Gimpel 2016): x Φ(x), with erfc as in Numerical Recipes, to 10⁻⁷. */
+function gelu(x) {
+  const z = Math.abs(x) / Math.SQRT2, t = 1 / (1 + 0.5 * z);
+  const tail = 0.5 * t * Math.exp(ERFC.reduce((sum, c) => sum * t + c, 0) - z * z);
+  return x * (x < 0 ? tail : 1 - tail);
 }
 
 class ModernBlock {
   constructor(config, weights, name) {
-    this.config = config;
     this.norm1 = new RMSNorm(weights, `${name}.norm1`);
     this.attention = new ModernAttention(config, weights, `${name}.attention`);
     this.norm2 = new RMSNorm(weights, `${name}.norm2`);
-    this.gate_up = Linear.of(weights, `${name}.gate_up`);
-    this.down = Linear.of(weights, `${name}.down`);
+    this.gate_up = new Linear(weights, `${name}.gate_up`);
+    this.down = new Linear(weights, `${name}.down`);
   }
 
   /** SwiGLU (Shazeer 2020): silu(gate) · up. */
@@ -326,9 +286,10 @@ class ModernBlock {
 /** Keys and values of the tokens already read: a ring of the last `window` of every layer. */
 class KVCache {
   constructor(config) {
-    const layer = () => new Float32Array((config.n_kv_head * config.block_size * config.n_embd) / config.n_head);
-    this.keys = Array.from({ length: config.n_layer }, layer); // (K, W, D) each
-    this.values = Array.from({ length: config.n_layer }, layer);
+    const { n_layer, n_head, n_kv_head, n_embd, block_size } = config;
+    const layer = () => new Float32Array((n_kv_head * block_size * n_embd) / n_head); // (K, W, D)
+    this.keys = Array.from({ length: n_layer }, layer);
+    this.values = Array.from({ length: n_layer }, layer);
     this.window = config.block_size;
     this.length = 0; // tokens read so far, which is also the position of the next
   }
@@ -339,14 +300,14 @@ class GPT {
     const modern = config.family === "modern";
     this.config = config = { ...config, n_kv_head: (modern && config.n_kv_head) || config.n_head };
     this.has_relative_positions = modern;
-    const tokens = weights.matrix("token_embedding.weight");
-    this.vocab_size = tokens.rows;
-    this.token_embedding = new Embedding(tokens);
-    if (!modern) this.position_embedding = new Embedding(weights.matrix("position_embedding.weight"));
-    const Block = modern ? ModernBlock : ClassicBlock;
-    this.blocks = Array.from({ length: config.n_layer }, (_, i) => new Block(config, weights, `blocks.${i}`));
+    this.token_embedding = weights.matrix("token_embedding.weight");
+    this.vocab_size = this.token_embedding.rows;
+    this.position_embedding = modern ? null : weights.matrix("position_embedding.weight");
+    const block = (_, i) => new (modern ? ModernBlock : ClassicBlock)(config, weights, `blocks.${i}`);
+    this.blocks = Array.from({ length: config.n_layer }, block);
     this.norm = new (modern ? RMSNorm : LayerNorm)(weights, "norm");
-    this.head = config.tie_embeddings ? new Linear(tokens) : Linear.of(weights, "head");
+    const tied = config.tie_embeddings ? [this.token_embedding] : [];
+    this.head = new Linear(weights, "head", ...tied);
   }
 
   /**
@@ -358,9 +319,12 @@ class GPT {
   forward(idx, cache, each = null, watch = null) {
     const T = idx.length, C = this.config.n_embd, V = this.vocab_size;
     const x = this.embed(idx, cache.length);
+    const add = (change) => {
+      for (let i = 0; i < T * C; i++) x[i] += change[i];
+    };
     this.blocks.forEach((block, layer) => {
-      addTo(x, block.attention.forward(block.norm1.forward(x, T), T, cache, layer, watch), T * C);
-      addTo(x, block.feedForward(block.norm2.forward(x, T), T), T * C);
+      add(block.attention.forward(block.norm1.forward(x, T), T, cache, layer, watch));
+      add(block.feedForward(block.norm2.forward(x, T), T));
     });
     cache.length += T;
     const logits = (t) => this.head.forward(this.norm.forward(x.subarray(t * C), 1), 1).subarray(0, V);
@@ -370,9 +334,12 @@ class GPT {
 
   embed(idx, position) {
     const C = this.config.n_embd, x = new Float32Array(idx.length * C);
+    const addRow = ({ values, scale }, row, t) => {
+      for (let i = 0; i < C; i++) x[t * C + i] += values[row * C + i] * scale[row];
+    };
     idx.forEach((token, t) => {
-      this.token_embedding.addRow(token, x, t * C);
-      if (this.position_embedding) this.position_embedding.addRow(position + t, x, t * C);
+      addRow(this.token_embedding, token, t);
+      if (this.position_embedding) addRow(this.position_embedding, position + t, t);
     });
     return x;
   }
@@ -493,128 +460,6 @@ function generator(seed) {
   };
 }
 
-// ------------------------------------------------------------------ tokenizer/
-
-const utf8 = new TextEncoder();
-
-/** What every tokenizer can do: `token_bytes` has the bytes of each token. */
-class Tokenizer {
-  get start_ids() {
-    return [Math.max(0, this.token_bytes.findIndex((bytes) => bytes.length === 1 && bytes[0] === 10))];
-  }
-
-  /** Token ids; characters outside the vocabulary are left out, and added to `unknown`. */
-  encode(text, unknown = []) {
-    return this.pieces(text).flatMap((piece) => {
-      if (this.stoi.has(piece)) return [this.stoi.get(piece)];
-      if (this.unknown_id === undefined) unknown.push(piece);
-      return this.unknown_id === undefined ? [] : [this.unknown_id];
-    });
-  }
-
-  /** The text of these tokens; bytes that are not UTF-8 become U+FFFD. */
-  decode(idx) {
-    const decoder = new StreamDecoder(this);
-    return idx.map((token) => decoder.push(token)).join("") + decoder.flush();
-  }
-}
-
-class CharTokenizer extends Tokenizer {
-  constructor(itos) {
-    super();
-    this.stoi = new Map(itos.map((piece, i) => [piece, i]));
-    this.token_bytes = itos.map((piece) => utf8.encode(piece));
-  }
-
-  pieces(text) {
-    return Array.from(text);
-  }
-}
-
-class WordTokenizer extends CharTokenizer {
-  constructor(itos, pattern) {
-    super(["<unk>", ...itos]);
-    this.pattern = new RegExp(pattern, "gu");
-    this.unknown_id = 0;
-  }
-
-  pieces(text) {
-    return text.match(this.pattern) || [];
-  }
-}
-
-/** UTF-8, where half a character becomes a question mark. */
-function bytesOf(text) {
-  return utf8.encode(text.replace(/[\ud800-\udfff]/gu, "?"));
-}
-
-class ByteTokenizer extends Tokenizer {
-  token_bytes = Array.from({ length: 256 }, (_, i) => Uint8Array.of(i));
-
-  encode(text) {
-    return Array.from(bytesOf(text));
-  }
-}
-
-/** Byte-level byte-pair encoding, by the model's own merges (Radford et al. 2019). */
-class BPETokenizer extends Tokenizer {
-  constructor({ vocab, merges }) {
-    super();
-    const printable = (byte) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
-    let other = 256;
-    this.alphabet = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : other++));
-    const byteOf = new Map(this.alphabet.map((char, byte) => [char, byte]));
-    this.stoi = new Map(Object.entries(vocab));
-    this.rank = new Map(merges.map((pair, i) => [Array.isArray(pair) ? pair.join(" ") : pair, i]));
-    this.token_bytes = [];
-    for (const [token, i] of this.stoi) this.token_bytes[i] = Uint8Array.from(token, (char) => byteOf.get(char));
-    this.pattern =
-      /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
-  }
-
-  pieces(text) {
-    return (text.match(this.pattern) || []).flatMap((word) => this.merge(word));
-  }
-
-  /** Joins the pair that was learned first, until none is left. */
-  merge(word) {
-    const parts = Array.from(bytesOf(word), (byte) => this.alphabet[byte]);
-    for (;;) {
-      let best = Infinity, place = 0;
-      for (let i = 0; i + 1 < parts.length; i++) {
-        const rank = this.rank.get(`${parts[i]} ${parts[i + 1]}`);
-        if (rank < best) [best, place] = [rank, i];
-      }
-      if (best === Infinity) return parts;
-      parts.splice(place, 2, parts[place] + parts[place + 1]);
-    }
-  }
-}
-
-/** A tokenizer again from what `Tokenizer.to_json` wrote; `pattern` is how words are cut. */
-function tokenizerFromJson(saved, pattern) {
-  if (saved.kind === "bpe") return new BPETokenizer(saved.tokenizer.model);
-  if (saved.kind === "byte") return new ByteTokenizer();
-  if (saved.kind === "word") return new WordTokenizer(saved.vocabulary, pattern);
-  return new CharTokenizer(Array.from(saved.vocabulary));
-}
-
-/** Decodes tokens one at a time, holding back characters that are not complete yet. */
-class StreamDecoder {
-  constructor(tokenizer) {
-    this.token_bytes = tokenizer.token_bytes;
-    this.decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  }
-
-  push(token) {
-    return this.decoder.decode(this.token_bytes[token], { stream: true });
-  }
-
-  flush() {
-    return this.decoder.decode();
-  }
-}
-
 // ------------------------------------------------------------------- the page
 
 /** The model and the tokenizer of a page: its description, and its weights in base64. */
@@ -625,7 +470,7 @@ function load(page, base64) {
     : Uint8Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
   return {
     model: new GPT(page.model, new Weights(page.tensors, bytes)),
-    tokenizer: tokenizerFromJson(page.tokenizer, page.pattern),
+    tokenizer: tokenizerFromJson(page.tokenizer),
   };
 }
 

@@ -1,46 +1,42 @@
 """The model as a page: one HTML file that writes, and shows how, without a network or a server.
 
 The page holds the model's own weights, rounded to bf16 or to 8 bits a row, and an engine in plain
-JavaScript (`engine.js`) that computes with them what `GPT` and the tokenizer compute here.
+JavaScript (`engine.js`, `tokenizer.js`) that computes with them what `GPT` and the tokenizer do.
 """
 
 import base64
-import hashlib
 import json
 import re
 import shlex
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from markupsafe import Markup
 from torch import Tensor
 
 from minigpt_cli import __version__
 from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import RunConfig, differences, toml_value
-from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
-from minigpt_cli.pages.render import render
+from minigpt_cli.pages.render import PAGE, WORKER, render, script_hash, scripts, sha256
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
-from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
-from minigpt_cli.tokenizer import WordTokenizer, word
 
 PageDtype = Literal["bf16", "int8"]
 
 LARGEST_PAGE = 64_000_000
-"""Bytes: beyond this, phones run out of memory before the page has opened."""
+"""Bytes: beyond this, a phone may run out of memory before the page has opened."""
 MOST_IN_BF16 = 4_000_000
 """Parameters: a larger model is rounded to 8 bits unless asked otherwise."""
+_NOT_THE_MODEL = ("data.corpus", "train.device", "train.threads", "train.precision")
+"""Settings that the command leaves out: it names the text, and runs on another machine."""
 _STYLE = re.compile("<style>(.*?)</style>", re.DOTALL)
 _STYLE_HASH = "sha256-of-the-style"
 
 
 def playground_page(
     checkpoint: Checkpoint,
-    path: Path,
     dtype: PageDtype | None = None,
     title: str | None = None,
     prompt: str = "",
@@ -50,19 +46,12 @@ def playground_page(
 
     Args:
         checkpoint: the model, its tokenizer, and what is known of both.
-        path: of the checkpoint; its run's settings are looked for beside it.
         dtype: how weights are stored; None chooses by size.
         title: of the page; None makes one from the name of the text.
         prompt: what the text begins with when the page opens.
         inspect: whether the page shows probabilities, branches and attention.
-
-    Raises:
-        ConfigError: the model is too large for a page.
     """
-    parameters = sum(tensor.numel() for tensor in model_tensors(checkpoint.model).values())
-    if dtype is None:
-        dtype = "bf16" if parameters <= MOST_IN_BF16 else "int8"
-    _check_size(parameters, dtype)
+    parameters, dtype = _parameters(checkpoint), dtype or usual_dtype(checkpoint)
     entries, weights = stored_weights(checkpoint, dtype)
     description = {
         "title": title,
@@ -70,42 +59,46 @@ def playground_page(
         "inspect": inspect,
         "parameters": parameters,
         "dtype": dtype,
-        **_description(checkpoint, path),
+        **_description(checkpoint),
         "tensors": entries,
         "tokenizer": json.loads(checkpoint.tokenizer.to_json()),
-        "pattern": javascript_pattern(word._PIECES.pattern)  # noqa: SLF001
-        if isinstance(checkpoint.tokenizer, WordTokenizer)
-        else None,
     }
-    script = _source("playground.js")
     page = render(
         "playground.html.jinja",
         name=title or f"A small GPT trained on {description['corpus']}",
         inspect=inspect,
         description=_json(description),
         weights=Markup(base64.b64encode(weights).decode()),  # noqa: S704 - its alphabet has no <
-        worker=Markup(_source("engine.js") + _source("worker.js")),  # noqa: S704 - our own
-        script=Markup(script),  # noqa: S704 - our own
-        script_hash=_sha256(script),
+        worker=Markup(scripts(WORKER)),  # noqa: S704 - our own
+        script=Markup(scripts(PAGE)),  # noqa: S704 - our own
+        script_hash=script_hash(),
         style_hash=_STYLE_HASH,
         version=__version__,
     )
     style = _STYLE.search(page)
     assert style is not None
-    return page.replace(_STYLE_HASH, _sha256(style[1]), 1)
+    return page.replace(_STYLE_HASH, sha256(style[1]), 1)
 
 
-def stored_weights(
-    checkpoint: Checkpoint, dtype: PageDtype
-) -> tuple[list[dict[str, Any]], bytes]:
+def usual_dtype(checkpoint: Checkpoint) -> PageDtype:
+    """How the weights of a model of this size are stored unless asked otherwise."""
+    return "bf16" if _parameters(checkpoint) <= MOST_IN_BF16 else "int8"
+
+
+def page_bytes(checkpoint: Checkpoint, dtype: PageDtype) -> int:
+    """About how large the page will be: its weights in base64."""
+    return _parameters(checkpoint) * {"bf16": 2, "int8": 1}[dtype] * 4 // 3
+
+
+def stored_weights(checkpoint: Checkpoint, dtype: PageDtype) -> tuple[list[dict[str, Any]], bytes]:
     """Where each tensor is, and the bytes of all.
 
     Vectors stay fp32. A matrix is bf16, or a scale for each row, fp32, and then the rows as whole
     numbers from -127 to 127. Every tensor begins at a multiple of four.
     """
     entries, data = [], bytearray()
-    for name, tensor in model_tensors(checkpoint.model).items():
-        tensor = tensor.detach().float().cpu()
+    for name, weight in model_tensors(checkpoint.model).items():
+        tensor = weight.detach().float().cpu()
         kind = "fp32" if tensor.dim() == 1 else dtype
         entries.append(
             {"name": name, "dtype": kind, "shape": list(tensor.shape), "offset": len(data)}
@@ -131,38 +124,8 @@ def rounded(tensor: Tensor, dtype: PageDtype) -> Tensor:
     return numbers.float() * scale[:, None]
 
 
-def javascript_pattern(pattern: str) -> str:
-    r"""A pattern of Python's as one of JavaScript's with the flag `u`.
-
-    The two differ in what `\w` and `\s` are: JavaScript's `\w` knows ASCII alone.
-    """
-    classes = {
-        "w": r"\p{L}\p{N}_",
-        "s": r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
-    }
-    inside, out = False, []
-    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
-        if part[0] == "\\" and part[1] in classes:
-            out.append(classes[part[1]] if inside else f"[{classes[part[1]]}]")
-            continue
-        inside = part == "[" or (inside and part != "]")
-        out.append(part)
-    return "".join(out)
-
-
-def _check_size(parameters: int, dtype: PageDtype) -> None:
-    """Raises unless the page can be opened by a phone too."""
-    width = {"bf16": 2, "int8": 1}
-    sizes = {name: parameters * each * 4 / 3 for name, each in width.items()}
-    if sizes[dtype] <= LARGEST_PAGE:
-        return
-    fix = "train a smaller model"
-    if dtype == "bf16" and sizes["int8"] <= LARGEST_PAGE:
-        fix = "try --dtype int8"
-    raise ConfigError(
-        f"the page would be {sizes[dtype] / 1e6:,.0f} MB in {dtype} and the limit is "
-        f"{LARGEST_PAGE / 1e6:.0f} MB; {fix}"
-    )
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(tensor.numel() for tensor in model_tensors(checkpoint.model).values())
 
 
 def _int8_rows(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +140,7 @@ def _bytes(tensor: Tensor) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _description(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the page tells of its model; of a text's path only the name."""
     metadata = checkpoint.metadata
     return {
@@ -187,30 +150,32 @@ def _description(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
         "step": metadata.step,
         "val_loss": metadata.val_loss,
         "bits_per_byte": metadata.bits_per_byte,
-        "command": _command(checkpoint, path),
+        "command": _command(checkpoint),
         "version": __version__,
     }
 
 
-def _command(checkpoint: Checkpoint, path: Path) -> str:
-    """The command that trains such a model, with all settings where the run's are at hand."""
-    metadata, beside = checkpoint.metadata, RunFolder(path.parent).config
-    config = RunConfig(model=metadata.model, data=metadata.data)
-    if path.name == CHECKPOINT and beside.exists():
-        try:
-            found = load_run_config(str(beside))
-        except ConfigError:
-            pass
-        else:
-            if (found.model, found.data) == (metadata.model, metadata.data):
-                config = found
-    words = ["minigpt", "train"]
+def _command(checkpoint: Checkpoint) -> str:
+    """The command that trains such a model: the nearest preset, and what differs from it."""
+    metadata = checkpoint.metadata
+
+    def settings(preset: RunConfig) -> dict[str, object]:
+        config = metadata.config or preset.model_copy(
+            update={"model": metadata.model, "data": metadata.data}
+        )
+        changed = differences(preset, config).items()
+        found = {name: value for name, (_, value) in changed if value is not None}
+        return {name: value for name, value in found.items() if name not in _NOT_THE_MODEL}
+
+    nearest = min(
+        ((name, settings(load_run_config(name))) for name in preset_names()),
+        key=lambda preset: len(preset[1]),
+    )
+    words = ["minigpt", "train", "--preset", nearest[0]]
     for name in metadata.data.corpus:
         words += ["--data", Path(name).name]
-    for name, (_, value) in differences(RunConfig(), config).items():
-        if value is not None and name not in ("data.corpus", "train.device", "train.threads"):
-            text = value if isinstance(value, str) else toml_value(value)
-            words += ["--set", f"{name}={text}"]
+    for name, value in nearest[1].items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else toml_value(value)}"]
     return printable(" ".join(shlex.quote(word) for word in words))
 
 
@@ -218,14 +183,3 @@ def _json(value: Any) -> Markup:
     """JSON that may lie in an HTML script: there is no `<` in it."""
     text = json.dumps(value, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704
-
-
-def _source(name: str) -> str:
-    text = (files(__package__) / name).read_text(encoding="utf-8")
-    assert "</script" not in text
-    return text
-
-
-def _sha256(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

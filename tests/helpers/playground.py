@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.generation.sampling import Sampling
+from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.pages.playground import PageDtype, playground_page, rounded
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer import train_tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS
+from minigpt_cli.tokenizer.factory import train_tokenizer
 from tests.helpers.checkpoints import checkpoint_of
 
 NODE = shutil.which("node")
@@ -28,10 +32,14 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def random_checkpoint(
-    config: ModelConfig, kind: TokenizerKind, text: str, vocab_size: int | None = None
+    config: ModelConfig,
+    kind: TokenizerKind,
+    text: str,
+    vocab_size: int | None = None,
+    splitting: int = SPLITTINGS[0],
 ) -> Checkpoint:
     """A model whose every weight is random, large enough that texts do not settle into a loop."""
-    tokenizer = train_tokenizer(kind, [text], vocab_size)
+    tokenizer = train_tokenizer(kind, [text], vocab_size, splitting)
     torch.manual_seed(1)
     model = GPT(config, tokenizer.vocab_size).eval()
     with torch.no_grad():
@@ -40,6 +48,13 @@ def random_checkpoint(
             if "norm" in name and name.endswith("weight"):
                 weight.add_(1.0)
     return checkpoint_of(model, tokenizer)
+
+
+def greedy(checkpoint: Checkpoint, ids: list[int], tokens: int) -> list[tuple[int, Tensor]]:
+    """What Python writes at temperature 0: each token, and the logits it was chosen from, (V)."""
+    request = GenerationRequest([ids], tokens, Sampling(temperature=0))
+    steps = generate_tokens(checkpoint.model, request)
+    return [(token, step.logits[0]) for step in steps if (token := step.tokens[0]) is not None]
 
 
 def round_weights(checkpoint: Checkpoint, dtype: PageDtype) -> None:
@@ -63,7 +78,7 @@ def ask(page: Path, *requests: dict[str, Any]) -> list[Any]:
 
 def write_page(checkpoint: Checkpoint, path: Path, dtype: PageDtype, **options: Any) -> Path:
     """The page of a model, as a file."""
-    page = playground_page(checkpoint, path / "checkpoint.safetensors", dtype, **options)
+    page = playground_page(checkpoint, dtype, **options)
     file = path / "page.html"
     file.write_text(page, encoding="utf-8")
     return file

@@ -25,7 +25,7 @@ def export_gguf(request: Request) -> None:
     dtype = request.dtype or "fp32"
     assert dtype != "int8"
     check_file(request.target, request.force)  # before the work
-    _, checkpoint = request.load()
+    checkpoint = request.load().checkpoint
     write(checkpoint, request.target, dtype, request.force)
     size = request.target.stat().st_size / 1e6
     print_note(

@@ -17,7 +17,7 @@ def export_hf(request: Request) -> None:
 
     request.check_dtype("fp32", "bf16")
     check_folder(request.target, request.force)  # before the work
-    _, checkpoint = request.load()
+    checkpoint = request.load().checkpoint
     dtype = request.dtype if request.dtype in ("fp32", "bf16") else "fp32"
     write(checkpoint, request.target, dtype, request.force)
     print_note(

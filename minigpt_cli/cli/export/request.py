@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from minigpt_cli.cli.console import print_note
 from minigpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from minigpt_cli.runs.checkpoint import Checkpoint
+    from minigpt_cli.cli.loading import Loaded
 
 ExportDtype = Literal["fp32", "bf16", "fp16", "int8", "q8_0"]
 
@@ -40,24 +39,20 @@ class Request:
             raise typer.BadParameter(f"--dtype {self.dtype}: use {' or '.join(supported)}")
 
     def check_target(self) -> None:
-        """Raises unless the target is free, or `--force` allows to replace it.
+        """Raises if the target exists, unless with `--force`.
 
         Raises:
             ConfigError: it exists.
         """
         if os.path.lexists(self.target) and not self.force:
-            raise ConfigError(f"{self.target}: exists already and is not overwritten; add --force")
+            raise ConfigError(f"{self.target}: already exists; add --force to overwrite it")
 
-    def load(self) -> tuple[Path, "Checkpoint"]:
-        """The checkpoint's path and the model in it; names the path where the user did not.
+    def load(self) -> "Loaded":
+        """The model, and the file it is in.
 
         Raises:
             CheckpointError: there is none, or it is damaged or not one of ours.
         """
-        from minigpt_cli.runs.checkpoint import load_checkpoint
-        from minigpt_cli.runs.folder import find_checkpoint
+        from minigpt_cli.cli.loading import load
 
-        path, chosen = find_checkpoint(self.source)
-        if chosen:
-            print_note(f"Using {path}")
-        return path, load_checkpoint(path)
+        return load(self.source)

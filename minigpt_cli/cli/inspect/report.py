@@ -1,11 +1,21 @@
 """`minigpt inspect report`: everything known about a run, as one HTML page."""
 
+from typing import Annotated
+
+import typer
+
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.options import Force, Html, Plot
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.loading import RunPath, run_folder
+from minigpt_cli.cli.loading import RunPath, load, run_folder
 from minigpt_cli.cli.options import Json
 
+Playground = Annotated[
+    bool,
+    typer.Option(
+        "--playground", help="Include the model, to write with in the browser (see export)."
+    ),
+]
 EXAMPLE = "minigpt inspect report runs/small"
 
 
@@ -13,6 +23,7 @@ def show(
     run: RunPath = None,
     html: Html = None,
     plot: Plot = None,
+    playground: Playground = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -30,7 +41,15 @@ def show(
     history = read_run(folder.path)
 
     def page() -> str:
-        return report_page(history, look_inside(folder))
+        model = None
+        if playground:
+            from minigpt_cli.cli.export.html import check_size
+            from minigpt_cli.pages.playground import playground_page, usual_dtype
+
+            loaded = load(folder.path)
+            check_size(loaded, usual_dtype(loaded.checkpoint))
+            model = playground_page(loaded.checkpoint)
+        return report_page(history, look_inside(folder), playground=model)
 
     if html is None:
         folder.write_report(page())
