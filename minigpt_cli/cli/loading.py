@@ -59,7 +59,8 @@ def load(
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import pick_device, pick_dtype
-    from minigpt_cli.interop.hf_import import is_hf_folder, read_hf
+    from minigpt_cli.interop.hf_folder import is_hf_folder
+    from minigpt_cli.interop.hf_import import read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
 

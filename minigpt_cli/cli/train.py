@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -30,8 +30,12 @@ from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.reporter import Reporter, TrainResult
+    from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
+
+FINETUNE_PRESET = "finetune"
 
 EXAMPLE = (
     "Examples:  minigpt train --preset small    "
@@ -67,6 +71,16 @@ DryRun = Annotated[
 ]
 ListPresets = Annotated[
     bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from",
+        metavar="RUN|FILE|FOLDER",
+        help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
+        show_default="new weights",
+        rich_help_panel=RUN,
+    ),
 ]
 Data = Annotated[
     list[str] | None,
@@ -123,6 +137,7 @@ Compile = Annotated[
 def train(
     run: Run = None,
     preset: Preset = None,
+    init_from: InitFrom = None,
     resume: Resume = False,
     out: Out = None,
     watch: Watch = False,
@@ -142,7 +157,7 @@ def train(
     seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a text, from scratch.
+    """Train a model on a text, from scratch or from another model.
 
     Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
@@ -165,33 +180,51 @@ def train(
     overrides |= {name: value for name, value in named.items() if value is not None}
     if run is not None and not resume:
         raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
-    if resume and (preset is not None or dry_run):
-        raise typer.BadParameter("--resume cannot be combined with --preset or --dry-run")
+    if resume and (preset is not None or dry_run or init_from is not None):
+        raise typer.BadParameter(
+            "--resume cannot be combined with --preset, --init-from or --dry-run"
+        )
+    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     if run is not None and out is not None:
         raise typer.BadParameter("RUN and --out cannot be combined")
     if resume:
         _resume(run or out, overrides, data_dir, watch, as_json)
     elif dry_run:
-        _estimate(preset or DEFAULT_PRESET, overrides, data_dir, out, as_json)
+        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
     else:
-        _start(preset or DEFAULT_PRESET, overrides, data_dir, out, watch, as_json)
+        _start(_Wanted(preset, overrides, out, init_from), data_dir, watch, as_json)
 
 
-def _start(
-    preset: str,
-    overrides: "Overrides",
-    data_dir: Path,
-    out: Path | None,
-    watch: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Wanted:
+    """A new run, as the user asked for it."""
+
+    preset: str
+    overrides: "Overrides"
+    out: Path | None
+    init_from: Path | None
+
+    def request(self, workspace: "Workspace") -> "TrainRequest":
+        """The same for the core, with the model to begin from loaded.
+
+        Raises:
+            MinigptError: that model cannot be read.
+        """
+        from minigpt_cli.cli.loading import load
+        from minigpt_cli.training.setup import TrainRequest
+
+        initial = None if self.init_from is None else load(self.init_from).checkpoint
+        return TrainRequest(self.preset, self.overrides, self.out, workspace, initial)
+
+
+def _start(wanted: _Wanted, data_dir: Path, watch: bool, as_json: bool) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.setup import TrainRequest, start
+    from minigpt_cli.training.setup import start
 
     with ExitStack() as held:
         with file_progress() as progress:
-            request = TrainRequest(preset, overrides, out, Workspace(data_dir, progress))
+            request = wanted.request(Workspace(data_dir, progress))
             trainer = held.enter_context(start(request))
         _fit(trainer, data_dir, watch, as_json)
 
@@ -290,19 +323,15 @@ def _first_sentence(preset: str) -> str:
     return comment.partition(". ")[0].partition(";")[0].rstrip(".")
 
 
-def _estimate(
-    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
-) -> None:
+def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.estimate import estimate
-    from minigpt_cli.training.setup import TrainRequest
 
     with file_progress() as progress:
-        workspace = Workspace(data_dir, progress)
-        config, found = estimate(TrainRequest(preset, overrides, out_path, workspace))
+        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return

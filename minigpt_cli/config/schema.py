@@ -163,6 +163,8 @@ class DataConfig(_Table):
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
+    tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the tokenizer that came with the model, in a run that began from one."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"

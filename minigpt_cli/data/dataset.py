@@ -110,6 +110,7 @@ def prepare_dataset(
     data_dir: Path,
     progress: Progress = no_progress,
     expected: str | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
@@ -123,6 +124,7 @@ def prepare_dataset(
         data_dir: where prepared texts are kept.
         progress: called with the stages of the work.
         expected: the only fingerprint that is wanted; for another text nothing is written.
+        tokenizer: the one that came with the model, if `config.tokenizer_sha256` names one.
 
     Raises:
         TextChangedError: the text is not the expected one.
@@ -130,7 +132,8 @@ def prepare_dataset(
             is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
-    check_settings(config.tokenizer, config.vocab_size)
+    if config.tokenizer_sha256 is None:
+        check_settings(config.tokenizer, config.vocab_size)
     reading = read_corpus(corpus, progress)
     if reading.characters < 2:
         raise CorpusError(
@@ -153,7 +156,16 @@ def prepare_dataset(
                 found = _open_whole(folder, reading, config)
                 if found is None:
                     splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                    _prepare(reading, config, splitting, folder, progress)
+                    if config.tokenizer_sha256 is None:
+                        tokenizer = _trained(reading, config, splitting, progress)
+                    elif tokenizer is None:
+                        raise CorpusError(
+                            f"{folder}: the prepared text is gone, and its tokenizer came with the "
+                            "model; restore the folder, or train again from that model"
+                        )
+                    else:
+                        _check_vocabulary(reading, tokenizer)
+                    _prepare(reading, config, tokenizer, folder, progress)
                     found = _open_whole(folder, reading, config)
     assert found is not None
     return found
@@ -265,14 +277,13 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
     parts = [FORMAT, reading.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
     if splitting > 1 and config.tokenizer in ("word", "bpe"):
         parts.append(splitting)
+    if config.tokenizer_sha256 is not None:
+        parts.append(config.tokenizer_sha256)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(
-    reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
-) -> None:
-    """Writes the folder under another name and renames it, so that it is never incomplete."""
-    started = time.perf_counter()
+def _trained(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
+    """A tokenizer that learned from the text."""
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
     source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
@@ -280,7 +291,29 @@ def _prepare(
         source = [reading.alphabet]
     elif kind == "word":
         source = corpus.chunks(progress, "Learning tokens")
-    tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
+    return train_tokenizer(kind, source, config.vocab_size, splitting)
+
+
+def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
+    """Raises unless a vocabulary of characters, from another text, covers this one."""
+    if tokenizer.kind != "char":
+        return
+    unknown = sorted(set(reading.alphabet) - {token.decode() for token in tokenizer.token_bytes})
+    if unknown:
+        shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        raise TokenizerError(
+            f"{reading.corpus.name}: the model's vocabulary lacks {shown}{more}; remove these "
+            "characters from the text, or train a new model on both texts"
+        )
+
+
+def _prepare(
+    reading: Reading, config: DataConfig, tokenizer: Tokenizer, folder: Path, progress: Progress
+) -> None:
+    """Writes the folder under another name and renames it, so that it is never incomplete."""
+    started = time.perf_counter()
+    corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # left by a killed process, or damaged
@@ -293,7 +326,7 @@ def _prepare(
         metadata = DatasetMetadata(
             corpus=corpus.name,
             fingerprint=folder.name,
-            kind=kind,
+            kind=config.tokenizer,
             vocab_size=tokenizer.vocab_size,
             dtype=dtype,
             text_bytes=reading.bytes,

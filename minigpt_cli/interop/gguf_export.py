@@ -169,6 +169,11 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
             "space; export to Hugging Face, or train with another tokenizer",
             settings=("data.tokenizer=bpe",),
         )
+    if tokenizer.kind == "pretrained":
+        raise InteropError(
+            "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, and convert "
+            "that with llama.cpp's convert_hf_to_gguf.py"
+        )
     saved = json.loads(tokenizer.to_json())
     pairs = saved["tokenizer"]["model"]["merges"] if tokenizer.kind == "bpe" else []
     end = alphabet[0xFF]  # in no UTF-8 text, so the model never learned to write it

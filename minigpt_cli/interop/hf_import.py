@@ -13,6 +13,7 @@ from torch import Tensor
 from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, ModelConfig
 from minigpt_cli.errors import InteropError, reraise_as
+from minigpt_cli.interop.hf_folder import CONFIG, INDEX, WEIGHTS
 from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
 from minigpt_cli.interop.parts import STACKED, parsed, weights
@@ -25,19 +26,11 @@ from minigpt_cli.runs.checkpoint_header import (
     open_tensors,
     read_header,
 )
-from minigpt_cli.runs.folder import CHECKPOINT
 from minigpt_cli.tokenizer.base import Tokenizer
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _LARGEST_JSON = 100_000_000
 _COMPUTED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 """What old files hold besides weights: masks and frequencies, which are computed."""
-
-
-def is_hf_folder(path: Path) -> bool:
-    """Whether a path the user gave is a model of another program, and not a run."""
-    with reraise_as(InteropError, path, "read"):
-        return (path / CONFIG).is_file() and not (path / CHECKPOINT).exists()
 
 
 def read_hf(

@@ -135,3 +135,11 @@ class GPT(nn.Module):
         if targets is None:
             return logits
         return F.cross_entropy(logits.view(-1, self.vocab_size), targets.reshape(-1))
+
+
+@torch.no_grad()
+def copy_weights(source: GPT, target: GPT) -> None:
+    """Gives a model the weights of another, which may have a longer window."""
+    new = dict(target.named_parameters())
+    for name, weight in source.named_parameters():
+        new[name].copy_(weight[: new[name].size(0)])  # of learned positions, the first

@@ -13,7 +13,7 @@ from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
-from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.gpt import GPT, copy_weights
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
@@ -30,13 +30,14 @@ class Learner:
     Args:
         config: with device, precision and compilation resolved (see `setup.resolve_machine`).
         dataset: prepared with `config.data`.
+        initial: the model to begin from; None draws new weights.
 
     Raises:
         CorpusError: the text is too short for the model's `block_size`.
         OutOfMemoryError: the model does not fit into memory.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, initial: GPT | None = None) -> None:
         self.config, self.dataset = config, dataset
         train = config.train
         self.device = torch.device(train.device)
@@ -47,7 +48,10 @@ class Learner:
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
             model = GPT(config.model, dataset.tokenizer.vocab_size)
-            self.model = model.initialize().to(self.device)
+            model.initialize()
+            if initial is not None:
+                copy_weights(initial, model)
+            self.model = model.to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.check_interval = 1 if self.device.type == "cpu" else train.log_interval

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.gguf_export import GGUFDtype, caveats, export_gguf
+from minigpt_cli.interop.hf_tokenizer import from_hf
 from minigpt_cli.model.layers import RMSNorm
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -28,6 +29,7 @@ from tests.helpers.exports import (
     tokenizer_of,
 )
 from tests.helpers.llama import Llama
+from tests.helpers.transformers_models import save_tokenizer
 
 pytest.importorskip("gguf", reason="needs gguf: pip install 'minigpt-cli[interop]'")
 pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install xllamacpp")
@@ -193,6 +195,15 @@ def test_a_word_vocabulary_is_refused_with_what_would_do(tmp_path: Path) -> None
     with pytest.raises(InteropError, match=r"cannot hold a word tokenizer.*Hugging Face"):
         export_gguf(checkpoint, tmp_path / "model.gguf")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_tokenizer_from_elsewhere_is_left_to_llama_cpps_converter(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path, "gpt2")
+    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    checkpoint = random_checkpoint(CONFIGS["modern"], from_hf(text, 0, [0]))
+    with pytest.raises(InteropError, match=r"convert_hf_to_gguf.py"):
+        export_gguf(checkpoint, tmp_path / "model.gguf")
+    assert tokenizer
 
 
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
