@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -25,7 +25,7 @@ from minigpt_cli.cli.options import (
     SeedOverride,
     parse_settings,
 )
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.config.choices import TokenizerKind, TrackerName
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ Watch = Annotated[
     bool,
     typer.Option(
         "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TRACKER",
+        help="Also track the run with tensorboard or wandb; may be repeated.",
+        rich_help_panel=RUN,
     ),
 ]
 DryRun = Annotated[
@@ -141,6 +150,7 @@ def train(
     resume: Resume = False,
     out: Out = None,
     watch: Watch = False,
+    log: Log = None,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
     data: Data = None,
@@ -187,12 +197,48 @@ def train(
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     if run is not None and out is not None:
         raise typer.BadParameter("RUN and --out cannot be combined")
+    following = _Following(watch, _trackers(log or []))
     if resume:
-        _resume(run or out, overrides, data_dir, watch, as_json)
+        _resume(run or out, overrides, data_dir, following, as_json)
     elif dry_run:
         _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
     else:
-        _start(_Wanted(preset, overrides, out, init_from), data_dir, watch, as_json)
+        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+
+
+def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
+    known = get_args(TrackerName)
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"--log {name}: use {' or '.join(known)}")
+    return cast(tuple[TrackerName, ...], tuple(dict.fromkeys(names)))
+
+
+@dataclass(frozen=True)
+class _Following:
+    """Where a run can be followed, besides the terminal."""
+
+    report: bool
+    trackers: tuple[TrackerName, ...]
+
+    def check(self) -> None:
+        """Raises unless every tracker can be used, before the work begins."""
+        from minigpt_cli.runs.trackers import check_installed
+
+        for name in self.trackers:
+            check_installed(name)
+
+    def fit(self, trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
+        """Trains, and keeps the report and the trackers current."""
+        from minigpt_cli.cli.live_report import LiveReport
+        from minigpt_cli.cli.tracking import Tracking
+
+        with ExitStack() as held:
+            if self.trackers:
+                reporter = held.enter_context(Tracking(reporter, trainer, self.trackers))
+            if self.report:
+                reporter = held.enter_context(LiveReport(reporter, trainer))
+            return trainer.fit(reporter)
 
 
 @dataclass(frozen=True)
@@ -217,20 +263,25 @@ class _Wanted:
         return TrainRequest(self.preset, self.overrides, self.out, workspace, initial)
 
 
-def _start(wanted: _Wanted, data_dir: Path, watch: bool, as_json: bool) -> None:
+def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import start
 
+    following.check()
     with ExitStack() as held:
         with file_progress() as progress:
             request = wanted.request(Workspace(data_dir, progress))
             trainer = held.enter_context(start(request))
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
 def _resume(
-    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
+    run: Path | None,
+    overrides: "Overrides",
+    data_dir: Path,
+    following: _Following,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -238,21 +289,22 @@ def _resume(
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume
 
+    following.check()
     folder = RunFolder(run) if run else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
             trainer = held.enter_context(resume(folder, overrides, Workspace(data_dir, progress)))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
-def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
     with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
         progress.print_lines(run_lines(trainer))
-        result = _watched(trainer, progress) if watch else trainer.fit(progress)
+        result = following.fit(trainer, progress)
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
@@ -260,14 +312,6 @@ def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None
     next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
-
-
-def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
-    """Trains, and keeps the run's report current."""
-    from minigpt_cli.cli.live_report import LiveReport
-
-    with LiveReport(reporter, trainer) as watching:
-        return trainer.fit(watching)
 
 
 @contextmanager

@@ -171,8 +171,8 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         )
     if tokenizer.kind == "pretrained":
         raise InteropError(
-            "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, and convert "
-            "that with llama.cpp's convert_hf_to_gguf.py"
+            "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, and use "
+            "llama.cpp's convert_hf_to_gguf.py"
         )
     saved = json.loads(tokenizer.to_json())
     pairs = saved["tokenizer"]["model"]["merges"] if tokenizer.kind == "bpe" else []
