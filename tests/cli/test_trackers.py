@@ -133,6 +133,7 @@ def test_wandb_keeps_one_run_of_a_resumed_run_offline(
 ) -> None:
     pytest.importorskip("wandb", reason="needs wandb: pip install 'minigpt-cli[trackers]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
     tracked_twice(minigpt, "wandb")
     records = [*wandb_records()]
     runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
