@@ -91,6 +91,15 @@ InitFrom = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--freeze",
+        metavar="PATTERN",
+        help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
+        rich_help_panel=SETTINGS,
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option(
@@ -161,6 +170,7 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    freeze: Freeze = None,
     precision: PrecisionOverride = None,
     compile_blocks: Compile = None,
     device: DeviceOverride = None,
@@ -181,6 +191,7 @@ def train(
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
+        "train.freeze": freeze,
         "train.precision": precision,
         "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,

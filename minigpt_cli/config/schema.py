@@ -259,6 +259,8 @@ class TrainConfig(_Table):
     """CPU threads; 0 uses PyTorch's default. Results can differ in the last digits."""
     device: str = "auto"
     """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Weights that are not trained, as patterns of their names: `blocks.0.*`, `*embedding*`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Random seed of the weights, the batches and dropout."""
 

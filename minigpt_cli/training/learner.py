@@ -4,6 +4,8 @@ Everything random in a step (its batch, its dropout) is a function of the seed a
 run that is interrupted and resumed equals one that was never interrupted.
 """
 
+import fnmatch
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
@@ -51,6 +54,7 @@ class Learner:
             model.initialize()
             if initial is not None:
                 copy_weights(initial, model)
+            freeze(model, train.freeze)
             self.model = model.to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
@@ -117,6 +121,30 @@ class Learner:
         if self.device.type == "cuda":  # copying from pinned memory does not wait for the GPU
             x, y = x.pin_memory(), y.pin_memory()
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+
+def freeze(model: GPT, patterns: tuple[str, ...]) -> None:
+    """Excludes weights from training.
+
+    Args:
+        model: whose weights.
+        patterns: of their names, with `*` for anything.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or all of them leave nothing to train.
+    """
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        found = fnmatch.filter(named, pattern)
+        if not found:
+            raise ConfigError(
+                f"train.freeze = {pattern}: matches no weight; they have names like "
+                f"{', '.join(list(named)[:3])}"
+            )
+        for name in found:
+            named[name].requires_grad_(False)
+    if not any(weight.requires_grad for weight in named.values()):
+        raise ConfigError("train.freeze: leaves no weight to train; freeze fewer")
 
 
 def _dropout_seed(seed: int, step: int) -> int:

@@ -152,7 +152,7 @@ class Optimizer:
     """One or two optimizers that step together, with their state by parameter name.
 
     Args:
-        model: every parameter is updated.
+        model: every parameter is updated, but for frozen ones.
         config: which optimizer, and its settings.
     """
 
@@ -229,13 +229,14 @@ def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
     matrices: dict[Tensor, tuple[int, ...]] = {
         module.weight: module.rows
         for module in model.blocks.modules()
-        if isinstance(module, Linear)
+        if isinstance(module, Linear) and module.weight.requires_grad
     }
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     muon: list[Muon | AdamW] = []
     decay, rate = config.weight_decay, config.learning_rate
     if config.name == "muon":
-        muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
+        if matrices:
+            muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
         parameters = [p for p in parameters if p not in matrices]
         decay, rate = 0.0, config.adamw_learning_rate
     groups = [

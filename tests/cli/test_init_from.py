@@ -168,3 +168,25 @@ def test_the_preset_for_it_is_gentle() -> None:
     config = load_run_config("finetune")
     assert (config.optimizer.name, config.optimizer.learning_rate) == ("adamw", 1e-4)
     assert config.optimizer.warmup_iters > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_frozen_weights_stay_and_others_learn(minigpt: Minigpt, more: Path, optimizer: str) -> None:
+    patterns = ("--freeze", "blocks.0.*", "--freeze", "*embedding*")
+    options = ("--data", more, *FAST, *patterns, "--set", f"optimizer.name={optimizer}")
+    assert minigpt("train", "--init-from", "runs/tiny", *options).exit_code == 0
+    result = minigpt("train", "--resume", "runs/finetune", "--max-iters", 6)
+    assert result.exit_code == 0, result.output
+    before, after = (
+        load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors")).model.state_dict()
+        for name in ("tiny", "finetune")
+    )
+    for name, weight in after.items():
+        frozen = name.startswith(("blocks.0.", "token_embedding"))
+        assert weight.equal(before[name]) == frozen, name
+
+
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(refused: Refused) -> None:
+    train = ("train", "--data", "story.txt", "--preset", "tiny", "--freeze")
+    assert "matches no weight; they have names like token_embedding" in refused(*train, "layer1*")
+    assert "leaves no weight to train" in refused(*train, "*")
