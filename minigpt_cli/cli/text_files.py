@@ -10,40 +10,39 @@ from minigpt_cli.data.sources import TextFile, count_kinds
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.reading import Reading
 
 _NAMED = 3
 """Files that a line names before it only counts them."""
 
 
-def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
+def corpus_lines(corpus: "Corpus") -> list[str]:
     """What is worth a line about the files of a text; nothing for a single plain file."""
-    corpus = reading.corpus
     lines = list(corpus.notes)
-    several = len(corpus.files) > 1
-    if several or corpus.left_out:
-        lines.append(_summary(reading))
+    if len(corpus.files) > 1 or corpus.left_out:
+        line = f"Read {_files(len(corpus.files))} ({size(corpus.size)})"
+        if corpus.left_out:
+            line += f"; left out {count(len(corpus.left_out))}: {count_kinds(corpus.left_out)}"
+        lines.append(line)
     by_encoding: dict[str, list[str]] = defaultdict(list)
     for file in corpus.files:
         if file.detected and file.encoding != "utf-8":
             by_encoding[file.encoding].append(file.path.name)
         if file.note:
             lines.append(f"{file.path}: {file.note}")
-    lines += [
+    return lines + [
         f"Read {_files(len(names))} as {encoding}: {_first(names)}"
         for encoding, names in by_encoding.items()
     ]
-    if several:
+
+
+def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
+    """Like `corpus_lines`, with the files that the validation part comes from."""
+    lines = corpus_lines(reading.corpus)
+    if len(reading.corpus.files) > 1:
         lines.append(_validation(reading, val_fraction))
     return lines
-
-
-def _summary(reading: "Reading") -> str:
-    corpus = reading.corpus
-    line = f"Read {_files(len(corpus.files))} ({size(corpus.size)})"
-    if corpus.left_out:
-        line += f"; left out {count(len(corpus.left_out))}: {count_kinds(corpus.left_out)}"
-    return line
 
 
 def _validation(reading: "Reading", val_fraction: float) -> str:

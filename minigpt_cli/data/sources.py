@@ -270,6 +270,8 @@ def _not_by_name(path: Path) -> LeftOut | None:
         return LeftOut(path, suffix, f"its markup or data would be learned too; {_NAME_IT}")
     if suffix in _DOCUMENTS:
         return LeftOut(path, suffix, "not plain text; save it as plain text (.txt) first")
+    if suffix == ".lock":
+        return LeftOut(path, "lock file", "made by a program that was writing here")
     plain = suffix[1:].isalnum() and len(suffix) <= 10
     return LeftOut(
         path, suffix if plain else "other file", f"not one of {', '.join(TEXT_SUFFIXES)}"

@@ -58,7 +58,7 @@ def notes(tmp_path: Path) -> Path:
         ("a.bak.txt", "backup file"), ("a.txt.orig", "backup file"), ("~$a.txt", "backup file"),
         ("a.docx", ".docx"), ("a.PDF", ".pdf"), ("page.html", ".html"), ("a.json", ".json"),
         ("table.csv", ".csv"), ("code.py", ".py"), ("noending", "other file"),
-        ("a.strange name", "other file"),
+        ("a.strange name", "other file"), ("a.lock", "lock file"),
     ],
 )  # fmt: skip
 def test_what_is_not_meant_is_left_out_and_said(notes: Path, name: str, kind: str) -> None:
