@@ -30,7 +30,7 @@ class WeightsAndBiases:
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=name.read_text(encoding="ascii").strip(),
             name=run.resolve().name,
-            dir=str(run),
+            dir=str(run.resolve()),
             config=config.model_dump(mode="json"),
             resume="allow",
             mode=mode,
