@@ -202,7 +202,7 @@ def test_page_allows_its_own_script_and_style_and_nothing_else(hostile: Checkpoi
     policy = html.unescape(page.split('Policy"\n      content="')[1].split('">')[0])
     assert policy == (
         f"default-src 'none'; script-src {sha256(script)} blob:; worker-src blob:; "
-        f"style-src {sha256(style)}; img-src data:"
+        f"style-src {sha256(style)}; img-src data:; base-uri 'none'; form-action 'none'"
     )
     assert not re.search(r"https?:|@import|url\(|innerHTML|outerHTML|insertAdjacent|eval\(", page)
     assert not re.search(r"<[^>]* (on\w+|style)=", page)
