@@ -48,7 +48,7 @@ function make(tag, className, text) {
 const program = new Blob([$("worker").textContent], { type: "text/javascript" });
 const worker = new Worker(URL.createObjectURL(program));
 worker.onmessage = ({ data }) => data.run === run && hear[data.type](data);
-worker.onerror = (event) => say(() => words.failed(event.message));
+worker.onerror = (event) => say(() => words.failed(event.message || event.type));
 
 function ask(type, more = {}) {
   if (type !== "shape" && type !== "attention") run++;

@@ -1,7 +1,7 @@
 /* What the page says, in English and in Chinese; `about` is the page's description of its model. */
 "use strict";
 
-const percent = (share, digits = 1) => `${(100 * share).toFixed(share && share < 0.001 ? 3 : digits)}%`;
+const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
 const grouped = (number) => Number(number).toLocaleString("en-US");
 
 const UNITS = {
