@@ -1,11 +1,11 @@
-"""How fast models write: `python -m benchmarks.generate`.
+"""Generation speed: `python -m benchmarks.generate`.
 
-The baby GPT (6 layers, 6 heads, 384 wide, block 256, modern) with random weights writes 500 tokens
-after one, beside what there is to beat: computing the whole context again for every token, as
-nanoGPT does; `transformers` with its own cache; and multiplying by the weights once per token and
-doing nothing else, in PyTorch's plain way and with the matrices laid out for it once. The
-contenders take turns, so that a machine that changes its speed changes it for all. Needs the extra
-`bench`.
+The baby GPT (6 layers, 6 heads, 384 wide, block 256, modern) with random weights generates 500
+tokens from a prompt of one. The baselines are recomputing the whole context for every token, as
+nanoGPT does; `transformers` with its own cache; and multiplying by each weight matrix once per
+token and doing nothing else, in plain PyTorch and with the matrices packed in advance.
+The contenders take turns, so that changes of the machine's speed affect all of them. Needs the
+extra `bench`.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ VOCAB, TOKENS, MANY = 65, 500, 100_000
 
 
 def model(dtype: torch.dtype, quantized: bool = False) -> GPT:
-    """The baby GPT; every weight is random, so that no kernel meets zeros."""
+    """The baby GPT with all weights random, so that no kernel is given zeros."""
     torch.manual_seed(0)
     gpt = GPT(ModernConfig(), VOCAB).initialize().eval()
     for parameter in gpt.parameters():
@@ -50,7 +51,7 @@ def model(dtype: torch.dtype, quantized: bool = False) -> GPT:
 
 
 def writing(gpt: GPT, batch: int) -> Callable[[], float]:
-    """Tokens per second of all texts together."""
+    """minigpt: total tokens per second over all texts."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -62,7 +63,7 @@ def writing(gpt: GPT, batch: int) -> Callable[[], float]:
 
 
 def recomputing(gpt: GPT) -> Callable[[], float]:
-    """The whole context for every token; only a tenth as many, since nothing is remembered."""
+    """The whole context for every token; every tenth length is enough without a cache."""
     lengths = range(1, TOKENS, 10)
 
     @torch.inference_mode()
@@ -78,13 +79,13 @@ def recomputing(gpt: GPT) -> Callable[[], float]:
 
 
 def transformers_writing() -> Callable[[], float]:
-    """`generate` of `transformers`, for a Qwen3 of the same sizes in fp32."""
+    """`transformers`: `generate` of a Qwen3 of the same size in fp32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = ModernConfig()
-    peer = Qwen3ForCausalLM(
+    peer: Any = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=VOCAB,
             hidden_size=config.n_embd,
@@ -97,7 +98,8 @@ def transformers_writing() -> Callable[[], float]:
             eos_token_id=None,
             bos_token_id=None,
         )
-    ).eval()
+    )
+    peer.eval()
 
     def run() -> float:
         started = time.perf_counter()
@@ -113,7 +115,7 @@ def transformers_writing() -> Callable[[], float]:
 
 
 def reading(gpt: GPT, laid_out: bool) -> Callable[[], float]:
-    """Every matrix in bf16 times one vector, and nothing else."""
+    """The matrix-vector products alone, in bf16."""
     linears = [module for module in gpt.modules() if isinstance(module, Linear)]
     inputs = {linear.in_features: torch.randn(1, linear.in_features) for linear in linears}
     inputs = {size: x.bfloat16() for size, x in inputs.items()}
@@ -169,7 +171,7 @@ def memory_growth() -> int:
 
 
 def main() -> None:
-    """Lets the contenders write in turn."""
+    """Runs the contenders in turn and keeps the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -199,7 +201,9 @@ def main() -> None:
     columns = ["", "tokens/s", "of computing again", "of transformers", "of plain", "of laid out"]
     table = markdown(columns, rows)
     first = to_the_first_character(rounds)
-    with multiprocessing.get_context("spawn").Pool(1) as fresh:  # nothing has been used there yet
+    with multiprocessing.get_context("spawn").Pool(
+        1
+    ) as fresh:  # a process with no memory in use yet
         growth = fresh.apply(memory_growth)
     table += f"\n\nFrom the shell to the first character, `small`: {first:.2f} s."
     table += f"\nGrowth of memory over {MANY:,} tokens: {growth:,} bytes."

@@ -1,4 +1,4 @@
-"""What a table of measurements must say of the machine, and where it is kept."""
+"""Describes the machine of a measurement, and keeps the results."""
 
 import json
 import os
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def describe_machine() -> dict[str, Any]:
-    """The processor, the accelerator and the versions."""
+    """Processor, accelerator and versions."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -38,8 +38,8 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def keep(name: str, table: str, facts: dict[str, Any]) -> None:
-    """Prints a table and writes it, with the numbers behind it, to `benchmarks/results/`."""
+def keep(name: str, table: str, numbers: dict[str, Any]) -> None:
+    """Prints a table and writes it, with its raw numbers, to `benchmarks/results/`."""
     machine = describe_machine()
     where = (
         f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}, "
@@ -49,5 +49,5 @@ def keep(name: str, table: str, facts: dict[str, Any]) -> None:
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    values = {"machine": machine, **facts}
+    values = {"machine": machine, **numbers}
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

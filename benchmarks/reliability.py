@@ -1,7 +1,7 @@
-"""What keeping a run safe costs, and what large texts need: `python -m benchmarks.reliability`.
+"""The cost of saving, and the memory of large texts: `python -m benchmarks.reliability`.
 
-The share of a run that saving takes is that of the preset `small`: one state a minute, and one
-state and one checkpoint at every evaluation. The peaks of memory are of whole processes.
+The cost of saving is measured on the preset `small`: one state per minute, and one state and one
+checkpoint per evaluation. Peak memory is that of the whole process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from minigpt_cli.runs.checkpoint import (
 )
 
 SAVES = 9
-# Runs a command; tells its seconds and its peak of resident memory in bytes.
+# Runs a command; prints its seconds and its peak resident memory in bytes.
 MEASURED = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -54,9 +54,9 @@ print(json.dumps(resident))
 
 
 def write_text(path: Path, size: int, words: int = 300_000) -> None:
-    """A text of our own making, English to look at with some Chinese, of `words` different words.
+    """Writes a made-up text that looks like English with some Chinese, of `words` different words.
 
-    As in any language few words are frequent and most are rare.
+    As in any language, few words are frequent and most are rare.
     """
     chance = random.Random(0)
     syllables = [a + b for a in "bdghklmnprstvw" for b in ("a", "e", "i", "o", "u", "ea", "oo")]
@@ -70,7 +70,7 @@ def write_text(path: Path, size: int, words: int = 300_000) -> None:
         drawn = [made[int(words ** chance.random()) - 1] for _ in range(10)]
         lines.append(f"{' '.join(drawn)}, {chance.choice(chinese)}。\n")
     with path.open("w", encoding="utf-8") as file:
-        while file.tell() < size:  # shuffled lines are quicker made than new ones
+        while file.tell() < size:  # shuffling lines is faster than making new ones
             chance.shuffle(lines)
             file.write("".join(lines))
 
@@ -78,8 +78,8 @@ def write_text(path: Path, size: int, words: int = 300_000) -> None:
 def measured(*command: str) -> dict[str, float]:
     """Seconds and peak memory of one command."""
     call = [sys.executable, "-c", MEASURED, *command]
-    facts: dict[str, float] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
-    return facts
+    found: dict[str, float] = json.loads(subprocess.run(call, check=True, stdout=PIPE).stdout)
+    return found
 
 
 def evaluating() -> list[int]:
@@ -90,7 +90,7 @@ def evaluating() -> list[int]:
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """The median of several times."""
+    """The median time of several calls."""
     times = []
     for _ in range(SAVES):
         started = time.perf_counter()
@@ -100,7 +100,7 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
-    """A short run of `small`, and what writing its two files takes."""
+    """Trains `small` briefly and times writing its two files."""
     run = folder / "run"
     options = ["--preset", "small", "--data", str(text), "--data-dir", str(folder), "--json"]
     options += ["--max-iters", "200", "--set", "train.eval_interval=200"]
@@ -126,13 +126,13 @@ def saving(folder: Path, text: Path) -> tuple[str, dict[str, Any]]:
         f"run; a state and a checkpoint at every evaluation (500 steps) {at_evaluations:.2%}; "
         f"together {each_minute + at_evaluations:.2%}."
     )
-    facts = {"step": step, "state": state_seconds, "checkpoint": model_seconds}
-    return table, facts
+    numbers = {"step": step, "state": state_seconds, "checkpoint": model_seconds}
+    return table, numbers
 
 
 def tokenizing(folder: Path, sizes: dict[str, float]) -> tuple[str, list[dict[str, Any]]]:
-    """Peak memory and time by kind and size of text, in GB."""
-    rows, facts = [], []
+    """Peak memory and time by tokenizer kind and text size in GB."""
+    rows, numbers = [], []
     for kind, gigabytes in sizes.items():
         text = folder / f"{gigabytes}.txt"
         if not text.exists():
@@ -141,13 +141,13 @@ def tokenizing(folder: Path, sizes: dict[str, float]) -> tuple[str, list[dict[st
         rows.append(
             [kind, f"{gigabytes} GB", f"{one['peak'] / 1e6:.0f} MB", f"{one['seconds']:.0f} s"]
         )
-        facts.append({"kind": kind, "bytes": text.stat().st_size, **one})
+        numbers.append({"kind": kind, "bytes": text.stat().st_size, **one})
         print(rows[-1], flush=True)
-    return markdown(["tokenizing", "text", "peak of memory", "time"], rows), facts
+    return markdown(["tokenizing", "text", "peak of memory", "time"], rows), numbers
 
 
 def main() -> None:
-    """Measures all three, the long ones last."""
+    """Measures all three, the slow ones last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2, help="for char, byte and word")
     parser.add_argument("--kinds", nargs="*", default=["char", "byte", "word", "bpe"])
@@ -156,13 +156,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_text(folder / "short.txt", 1_000_000, words=5000)
-        saved, saving_facts = saving(folder, folder / "short.txt")
+        saved, saving_numbers = saving(folder, folder / "short.txt")
         resident = evaluating()
         growth = (resident[-1] - resident[0]) / 1e6
-        tokenized, tokenizing_facts = tokenizing(folder, sizes)
+        tokenized, tokenizing_numbers = tokenizing(folder, sizes)
     flat = f"From the 1,000th to the 10,000th evaluation a process grows by {growth:+.2f} MB."
-    facts = {"saving": saving_facts, "tokenizing": tokenizing_facts, "evaluating": resident}
-    keep("reliability", f"{saved}\n\n{tokenized}\n\n{flat}", facts)
+    numbers = {
+        "saving": saving_numbers, "tokenizing": tokenizing_numbers, "evaluating": resident
+    }  # fmt: skip
+    keep("reliability", f"{saved}\n\n{tokenized}\n\n{flat}", numbers)
 
 
 if __name__ == "__main__":

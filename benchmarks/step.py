@@ -1,9 +1,8 @@
 """Where the time of a training step goes: `python -m benchmarks.step`.
 
-The baby GPT (6 layers, 6 heads, 384 wide, block 256, batch 16) in both families and by several
-ways through the machine, each held against plain fp32 PyTorch with its fused attention. Plain
-PyTorch runs in a process of its own, so that what `keep_freed_memory` does for ours is not done
-for it too.
+The baby GPT (6 layers, 6 heads, 384 wide, block 256, batch 16), in both families and several
+precisions, compared with plain fp32 PyTorch and its fused attention. Plain PyTorch runs in a
+process of its own, where `keep_freed_memory` has no effect.
 """
 
 import argparse
@@ -31,7 +30,7 @@ SIZES: dict[str, Any] = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size":
 
 
 class PlainBlock(nn.Module):
-    """A GPT-2 block as a textbook writes it: what there is to beat."""
+    """A textbook GPT-2 block: the baseline."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -46,14 +45,14 @@ class PlainBlock(nn.Module):
             part.view(B, T, self.heads, -1).transpose(1, 2)
             for part in self.qkv(self.norm1(x)).chunk(3, dim=-1)
         )
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.proj(mixed.transpose(1, 2).reshape(B, T, C))
+        attn_out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(attn_out.transpose(1, 2).reshape(B, T, C))
         out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
         return out
 
 
 class PlainGPT(nn.Module):
-    """The same sizes in plain fp32 PyTorch."""
+    """A GPT of the same size in plain fp32 PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class PlainGPT(nn.Module):
 
 
 class Contender:
-    """A model, its optimizer, and one step of both."""
+    """A model and its optimizer, to be timed."""
 
     def __init__(self, name: str, config: ModelConfig | None, optimizer: str, mode: str) -> None:
         torch.manual_seed(0)
@@ -111,14 +110,14 @@ class Contender:
 
 
 class Apart(Contender):
-    """Plain PyTorch in another process, which steps when it is told to."""
+    """Plain PyTorch in another process, which steps on request."""
 
     def __init__(self, name: str, mode: str) -> None:
         self.name, self.config = name, None
         self.seconds: list[float] = []
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        context.Process(target=step_when_told, args=(mode, other), daemon=True).start()
+        context.Process(target=step_on_request, args=(mode, other), daemon=True).start()
 
     def step(self) -> None:
         self.pipe.send("step")
@@ -129,8 +128,8 @@ class Apart(Contender):
         self.seconds.append(self.pipe.recv())
 
 
-def step_when_told(mode: str, pipe: Connection) -> None:
-    """The other end of `Apart`."""
+def step_on_request(mode: str, pipe: Connection) -> None:
+    """The process behind `Apart`."""
     contender = Contender("", None, "adamw", mode)
     while pipe.recv():
         contender.timed_step()
@@ -138,7 +137,7 @@ def step_when_told(mode: str, pipe: Connection) -> None:
 
 
 def where_time_goes(contender: Contender) -> str:
-    """The operations of one step that take longest, as a Markdown table."""
+    """The slowest operations of one step, as a Markdown table."""
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         contender.step()
     events = sorted(trace.key_averages(), key=lambda e: -e.self_cpu_time_total)
@@ -156,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    classic, modern = ClassicConfig(**SIZES), ModernConfig(**SIZES)
+    classic, modern = ClassicConfig.model_validate(SIZES), ModernConfig.model_validate(SIZES)
     contenders = [
         Apart("plain PyTorch, fp32", "fp32"),
         Apart("plain PyTorch, bf16 by autocast", "bf16"),

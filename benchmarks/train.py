@@ -1,8 +1,8 @@
-"""How fast and how well the presets learn: `python -m benchmarks.train`.
+"""Loss and training time of the presets: `python -m benchmarks.train`.
 
-Every run is a whole command, from typing it to the prompt coming back, in a process of its own and
-with nothing compiled before. The baseline is the preset `nanogpt`; runs of the same seed follow
-each other, so that a machine that changes its speed changes it for all.
+Every run is a whole command in a process of its own, timed from start to exit, with nothing
+compiled in advance. The baseline is the preset `nanogpt`. Runs of the same seed follow each other,
+so that changes of the machine's speed affect all of them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.machine import keep, markdown
 
 BASELINE = "nanogpt"
 TARGET = 1.88
-# A short way to nanoGPT's loss: a smaller `small`, short windows, told to be done early.
+# The shortest way to nanoGPT's loss: a smaller `small` with short windows and few steps.
 SPRINT = ["--preset", "small", "--max-iters", "300", "--learning-rate", "0.04",
           "--set", "model.n_layer=2", "--set", "model.block_size=64",
           "--set", "train.batch_size=16", "--set", "train.eval_interval=300"]  # fmt: skip
@@ -28,7 +28,7 @@ SPRINT = ["--preset", "small", "--max-iters", "300", "--learning-rate", "0.04",
 
 @dataclass(frozen=True)
 class Run:
-    """One training, as the user sees it."""
+    """One training run, as a user sees it."""
 
     name: str
     seed: int
@@ -55,7 +55,7 @@ class Run:
 
 
 def train(name: str, options: list[str], seed: int, folder: Path) -> Run:
-    """Runs one command and collects what it left."""
+    """Runs one command and collects its results."""
     out = folder / f"{name}-{seed}"
     command = [sys.executable, "-m", "minigpt_cli", "train", *options]
     command += ["--seed", str(seed), "--out", str(out), "--json"]
@@ -67,12 +67,12 @@ def train(name: str, options: list[str], seed: int, folder: Path) -> Run:
 
 
 def median(values: list[float]) -> float:
-    """The middle one: a machine's hiccup does not move it."""
+    """The median, which outliers do not move."""
     return statistics.median(values)
 
 
 def table(runs: list[Run], names: list[str]) -> str:
-    """Medians per preset, and what they are of the baseline's."""
+    """Medians per preset, and their ratio to the baseline."""
     base = median([run.wall for run in runs if run.name == BASELINE])
     rows = []
     for name in names:
@@ -112,13 +112,13 @@ def main() -> None:
             for name, options in commands.items():
                 runs.append(train(name, options, seed, Path(folder)))
                 print(f"{name} seed {seed}: {runs[-1].final_loss:.4f}, {runs[-1].wall:.1f} s")
-    facts = [
+    results = [
         {"name": r.name, "seed": r.seed, "wall": r.wall, **r.result, "evaluations": r.evaluations}
         for r in runs
     ]
     text = table(runs, list(commands))
     text += f"\n\nMedians of seeds {arguments.seeds}. sprint: `minigpt train {' '.join(SPRINT)}`."
-    keep("train", text, {"seeds": arguments.seeds, "runs": facts})
+    keep("train", text, {"seeds": arguments.seeds, "runs": results})
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""What holds for every test: the same surroundings, hypothesis without a clock, no network."""
+"""Shared by all tests: the same environment, no network, deterministic hypothesis."""
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Models this small are many times faster on one thread than on two that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that spin while they wait take the cores that other test workers need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.seeds import seed
@@ -35,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     ):  # fmt: skip
         os.environ.pop(variable, None)
     os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
+    seed()  # set before the workers start, which inherit it
+    # A background job ignores Ctrl-C, and so would the programs that tests start from it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
@@ -43,7 +52,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets tests reach loopback only, and pip no index, unless they are marked `network`."""
+    """Limits tests to loopback, and pip to no index, unless they are marked `network`."""
     if request.node.get_closest_marker("network"):
         return
 
@@ -60,7 +69,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def story() -> str:
-    """A little text of our own, long enough for a tiny model."""
+    """A short text, long enough for a tiny model."""
     who = ("The ferryman", "A lamplighter", "My neighbour", "The old heron")
     does = ("counts", "mends", "follows", "forgets")
     what = ("paper boats", "the slow tide", "three green lanterns", "every bridge")
@@ -69,12 +78,27 @@ def story() -> str:
 
 @pytest.fixture(scope="session")
 def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
-    """A folder with `story.txt`, its prepared data and a finished run of `tiny`; not to change."""
+    """A folder with `story.txt`, its prepared data and a finished run of `tiny`; not to change.
+
+    The first worker that needs it trains, and all share it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "trained", shared / "trained.done"
+    with FileLock(shared / "trained.lock"):
+        if not done.exists():
+            _train_home(folder, story)
+            done.touch()
+    return folder
+
+
+def _train_home(folder: Path, story: str) -> None:
     from typer.testing import CliRunner
 
     from minigpt_cli.cli.app import app
 
-    folder = tmp_path_factory.mktemp("home")
+    folder.mkdir()
     (folder / "story.txt").write_text(story, encoding="utf-8")
     settings = ["max_iters=20", "eval_interval=10", "log_interval=1", "precision=fp32"]
     options = [word for setting in settings for word in ("--set", f"train.{setting}")]
@@ -83,12 +107,11 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory, story: str) -> Path:
         arguments = ["train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu"]
         result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return folder
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, story: str) -> "Dataset":
-    """The story, a token a character."""
+    """The story, one token per character."""
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import prepare_dataset
     from tests.helpers.training import small_config
@@ -109,13 +132,13 @@ def run(tmp_path: Path) -> "RunFolder":
 
 @pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's speed is of no interest, and takes longer to measure than to train."""
+    """Skips measuring the machine's speed, which takes longer than the training."""
     monkeypatch.setattr("minigpt_cli.training.trainer.matmul_flops", lambda *_: 1e12)
 
 
 @pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """Makes file permissions hold for root too, as in a container's tests."""
+def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes file permissions apply to root too, such as in a container."""
     if not hasattr(os, "geteuid"):
         pytest.skip("needs file permissions")
     if os.geteuid() != 0:
@@ -132,6 +155,8 @@ def unprivileged() -> Iterator[None]:
     before = sets[0]
     sets[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
     assert libc.capset(header, sets) == 0
+    # By itself it asks what the real user, root, may do.
+    monkeypatch.setattr(os, "access", partial(os.access, effective_ids=True))
     try:
         yield
     finally:

@@ -57,7 +57,8 @@ class Step:
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Fenced blocks by their language, and every line outside them as a block called `text`."""
-    language, block = None, []
+    language: str | None = None
+    block: list[str] = []
     for line in page.read_text(encoding="utf-8").splitlines():
         if language is None and not line.startswith("```"):
             yield "text", [line]
@@ -184,15 +185,15 @@ def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     waiting: list[int] = []
     take_step = Learner.take_step
 
-    def interrupted(self: Learner, step: int) -> Any:
+    def step(self: Learner, number: int) -> Any:
         if waiting:
             waiting[0] -= 1
             if waiting[0] == 0:
                 waiting.clear()
                 signal.raise_signal(signal.SIGINT)
-        return take_step(self, step)
+        return take_step(self, number)
 
-    monkeypatch.setattr(Learner, "take_step", interrupted)
+    monkeypatch.setattr(Learner, "take_step", step)
     return waiting
 
 
@@ -234,7 +235,7 @@ def test_every_picture_and_page_that_the_guide_names_is_made_by_a_command(page: 
         assert name in typed
 
 
-LINKED = [ENGLISH, CHINESE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [ENGLISH, CHINESE, *sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", [*dict.fromkeys(LINKED)], ids=lambda page: page.name)

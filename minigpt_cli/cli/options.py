@@ -37,6 +37,7 @@ DataDir = Annotated[
         "--data-dir",
         envvar="MINIGPT_DATA",
         help="Folder for downloaded and prepared texts.",
+        readable=False,  # the core reports what cannot be read, in one way for all files
         rich_help_panel=DATA,
     ),
 ]

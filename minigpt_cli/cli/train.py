@@ -40,7 +40,8 @@ EXAMPLE = (
 
 
 Run = Annotated[
-    Path | None, typer.Argument(help="With --resume: the run folder. Default: the newest run.")
+    Path | None,
+    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)

@@ -1,1 +1,1 @@
-"""Text on disk becomes token ids on disk, and batches of them."""
+"""Texts, their token ids on disk, and batches of them."""

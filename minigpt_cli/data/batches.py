@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, number)."""
+"""Training batches as a pure function of the seed and a number."""
 
 from functools import lru_cache
 from typing import Literal
@@ -16,7 +16,7 @@ from minigpt_cli.errors import CorpusError
 def training_batches(
     tokens: Tokens, model: ModelConfig, data: DataConfig, train: TrainConfig
 ) -> "BatchSampler":
-    """The batches that a run with these settings learns from.
+    """The batches that a run with these settings is trained on.
 
     Raises:
         CorpusError: the split is too short for one window and its target.
@@ -25,17 +25,17 @@ def training_batches(
 
 
 class BatchSampler:
-    """Training windows as a pure function of the seed and a running number.
+    """Training windows as a pure function of the seed and the batch's number.
 
-    Nothing is remembered between batches, so a resumed run needs no position to go on from.
+    Nothing is kept between batches, so a resumed run needs no saved position.
 
     Args:
         tokens: the training split's ids.
         batch_size: B, windows in a batch.
         block_size: T, tokens in a window.
-        seed: of the windows' choice.
-        sampling: `random` draws every window anew; `epochs` lays windows side by side from an
-            offset that changes each epoch, shuffles them, and uses each once.
+        seed: seed of the choice of windows.
+        sampling: `random` draws every window independently; `epochs` tiles the split with windows
+            from an offset that changes each epoch, shuffles them, and uses each once.
 
     Raises:
         CorpusError: the split is too short for one window and its target.
@@ -53,12 +53,13 @@ class BatchSampler:
         if len(tokens) < block_size + 1:
             raise CorpusError(
                 f"the training text has {len(tokens)} tokens and block_size = {block_size} needs "
-                f"at least {block_size + 1}; give a longer text"
-                + (f", or --set model.block_size={smaller}" if smaller >= 8 else "")
+                f"at least {block_size + 1}; use a longer text"
+                + (f", or model.block_size = {smaller}" if smaller >= 8 else ""),
+                settings=(f"model.block_size={smaller}",) if smaller >= 8 else (),
             )
         self._tokens, self._batch_size, self._block_size = tokens, batch_size, block_size
         self._seed, self._sampling = seed, sampling
-        # One window less than would fit leaves room for the epoch's offset.
+        # One window fewer than would fit leaves room for the epoch's offset.
         self._per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
 

@@ -1,7 +1,7 @@
 """Token ids on disk, memory-mapped.
 
-A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so a
-changed file or another vocabulary is never served stale.
+A prepared dataset is a folder named after its fingerprint (text, tokenizer settings, split), so it
+is never out of date.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
@@ -35,7 +35,7 @@ Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """What `minigpt tokenize` reports of a prepared dataset."""
+    """What is known about a prepared dataset."""
 
     corpus: str
     fingerprint: str
@@ -47,9 +47,9 @@ class DatasetMetadata:
     train_tokens: int
     val_tokens: int
     sha256: str
-    """Of the ids of both splits, as they lie on disk."""
+    """Digest of the token ids of both splits on disk."""
     seconds: float
-    """What preparing it took; of a dataset that was found again, at that time."""
+    """How long preparing took, when it was first prepared."""
 
     @property
     def tokens(self) -> int:
@@ -58,17 +58,17 @@ class DatasetMetadata:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset: two runs of token ids, and the tokenizer that made them."""
+    """A prepared dataset: the token ids of two splits, and the tokenizer that made them."""
 
     folder: Path
     metadata: DatasetMetadata
     tokenizer: Tokenizer
 
     def tokens(self, split: Split) -> Tokens:
-        """The ids of one split, mapped from disk, or of the whole text.
+        """The token ids of one split, mapped from disk, or of the whole text.
 
         Raises:
-            CorpusError: the disk cannot take the whole text once more.
+            CorpusError: the disk cannot hold a copy of the whole text.
         """
         if split == "all":
             halves = (self.tokens("train"), self.tokens("val"))
@@ -82,7 +82,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _Scan:
-    """What one pass over the text tells."""
+    """The result of one pass over the text."""
 
     sha256: str
     characters: int
@@ -93,14 +93,14 @@ class _Scan:
 def prepare_dataset(
     corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = no_progress
 ) -> Dataset:
-    """Tokenizes a corpus, or finds it already done, or waits while another process does it.
+    """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
     The first `1 - val_fraction` of the characters are for training, the rest for validation. The
-    `char` and `word` vocabularies know the whole text, as in the guide (but a word that the split
+    `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
     Raises:
-        CorpusError: the text is empty, cannot be read, or the disk cannot take the result.
+        CorpusError: the text is empty, cannot be read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
     check_settings(config.tokenizer, config.vocab_size)
@@ -108,30 +108,26 @@ def prepare_dataset(
     if scan.characters < 2:
         raise CorpusError(
             f"{', '.join(map(str, corpus.files))}: the text has {scan.characters} characters and "
-            "needs at least 2; give a longer text"
+            "needs at least 2; use a longer text"
         )
     fingerprint = _fingerprint(scan, config)
     folder = data_dir / corpus.name / fingerprint
-    try:
-        found = _open_whole(folder)  # before locking: it may lie where nobody can write
+    hint = "free some space or choose another data folder"
+    with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
+        found = _open_whole(folder)  # before locking: the folder may be read-only
         if found is None:
             with _locked(folder, progress):
                 found = _open_whole(folder)
                 if found is None:
                     _prepare(corpus, config, scan, folder, progress)
                     found = _open_whole(folder)
-    except OSError as error:
-        raise CorpusError(
-            f"{folder}: cannot be written ({error.strerror}); "
-            "free some space or choose another --data-dir"
-        ) from None
     assert found is not None
     return found
 
 
 @contextmanager
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
-    """Inside this context no other process prepares `folder`; a crash leaves no lock behind."""
+    """Keeps other processes from preparing `folder`; a crash releases the lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
@@ -146,7 +142,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
 
 
 def _open_whole(folder: Path) -> Dataset | None:
-    """Opens a prepared folder; None if it is not there, or has been damaged since."""
+    """Opens a prepared folder; None if it is missing or damaged."""
     try:
         metadata = DatasetMetadata(
             **json.loads((folder / "facts.json").read_text(encoding="utf-8"))
@@ -166,11 +162,11 @@ def _open_whole(folder: Path) -> Dataset | None:
 def encode_corpus(
     corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
 ) -> Tokens:
-    """Cuts one split of any text with a tokenizer that exists already, and keeps nothing.
+    """Tokenizes one split of any text with an existing tokenizer, without keeping the result.
 
     Raises:
-        CorpusError: the text cannot be read, or the disk cannot take its tokens.
-        TokenizerError: it holds characters the tokenizer does not know.
+        CorpusError: the text cannot be read, or the disk cannot hold its tokens.
+        TokenizerError: the text has characters that are not in the vocabulary.
     """
     chunks = corpus.chunks()
     if split != "all":
@@ -184,19 +180,17 @@ def encode_corpus(
 
 
 def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
-    """Arrays end to end, mapped from a file without a name: they need not fit into memory."""
-    try:
-        with tempfile.TemporaryFile() as file:
-            count = _write_tokens(file, arrays, dtype)
-            if count == 0:
-                return np.empty(0, dtype=np.uint16)
-            mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
-            return mapped
-    except OSError as error:
-        raise CorpusError(
-            f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); "
-            "free some space or let TMPDIR name another folder"
-        ) from None
+    """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
+    hint = "free some space or set TMPDIR to another folder"
+    with (
+        reraise_as(CorpusError, tempfile.gettempdir(), "written", hint=hint),
+        tempfile.TemporaryFile() as file,
+    ):
+        count = _write_tokens(file, arrays, dtype)
+        if count == 0:
+            return np.empty(0, dtype=np.uint16)
+        mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
+        return mapped
 
 
 def _scan(corpus: Corpus, progress: Progress) -> _Scan:
@@ -219,7 +213,7 @@ def _fingerprint(scan: _Scan, config: DataConfig) -> str:
 def _prepare(
     corpus: Corpus, config: DataConfig, scan: _Scan, folder: Path, progress: Progress
 ) -> None:
-    """Writes the folder under another name and renames it, so that it exists only whole."""
+    """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
     split = _training_characters(scan.characters, config.val_fraction)
     training = _first(corpus.chunks(progress, "Learning tokens"), split)
@@ -232,7 +226,7 @@ def _prepare(
     tokenizer = train_tokenizer(kind, source, config.vocab_size)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
-    for left in (temporary, folder):  # by a process that was killed, by a damage
+    for left in (temporary, folder):  # left by a killed process, or damaged
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:

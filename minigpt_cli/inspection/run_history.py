@@ -125,10 +125,10 @@ def _nothing_logged(folder: RunFolder) -> str:
         return f"{path}: not a run folder; pass one created by minigpt train"
     if not folder.has(folder.config) and not folder.has(folder.metrics):
         return (
-            f"{path}: not a run folder (it has neither {folder.config.name} nor "
-            f"{folder.metrics.name}); pass one created by minigpt train"
+            f"{path}: contains no run (neither {folder.config.name} nor {folder.metrics.name}); "
+            "pass a folder created by minigpt train"
         )
     checkpoint = f", or see minigpt inspect {folder.checkpoint}"
-    return f"{path}: no step is logged in {folder.metrics.name}; continue training" + (
+    return f"{path}: a run without metrics (no steps in {folder.metrics.name}); resume training" + (
         checkpoint if folder.has(folder.checkpoint) else ""
     )

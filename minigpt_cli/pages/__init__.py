@@ -1,1 +1,1 @@
-"""HTML pages that need nothing but themselves: no network, no script."""
+"""Self-contained HTML pages: no network, no script."""

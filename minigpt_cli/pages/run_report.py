@@ -1,7 +1,4 @@
-"""A run's report: all that is known of it, on one page that needs nothing but itself.
-
-It is computed from the files in the run's folder alone.
-"""
+"""A run's report: one self-contained page, computed from the run's folder alone."""
 
 import base64
 import math
@@ -14,7 +11,8 @@ from minigpt_cli import __version__
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
-from minigpt_cli.pages.render import render, script_hash
+from minigpt_cli.pages.render import render
+from minigpt_cli.pages.scripts import page_script_hash
 from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
 from minigpt_cli.runs.folder import RunFolder
@@ -25,32 +23,32 @@ if TYPE_CHECKING:
     from minigpt_cli.runs.checkpoint import Checkpoint
 
 MOST_HEADS = 24
-"""A model with more heads shows those of its last layer."""
+"""Heads at most; a model with more shows only those of its last layer."""
 MOST_SAMPLES = 8
 _READ_TOKENS = 20
 _NARROW = 6
-"""Inches: shrunk to a telephone's width, letters can still be read."""
+"""Inches: narrow enough to stay legible on a phone."""
 _SMALLEST = 9
-"""CSS pixels of a map's smallest letters, however narrow the page."""
+"""CSS pixels of the smallest text in a map, however narrow the page."""
 _R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that lies in the page itself, or why there is none."""
+    """An image embedded in the page, or the reason it is missing."""
 
     title: str
     uri: str | None = None
     problem: str | None = None
     caption: str = ""
-    """What only its facts can tell."""
+    """The part of the caption that depends on the model."""
     legible: int = 0
-    """CSS pixels: at this width its smallest letters can still be read."""
+    """The narrowest legible width, in CSS pixels."""
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What the saved model shows; to compute it takes most of a report's time."""
+    """The pictures of the saved model, the slowest part of a report."""
 
     inspection: Inspection | None
     attention: Picture
@@ -66,10 +64,10 @@ def report_page(
     """The report of a run, as HTML.
 
     Args:
-        run: what its folder tells; it may still be going.
-        inside: its saved model, if there is one.
-        refresh_seconds: how often a browser shall look for a newer page.
-        playground: the page of its saved model (see `playground_page`), to be opened inside.
+        run: the history of a finished or running training.
+        inside: the pictures of its saved model, if there is one.
+        refresh_seconds: how often a browser should reload the page.
+        playground: the page of the saved model (from `playground_page`), to embed.
     """
     last = run.evaluations[-1] if run.evaluations else None
     return render(
@@ -83,15 +81,15 @@ def report_page(
         elapsed=_clock(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
         playground=playground,
-        script_hash=script_hash(),
+        script_hash=page_script_hash(),
         version=__version__,
     )
 
 
 def look_inside(folder: RunFolder) -> Inside | None:
-    """Looks at a run's saved model, from outside and with its own words; None before there is one.
+    """Draws a run's saved model; None if there is none yet.
 
-    What cannot be shown says why in its place.
+    A picture that cannot be drawn says why.
     """
     from minigpt_cli.runs.checkpoint import load_checkpoint
 
@@ -113,14 +111,14 @@ def look_inside(folder: RunFolder) -> Inside | None:
 
 
 def evenly(rows: Sequence[_R], most: int) -> list[_R]:
-    """At most so many rows, the first and the last among them."""
+    """At most this many rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
 def _clock(seconds: float) -> str:
-    """Such as 0:01:15; past a day the hours go on."""
+    """A duration such as 0:01:15; hours do not roll over into days."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,}:{minutes:02}:{rest:02}"
@@ -131,14 +129,14 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
     from minigpt_cli.plots.embeddings import draw_embeddings
 
     try:
-        facts = project_embeddings(checkpoint)
+        embeddings = project_embeddings(checkpoint)
     except MinigptError as error:
         return Picture("Embeddings", problem=str(error))
     caption = (
-        f"It shows two of {checkpoint.metadata.model.n_embd} directions, with "
-        f"{sum(facts.explained):.0%} of the differences"
+        f"The map shows 2 of {checkpoint.metadata.model.n_embd} dimensions, with "
+        f"{sum(embeddings.explained):.0%} of the variance"
     )
-    return _picture("Embeddings", lambda: draw_embeddings(facts, name), caption)
+    return _picture("Embeddings", lambda: draw_embeddings(embeddings, name), caption)
 
 
 def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":

@@ -1,1 +1,1 @@
-"""Facts become matplotlib figures; who asks for one decides where it goes."""
+"""Matplotlib figures of runs and models."""

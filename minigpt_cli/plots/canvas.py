@@ -1,12 +1,14 @@
-"""What all pictures share: how a figure is made, how texts look in it, and how it is written."""
+"""What all pictures share: making a figure, fitting text into it, and encoding it as a file."""
 
 import io
-import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
@@ -21,9 +23,9 @@ OKABE_ITO = {
 }  # fmt: skip
 """Colors that color-blind people tell apart (Okabe & Ito 2008)."""
 
-_EM = 0.62
-"""Width of a usual letter over its size."""
-_LATIN = "DejaVu Sans"  # matplotlib brings it along
+_MOST = 400
+"""Characters at most in a label; longer texts never fit a picture and are slow to measure."""
+_LATIN = "DejaVu Sans"  # shipped with matplotlib
 _CJK = (
     "Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB",
     "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP",
@@ -32,7 +34,7 @@ _CJK = (
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure whose parts make room for each other.
+    """An empty figure that lays out its parts without overlap.
 
     Args:
         width: inches.
@@ -42,30 +44,73 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def label(text: str) -> str:
-    """A text from outside for a title, a tick or a mark: shown as it is.
+    """Any text as a title, tick or mark, shown literally.
 
-    A dollar sign begins no formula, and a character that no font here has is named: U+4F60.
+    A dollar sign does not start a formula; a character missing from all fonts becomes U+4F60.
     """
     return "".join(map(_shown, text))
 
 
-def name_in(figure: Figure, name: str, size: float = 10, beside: int = 0) -> str:
-    """A label for a file, a folder or a model that fits in a line: of a long one, the end.
+def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] = "start") -> str:
+    """Any text as a label no wider than its room, with "…" for what is left out.
 
     Args:
-        figure: its width is the room.
-        name: its end tells it from others.
-        size: of the letters, points.
-        beside: how many letters else stand in the line.
+        text: any text.
+        inches: the room for the label.
+        size: font size in points.
+        keep: which part of a long text to show.
     """
-    room = figure.get_figwidth() * 72 / (_EM * size) - beside
-    if sum(map(_widths, name)) <= room:
-        return label(name)
-    start = len(name)
-    while start and (room := room - _widths(name[start - 1])) >= 1:  # 1 is the sign's
-        start -= 1
-    folder = name.find("/", start)
-    return "…" + label(name[start if folder < 0 else folder :])
+    if keep == "start":
+        return _longest(text, inches, size, lambda kept: label(text[:kept]) + "…")
+    return _longest(text, inches, size, lambda kept: "…" + label(text[len(text) - kept :]))
+
+
+def name_in(
+    figure: Figure, name: str, size: float = 10, beside: str = "", margin: float = 0.1
+) -> str:
+    """A label for a file, folder or model that fits on one line; a long one loses its beginning.
+
+    Args:
+        figure: the picture, whose width is the room.
+        name: the name, whose end tells it from others.
+        size: font size in points.
+        beside: other text on the same line, at its longest.
+        margin: inches of the line not available for text.
+    """
+
+    def end(kept: int) -> str:
+        start = len(name) - kept
+        folder = name.find("/", start)
+        return "…" + label(name[start if folder < 0 else folder :])
+
+    room = figure.get_figwidth() - margin - text_inches(beside, size)
+    return _longest(name, room, size, end)
+
+
+def _longest(text: str, inches: float, size: float, shortened: Callable[[int], str]) -> str:
+    """The whole text if it fits, else the longest `shortened(kept)` that does."""
+    if len(text) <= _MOST and text_inches(label(text), size) <= inches:
+        return label(text)
+    counts = range(1, min(len(text), _MOST + 1))
+    kept = bisect_left(counts, True, key=lambda kept: text_inches(shortened(kept), size) > inches)
+    return shortened(kept)
+
+
+def text_inches(shown: str, size: float) -> float:
+    """Width of a label in inches, in the fonts it will be drawn with."""
+    if not shown:
+        return 0.0
+    text = Text(0, 0, shown, fontsize=size, fontfamily=families())
+    text.set_figure(_ruler())
+    return float(text.get_window_extent().width) / DPI
+
+
+@cache
+def _ruler() -> Figure:
+    """A figure for measuring text."""
+    figure = Figure(dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _shown(char: str) -> str:
@@ -74,46 +119,41 @@ def _shown(char: str) -> str:
     return r"\$" if char == "$" else char
 
 
-def _widths(char: str) -> int:
-    """How many letters' room a character takes."""
-    return 2 if unicodedata.east_asian_width(char) in "WF" else len(_shown(char))
-
-
 @cache
 def families() -> list[str]:
-    """Font families for any text, in order: the usual one, then one that has Chinese."""
+    """Font families in order of preference: the default, then one that covers Chinese."""
     found = {font.name for font in fontManager.ttflist}
     return [_LATIN, *[name for name in _CJK if name in found][:1]]
 
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """Every character that these families can draw."""
+    """Every code point that these families can draw."""
     files = [fontManager.findfont(family) for family in families()]
     return frozenset().union(*(get_font(file).get_charmap() for file in files))
 
 
 def smallest_letters(figure: Figure) -> float:
-    """The size of the smallest text in a figure, points."""
+    """Font size of the smallest text in a figure, in points."""
     return min(
         float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text().strip()
     )
 
 
 def image_format(path: Path) -> Format:
-    """The format that a file's name asks for.
+    """The image format that a file's extension stands for.
 
     Raises:
-        ConfigError: it is none that can be drawn.
+        ConfigError: the extension is neither .png nor .svg.
     """
     for known in get_args(Format):
         if path.suffix.lower() == f".{known}":
             return known  # type: ignore[no-any-return]
-    raise ConfigError(f"--plot {path}: ends in neither .png nor .svg; name it so")
+    raise ConfigError(f"--plot {path}: must end in .png or .svg")
 
 
 def image_bytes(figure: Figure, file_format: Format) -> bytes:
-    """The figure as a file, with neither a date nor a random name in it."""
+    """The figure as an image file, byte for byte reproducible: no date and no random ids."""
     for text in figure.findobj(Text):
         text.set_fontfamily(families())
     buffer = io.BytesIO()

@@ -11,26 +11,28 @@ from numpy.typing import NDArray
 
 from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, label, name_in, new_figure
+from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, fitted, name_in, new_figure
 
 _COLORS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
     "word start": "green", "digit": "purple", "punctuation": "orange",
     "white space": "sky blue", "other": "black",
 }  # fmt: skip
+_LONGEST = 2.0
+"""Inches at most for a token's name."""
 
 
-def draw_embeddings(facts: Embeddings, model: str) -> Figure:
-    """Every token a dot in the color of its kind, with its name beside it.
+def draw_embeddings(embeddings: Embeddings, model: str) -> Figure:
+    """Every token as a dot in the color of its kind, with its name beside it.
 
     Args:
-        facts: the tokens' places.
-        model: what to call it in the title.
+        embeddings: the projected tokens.
+        model: the model's name for the title.
     """
     figure = new_figure(9, 8)
     axes = figure.subplots()
     for kind in get_args(Kind):
-        alike = [point for point in facts.points if point.kind == kind]
+        alike = [point for point in embeddings.points if point.kind == kind]
         for is_named, size, opacity in ((False, 6, 0.3), (True, 18, 1.0)):
             points = [point for point in alike if bool(point.neighbors) == is_named]
             axes.scatter(
@@ -39,21 +41,21 @@ def draw_embeddings(facts: Embeddings, model: str) -> Figure:
                 label=kind if alike and is_named else None,
             )  # fmt: skip
     for axis, share, name in zip(
-        (axes.xaxis, axes.yaxis), facts.explained, ("first", "second"), strict=True
+        (axes.xaxis, axes.yaxis), embeddings.explained, ("first", "second"), strict=True
     ):
         axis.set_label_text(f"{name} component, {share:.1%} of the variance")
     figure.legend(loc="outside lower center", ncols=len(get_args(Kind)), fontsize=8)
-    name = name_in(figure, model, beside=len(", 999,999 of 999,999 tokens named"))
+    name = name_in(figure, model, beside=", 999,999 of 999,999 tokens named")
     title = figure.suptitle(f"Token embeddings in two dimensions\n{name}", fontsize=10)
-    figure.draw_without_rendering()  # from here on everything has its place
-    named = _name(axes, facts.named)
-    if named < len(facts.points):
-        title.set_text(f"{title.get_text()}, {named:,} of {len(facts.points):,} tokens named")
+    figure.draw_without_rendering()  # fixes the layout
+    named = _name(axes, embeddings.named)
+    if named < len(embeddings.points):
+        title.set_text(f"{title.get_text()}, {named:,} of {len(embeddings.points):,} tokens named")
     return figure
 
 
 def _name(axes: Axes, points: tuple[TokenPoint, ...]) -> int:
-    """Writes each name as near to its dot as it has room; returns for how many there was some."""
+    """Writes each name as near to its dot as there is room; returns how many fit."""
     dots = axes.transData.transform([(point.x, point.y) for point in points])  # pixels
     reach = 4.0
     taken = np.hstack((dots - reach, dots + reach))  # left, bottom, right, top
@@ -61,19 +63,20 @@ def _name(axes: Axes, points: tuple[TokenPoint, ...]) -> int:
     named = 0
     for point, dot in zip(points, dots, strict=True):
         name = axes.annotate(
-            label(visible(point.token)), (point.x, point.y), (0, 0), textcoords="offset points",
+            fitted(visible(point.token), _LONGEST, 10),
+            (point.x, point.y), (0, 0), textcoords="offset points",
             fontsize=10, fontfamily=families(), ha="center", va="center",
             arrowprops={"arrowstyle": "-", "lw": 0.5, "alpha": 0.5, "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip
-        size = np.array(Text.get_window_extent(name).size) + 2  # of the text without the line
+        size = np.array(Text.get_window_extent(name).size) + 2  # the text without its line
         place = _free_place(dot, size, taken, frame)
         if place is None:
             name.remove()
             continue
-        middle, box = place
-        name.set_position(tuple((middle - dot) * 72 / DPI))
+        center, box = place
+        name.set_position(tuple((center - dot) * 72 / DPI))
         assert name.arrow_patch is not None
-        name.arrow_patch.set_visible(bool((abs(middle - dot) > size / 2 + 2 * reach).any()))
+        name.arrow_patch.set_visible(bool((abs(center - dot) > size / 2 + 2 * reach).any()))
         taken = np.vstack((taken, box))
         named += 1
     return named
@@ -85,13 +88,13 @@ def _free_place(
     taken: NDArray[np.float64],
     frame: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The nearest middle around a dot where a box of this size covers nothing, and that box."""
+    """The nearest center around a dot where a box of this size covers nothing, and that box."""
     for distance, angle in product(range(6, 90, 6), np.arange(16) * np.pi / 8 + np.pi / 4):
-        way = np.array((np.cos(angle), np.sin(angle)))
-        middle = dot + way * (distance + size / 2)
-        box = np.concatenate((middle - size / 2, middle + size / 2))
+        direction = np.array((np.cos(angle), np.sin(angle)))
+        center = dot + direction * (distance + size / 2)
+        box = np.concatenate((center - size / 2, center + size / 2))
         inside = (box[:2] > frame[:2]).all() and (box[2:] < frame[2:]).all()
         covers = (box[:2] < taken[:, 2:]).all(1) & (taken[:, :2] < box[2:]).all(1)
         if inside and not covers.any():
-            return middle, box
+            return center, box
     return None

@@ -1,4 +1,4 @@
-"""Gradients against weights, as bars."""
+"""Gradient norms relative to weight norms, as bars."""
 
 import math
 
@@ -13,48 +13,44 @@ _COLORS: dict[State, str] = {
 }  # fmt: skip
 
 
-def draw_gradients(facts: Gradients, model: str) -> Figure:
-    """A bar a parameter: its gradient's norm over its weights', on a logarithmic axis.
+def draw_gradients(gradients: Gradients, model: str) -> Figure:
+    """One bar per parameter: gradient norm over weight norm, on a logarithmic axis.
 
     Args:
-        facts: the norms.
-        model: what to call it in the title.
+        gradients: the norms.
+        model: the model's name for the title.
     """
-    count = len(facts.parameters)
+    count = len(gradients.parameters)
     figure = new_figure(9, 1.6 + 0.2 * count)
     axes = figure.subplots()
-    ratios = [one.ratio or 0.0 for one in facts.parameters]
-    colors = [_COLORS[one.state] for one in facts.parameters]
+    ratios = [one.ratio or 0.0 for one in gradients.parameters]
+    colors = [_COLORS[one.state] for one in gradients.parameters]
     axes.barh(range(count), ratios, color=colors)
     axes.set_xscale("log")
     drawn = [ratio for ratio in ratios if 0 < ratio < math.inf] or [1.0]
     axes.set_xlim(
-        *(
-            10 ** way(math.log10(end))
-            for way, end in ((math.floor, 0.9 * min(drawn)), (math.ceil, 1.1 * max(drawn)))
-        )
+        10 ** math.floor(math.log10(0.9 * min(drawn))),
+        10 ** math.ceil(math.log10(1.1 * max(drawn))),
     )
-    for place, (one, color) in enumerate(zip(facts.parameters, colors, strict=True)):
+    for place, (one, color) in enumerate(zip(gradients.parameters, colors, strict=True)):
         if mark := _mark(one):
             axes.text(
                 0.99, place, mark, va="center", ha="right", fontsize=8, color=color,
                 backgroundcolor="white", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
-    names = [one.name.removesuffix(".weight") for one in facts.parameters]
+    names = [one.name.removesuffix(".weight") for one in gradients.parameters]
     axes.set_yticks(range(count), names, fontsize=8)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlabel("gradient norm / weight norm")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.suptitle(
-        f"Gradients of step {facts.step:,}, loss {facts.loss:.4f}\n{name_in(figure, model)}",
-        fontsize=10,
-    )
+    what = f"Gradients of step {gradients.step:,}, loss {gradients.loss:.4f}"
+    figure.suptitle(f"{what}\n{name_in(figure, model)}", fontsize=10)
     return figure
 
 
 def _mark(one: ParameterGradient) -> str:
-    """What a bar alone does not tell."""
+    """The label for what the bar alone does not show."""
     if one.state == "no gradient":
         return "NO GRADIENT"
     if one.state == "fine":

@@ -5,24 +5,24 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from minigpt_cli.inspection.next_token import NextToken
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import OKABE_ITO, label, name_in, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, fitted, name_in, new_figure
 
 _CUTS = (("vermilion", "--"), ("blue", ":"))
-_LONGEST = 40
+_LONGEST_TOKEN, _LONGEST_PROMPT = 2.0, 4.0  # inches
 
 
-def draw_next(facts: NextToken, model: str) -> Figure:
-    """A panel a temperature, a bar a token; lines show where each cut would fall.
+def draw_next(next_token: NextToken, model: str) -> Figure:
+    """One panel per temperature, one bar per token; lines show where each cut would fall.
 
     Args:
-        facts: the distributions.
-        model: what to call it in the title.
+        next_token: the distributions.
+        model: the model's name for the title.
     """
-    count = len(facts.tokens)
+    count = len(next_token.tokens)
     figure = new_figure(10, 2.2 + 0.2 * count)
     figure.get_layout_engine().set(w_pad=0.15)  # type: ignore[union-attr,call-arg]
-    panels = figure.subplots(1, len(facts.choices), sharey=True, squeeze=False)[0]
-    for panel, choice in zip(panels, facts.choices, strict=True):
+    panels = figure.subplots(1, len(next_token.choices), sharey=True, squeeze=False)[0]
+    for panel, choice in zip(panels, next_token.choices, strict=True):
         panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])
         panel.set_title(f"probability at temperature {choice.temperature:g}", fontsize=10)
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -36,12 +36,10 @@ def draw_next(facts: NextToken, model: str) -> Figure:
                 label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.1%}{beyond}",
             )  # fmt: skip
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)
-    panels[0].set_yticks(
-        range(count), [label(visible(token)) for token in facts.tokens], fontsize=9
-    )
+    names = [fitted(visible(token), _LONGEST_TOKEN, 9) for token in next_token.tokens]
+    panels[0].set_yticks(range(count), names, fontsize=9)
     panels[0].set_ylim(count - 0.4, -0.6)
     panels[0].set_ylabel("next token")
-    end = facts.prompt[-_LONGEST:]
-    more = "…" if len(facts.prompt) > _LONGEST else ""
-    figure.suptitle(f"After “{more}{label(visible(end))}”\n{name_in(figure, model)}", fontsize=10)
+    prompt = fitted(visible(next_token.prompt), _LONGEST_PROMPT, 10, keep="end")
+    figure.suptitle(f"After “{prompt}”\n{name_in(figure, model)}", fontsize=10)
     return figure

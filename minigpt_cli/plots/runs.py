@@ -1,4 +1,4 @@
-"""How training went: loss above; learning rate, speed and gradient norm below, on one x axis."""
+"""Training curves: loss above; learning rate, speed and gradient norm below, on one x axis."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,9 @@ TRAIN, VALIDATION, BEST, BAD = (
 )
 _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
-_TITLE = 12
+_TITLE, _LEGEND = 12, 9  # points
+_LEGEND_MARGIN = 0.8
+"""Inches for the sample line before a name in a legend, and the space around them."""
 _BELOW = (
     ("learning_rate", "learning rate"),
     ("tokens_per_second", "tokens/s"),
@@ -29,8 +31,8 @@ def draw_runs(runs: Sequence[RunHistory], width: float = 9) -> Figure:
     """The curves of one run in detail, or those of several to compare.
 
     Args:
-        runs: at least one.
-        width: inches; letters have their size whatever it is.
+        runs: at least one run.
+        width: width in inches; font sizes do not depend on it.
     """
     below = [
         (field, name)
@@ -45,35 +47,43 @@ def draw_runs(runs: Sequence[RunHistory], width: float = 9) -> Figure:
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
         what = f": loss over {runs[0].last_step:,} step{'s' if runs[0].last_step != 1 else ''}"
-        title = name_in(figure, str(runs[0].path), _TITLE, len(what)) + what
+        title = name_in(figure, str(runs[0].path), _TITLE, what) + what
     else:
         _compare_losses(figure, loss, runs)
         title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
         figure.set_figheight(figure.get_figheight() + 0.2 * len(runs))
-        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
+        figure.legend(loc="outside lower center", frameon=False, fontsize=_LEGEND)
     figure.suptitle(title, fontsize=_TITLE)
     loss.set_ylabel("loss (nats per token)")
     losses = [[*_known(run, "loss")[1], *(row.val_loss for row in run.evaluations)] for run in runs]
     _clip(loss, losses)
     for axes, (field, name) in zip(others, below, strict=True):
-        for i, run in enumerate(runs):
-            known = _known(run, field)
-            axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
-        axes.set_ylabel(name)
-        if field == "grad_norm":  # the others are as high as they were set, or ran
-            _clip(axes, [_known(run, field)[1] for run in runs])
-    for axes in (loss, *others):
-        axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes, (field, _) in zip(others, below, strict=True):
-        if field == "tokens_per_second":
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    last = (loss, *others)[-1]
-    last.set_xlabel("step")
-    last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    last.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        _draw_below(axes, runs, field, name)
+    _style((loss, *others))
     figure.align_ylabels()
     return figure
+
+
+def _draw_below(axes: Axes, runs: Sequence[RunHistory], field: str, name: str) -> None:
+    """One of the smaller curves below the loss."""
+    for i, run in enumerate(runs):
+        known = _known(run, field)
+        axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
+    axes.set_ylabel(name)
+    if field == "grad_norm":  # the other curves have no outliers
+        _clip(axes, [_known(run, field)[1] for run in runs])
+    if field == "tokens_per_second":
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _style(panels: Sequence[Axes]) -> None:
+    for axes in panels:
+        axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    steps = panels[-1]
+    steps.set_xlabel("step")
+    steps.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    steps.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _draw_loss(axes: Axes, run: RunHistory) -> None:
@@ -116,13 +126,14 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> N
         mark = _mark((steps, losses))
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
+        name = name_in(figure, str(run.path), _LEGEND, f"{letter(i)}  {best}", _LEGEND_MARGIN)
         axes.plot(
             [row.step for row in run.evaluations],
             [row.val_loss for row in run.evaluations],
             color=_color(i),
             marker="o",
             markersize=4,
-            label=f"{letter(i)}  {name_in(figure, str(run.path), beside=30)}{best}",
+            label=f"{letter(i)}  {name}{best}",
         )
         if run.best:
             _star(axes, run.best, _color(i), "")
@@ -133,12 +144,17 @@ def _star(axes: Axes, best: EvaluationRow, color: str, name: str) -> None:
 
 
 def _mark(known: tuple[list[int], list[float]]) -> str:
-    """A line needs two points; one alone is a dot."""
+    """The marker of a curve: a line needs two points, so a single one is drawn as a dot."""
     return "o" if len(known[0]) == 1 else ""
 
 
 def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Leaves out what would press all else flat, and says so; `curves` are what is drawn."""
+    """Cuts off outliers that would flatten everything else, and says so.
+
+    Args:
+        axes: where the curves are drawn.
+        curves: the values drawn.
+    """
     top = ceiling(curves)
     if top is None:
         return
@@ -146,8 +162,8 @@ def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
     low = min(values)
     room = 0.05 * (top - low) or 0.05 * top
     axes.set_ylim(low - room, top + room)
-    said = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
-    axes.set_title(said, loc="right", fontsize="small")
+    note = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
+    axes.set_title(note, loc="right", fontsize="small")
 
 
 def _color(i: int) -> str:
@@ -155,17 +171,17 @@ def _color(i: int) -> str:
 
 
 def _known(run: RunHistory, field: str) -> tuple[list[int], list[float]]:
-    """The steps that have a value, and their values."""
+    """The steps that have a value for this field, and the values."""
     rows = [(step.step, getattr(step, field)) for step in run.steps]
     known = [(step, value) for step, value in rows if value is not None]
     return [step for step, _ in known], [value for _, value in known]
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean around each value: of a fifteenth of all, and of fewer at both ends."""
+    """A moving average over a fifteenth of the values, narrower at both ends."""
     reach = len(values) // 30
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
     before = np.minimum(at, reach)
-    after = np.minimum(before, at[::-1])  # the first losses fall too steeply to look ahead
+    after = np.minimum(before, at[::-1])  # the first losses fall too steeply for a one-sided mean
     return [float(x) for x in (sums[at + after + 1] - sums[at - before]) / (before + after + 1)]

@@ -1,4 +1,4 @@
-"""A text's way through a model as bars: what each step takes in parameters, work and memory."""
+"""A forward pass as bars: parameters, FLOPs and memory of each step."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -7,14 +7,14 @@ from minigpt_cli.inspection.shapes import ShapeTrace
 from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 
 
-def draw_shapes(way: ShapeTrace, model: str) -> Figure:
-    """Three columns of bars, a step a line; of the blocks, which are alike, the first.
+def draw_shapes(trace: ShapeTrace, model: str) -> Figure:
+    """Three columns of bars, one line per step; blocks are alike, so only the first is shown.
 
     Args:
-        way: the steps.
-        model: what to call it in the title.
+        trace: the steps.
+        model: the model's name for the title.
     """
-    steps = [step for step in way.steps if not step.layer]
+    steps = [step for step in trace.steps if not step.layer]
     names = [
         f"{step.name if step.layer is None else f'block 0  {step.name}'}     "
         f"{step.outputs[0].axes} = {'×'.join(map(str, step.outputs[0].sizes))}"
@@ -35,9 +35,9 @@ def draw_shapes(way: ShapeTrace, model: str) -> Figure:
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(steps)), names, fontsize=8)
     panels[0].set_ylim(len(steps) - 0.4, -0.6)
-    blocks = 1 + max(step.layer or 0 for step in way.steps)
+    blocks = 1 + max(step.layer or 0 for step in trace.steps)
     more = f", the first of {blocks} blocks" if blocks > 1 else ""
     figure.suptitle(
-        f"The way of {way.tokens:,} tokens{more}\n{name_in(figure, model)}", fontsize=10
+        f"The forward pass of {trace.tokens:,} tokens{more}\n{name_in(figure, model)}", fontsize=10
     )
     return figure

@@ -19,7 +19,7 @@ from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
 
 _SMALLER = (
-    "try a smaller --batch-size (and more --set train.grad_accum_steps), --set model.block_size or "
+    "try a smaller train.batch_size (with more train.grad_accum_steps), model.block_size or "
     "model.n_embd"
 )
 

@@ -257,10 +257,9 @@ class Trainer:
         """Generates a text from nothing, with randomness of its own."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
+        writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
         with self._eagerly():
-            writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
-            tokens = generate(writer, "", count, sampling)
-            return "".join(tokens)
+            return "".join(generate(writer, "", count, sampling))
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()

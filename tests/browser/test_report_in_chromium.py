@@ -1,4 +1,4 @@
-"""The report as Chromium shows it: whole, readable, and with nothing from elsewhere."""
+"""The report in Chromium: complete, readable, and with nothing loaded from outside."""
 
 import json
 import shutil
@@ -52,12 +52,12 @@ return texts.map(e => {
   return [(high + 0.05) / (low + 0.05), e.tagName + ": " + e.textContent.trim().slice(0, 40)];
 });
 """
-"""Of every element with a text of its own, the contrast of WCAG 2 with what lies behind it."""
+"""The WCAG 2 contrast of every element that has text of its own, with its background."""
 
 
 @pytest.fixture(scope="module")
 def page(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a report that has everything a report can have, long words included."""
+    """The address of a report with everything a report can contain, long words included."""
     path = tmp_path_factory.mktemp("reported") / "run"
     shutil.copytree(trained_home / "runs" / "tiny", path)
     rows = [
@@ -76,7 +76,7 @@ def page(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser with a fresh profile, which logs what it says and asks for."""
+    """A browser with a fresh profile, which logs its messages and requests."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
@@ -92,7 +92,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(params=[(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")], ids=str)
 def shown(request: pytest.FixtureRequest, chromium: Any, page: str) -> Any:
-    """The browser, with the report open in a window of this width and in these colors."""
+    """The browser with the report open, at this width and in this color scheme."""
     width, scheme = request.param
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -142,10 +142,10 @@ def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
     assert {alt for alt, _ in found} == set(figures)
     for alt, scale in found:
         texts = [text for text in figures[alt].findobj(Text) if text.get_text().strip()]
-        points = min(text.get_fontsize() for text in texts)
+        points = min(float(text.get_fontsize()) for text in texts)
         assert points * DPI / 72 * scale >= 8.99, alt
     caption = shown.execute_script("return document.querySelector('.map figcaption').innerText")
-    assert "scrolls sideways" in caption
+    assert "Scroll sideways" in caption
 
 
 def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:

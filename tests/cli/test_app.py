@@ -400,6 +400,8 @@ def test_training_continues_when_stderr_cannot_be_written(home: Path, where: str
     if where == "closed pipe":
         reading, writing = os.pipe()
         os.close(reading)
+    elif not Path(where).exists():
+        pytest.skip("needs the device that is always full")
     else:
         writing = os.open(where, os.O_WRONLY)
     done = subprocess.run([*command, *options], stdout=subprocess.PIPE, stderr=writing)

@@ -46,7 +46,7 @@ def by_hand(text: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
-def test_figures_are_those_computed_by_hand(minigpt: Minigpt, story: str, split: str) -> None:
+def test_results_match_those_computed_by_hand(minigpt: Minigpt, story: str, split: str) -> None:
     cut = int(len(story) * 0.9)
     text = {"train": story[:cut], "val": story[cut:], "all": story}[split]
     (found,) = figures(minigpt, RUN, "--split", split)
@@ -73,11 +73,11 @@ def test_other_text_is_scored_whole(minigpt: Minigpt, story: str, home: Path) ->
     assert found["split"] == "all"
 
 
-def test_figures_are_the_same_every_time(minigpt: Minigpt) -> None:
+def test_results_are_deterministic(minigpt: Minigpt) -> None:
     assert figures(minigpt, RUN) == figures(minigpt, RUN)
 
 
-def test_several_checkpoints_stand_side_by_side(minigpt: Minigpt) -> None:
+def test_several_checkpoints_share_a_table(minigpt: Minigpt) -> None:
     settings = ["--set", "data.tokenizer=byte", "--set", "train.sample_tokens=0"]
     run = ["--preset", "tiny", "--data", "story.txt", "--max-iters", 2, "--out", "runs/by[te]"]
     assert minigpt("train", *run, *settings, "--device", "cpu").exit_code == 0
@@ -103,7 +103,7 @@ def test_brackets_in_a_name_are_shown(minigpt: Minigpt, story: str, home: Path) 
     assert "my[red]text.txt, whole text" in minigpt("eval", RUN, "--data", "my[red]text.txt").stdout
 
 
-def test_words_outside_the_vocabulary_are_told(minigpt: Minigpt, home: Path) -> None:
+def test_words_outside_the_vocabulary_are_counted(minigpt: Minigpt, home: Path) -> None:
     (home / "other.txt").write_text("The zebra counts the stars", encoding="utf-8")
     run = ["--preset", "tiny", "--data", "story.txt", "--max-iters", 2, "--out", "runs/words"]
     assert minigpt("train", *run, "--set", "data.tokenizer=word").exit_code == 0

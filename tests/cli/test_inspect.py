@@ -14,7 +14,7 @@ from tests.helpers.callers import Minigpt, Program, Refused
 FILE = "runs/tiny/checkpoint.safetensors"
 
 
-def facts_of(text: str) -> dict[str, str]:
+def summary_of(text: str) -> dict[str, str]:
     """The names and values of the upper table."""
     lines = text.partition("\n\n")[0].splitlines()
     return dict(re.findall(r"^(\S.*?) {2,}(.*?) *$", "\n".join(lines), re.MULTILINE))
@@ -23,7 +23,7 @@ def facts_of(text: str) -> dict[str, str]:
 def test_summary_agrees_with_the_file_and_the_model(minigpt: Minigpt) -> None:
     result = minigpt("inspect", FILE)
     loaded = load_checkpoint(Path(FILE))
-    found, known = facts_of(result.stdout), loaded.metadata
+    found, known = summary_of(result.stdout), loaded.metadata
     assert result.stderr == ""
     assert found["file"] == FILE
     assert found["size on disk"] == f"{Path(FILE).stat().st_size / 1000:.1f} kB"
@@ -66,7 +66,7 @@ def test_newest_run_is_taken_and_named(minigpt: Minigpt, given: tuple[str, ...])
 
 def test_json_agrees_with_the_table_and_names_every_tensor(minigpt: Minigpt) -> None:
     found = json.loads(minigpt("inspect", FILE, "--json").stdout)
-    table = facts_of(minigpt("inspect", FILE).stdout)
+    table = summary_of(minigpt("inspect", FILE).stdout)
     model = load_checkpoint(Path(FILE)).model
     assert f"{found['parameters']:,}" == table["parameters"]
     assert f"{found['flops_per_token']:,}" in table["FLOPs per token"]
@@ -86,14 +86,14 @@ def test_every_tensor_is_listed_when_asked(minigpt: Minigpt) -> None:
         assert re.search(rf"{re.escape(name)} +{shape} +F32 +{weight.numel():,} ", text)
 
 
-def test_file_from_elsewhere_is_listed_without_trust_in_its_names(
+def test_another_programs_file_is_listed_with_its_names_escaped(
     minigpt: Minigpt, home: Path
 ) -> None:
     tensors = {"[red]w[/red]": torch.zeros(4, 2), "\x1b[2Jclear": torch.tensor(1).half()}
     save_file(tensors, home / "foreign.safetensors", {"[bold]by": "x" * 500})
     result = minigpt("inspect", "foreign.safetensors")
     assert result.exit_code == 0
-    assert facts_of(result.stdout)["made by"] == "another program"
+    assert summary_of(result.stdout)["made by"] == "another program"
     assert re.search(r"\[red\]w\[/red\] +4x2 +F32 +8 +88.9%", result.stdout)
     assert re.search(r"\\x1b\[2Jclear +scalar +F16 +1 +11.1%", result.stdout)
     assert "[bold]by" in result.stdout

@@ -13,7 +13,7 @@ from tests.helpers.callers import Minigpt, Misused, Refused
 RUN = "runs/tiny"
 
 
-def test_table_agrees_with_the_facts(minigpt: Minigpt, story: str) -> None:
+def test_table_agrees_with_the_json(minigpt: Minigpt, story: str) -> None:
     options = ("inspect", "memorized", "-c", RUN, "--samples", 2)
     facts = json.loads(minigpt(*options, "--json").stdout)
     shown = minigpt(*options).stdout

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from minigpt_cli.cli.inspect.group import VIEWS
 from minigpt_cli.runs.checkpoint import load_checkpoint
-from tests.helpers.callers import Minigpt, Misused, Refused
+from tests.helpers.callers import Minigpt, Misused, Program, Refused
 
 RUN = "runs/tiny"
 TRAIN = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu")
@@ -93,6 +93,21 @@ def test_help_lists_the_views_and_the_options_of_the_overview(minigpt: Minigpt) 
     assert shown == minigpt("inspect", RUN, "-h").stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("minigpt inspect at", ["attention"]),
+        ("minigpt inspect --ten", ["--tensors"]),
+        ("minigpt inspect attention --la", ["--layer"]),
+    ],
+)
+def test_shell_completion_offers_views_and_their_options(
+    program: Program, typed: str, offered: list[str]
+) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    assert program(_MINIGPT_COMPLETE="complete_bash", **words).stdout.split() == offered
+
+
 def test_file_with_the_name_of_a_view_is_reached_by_its_path(minigpt: Minigpt, home: Path) -> None:
     shutil.copy(FILE, home / "attention")
     assert "family" in minigpt("inspect", "./attention").stdout
@@ -131,7 +146,7 @@ def test_parameters_of_a_state_are_those_of_its_model(minigpt: Minigpt) -> None:
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_long_metadata_leave_room_for_the_facts(minigpt: Minigpt, home: Path) -> None:
+def test_long_metadata_is_shortened_in_the_table_only(minigpt: Minigpt, home: Path) -> None:
     metadata = {"k" * 150: "v" * 500}
     save_file({"w": torch.ones(2)}, "foreign.safetensors", metadata)
     shown = minigpt("inspect", "foreign.safetensors").stdout

@@ -121,13 +121,13 @@ def test_plot_is_drawn_into_a_file_that_is_not_overwritten(
 
 def test_folders_without_a_run_or_its_metrics_are_refused(refused: Refused, home: Path) -> None:
     (home / "empty").mkdir()
-    assert refused("inspect", "empty").startswith("empty: not a run folder (it has neither")
+    assert refused("inspect", "empty").startswith("empty: contains no run (neither")
     (RUN / "metrics.jsonl").unlink()
     message = refused("inspect", RUN)
-    assert message.startswith("runs/tiny: no step is logged in metrics.jsonl; continue training")
+    assert message.startswith("runs/tiny: a run without metrics (no steps in metrics.jsonl)")
     assert message.endswith("minigpt inspect runs/tiny/checkpoint.safetensors")
     missing = refused("inspect", RUN, "runs/none")
-    assert missing.startswith("runs/tiny: no step is logged")
+    assert missing.startswith("runs/tiny: a run without metrics")
 
 
 def test_folder_and_file_do_not_mix(refused: Refused) -> None:
@@ -167,7 +167,7 @@ def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_look")
-def test_report_lies_in_its_run_and_is_written_anew(minigpt: Minigpt) -> None:
+def test_report_is_in_its_run_and_is_replaced_each_time(minigpt: Minigpt) -> None:
     for _ in range(2):
         result = minigpt("inspect", "report", RUN)
         assert (result.exit_code, result.stderr) == (0, "Wrote runs/tiny/report.html\n")
@@ -198,7 +198,7 @@ def test_report_of_what_is_no_run_is_refused_and_leaves_nothing(
         "pass one created by minigpt train"
     )
     (RUN / "metrics.jsonl").unlink()
-    assert "no step is logged" in refused("inspect", "report", RUN)
+    assert "a run without metrics" in refused("inspect", "report", RUN)
     assert not (RUN / "report.html").exists()
     assert minigpt("inspect", "report", RUN, RUN).exit_code == 2
 

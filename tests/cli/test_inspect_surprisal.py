@@ -160,7 +160,7 @@ def test_page_shows_markup_of_a_text_as_text(minigpt: Minigpt, home: Path) -> No
     [
         (b"", "has 0 tokens and needs at least 2"),
         ("Ω is new".encode(), "'Ω' (U+03A9)"),
-        (b"caf\xe9", "not utf-8: byte 3 (0xe9) fits no character"),
+        (b"caf\xe9", "not utf-8: byte 3 (0xe9) is not part of any character"),
         (None, "bad.txt: no such file or folder"),
     ],
 )

@@ -125,7 +125,7 @@ def test_characters_and_words_are_learned_from_the_whole_text(shelf: Shelf, kind
 @pytest.mark.parametrize("text", ["", "a"])
 def test_too_short_a_text_is_refused_with_what_is_needed_and_given(shelf: Shelf, text: str) -> None:
     shelf.write(text)
-    with pytest.raises(CorpusError, match=rf"tale\.txt: .* {len(text)} characters .*2; give"):
+    with pytest.raises(CorpusError, match=rf"tale\.txt: .* {len(text)} characters .*2; use"):
         shelf.prepare()
     assert shelf.folders() == []
 
@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_error_with_the_way_out(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CorpusError, match=r"cannot be written \(No space left .*--data-dir"):
+    with pytest.raises(CorpusError, match=r"cannot be written \(No space .*another data folder"):
         shelf.prepare()
     assert shelf.folders() == []
 
@@ -467,13 +467,13 @@ def test_too_short_a_training_text_is_refused_with_what_would_fit(sampling: Samp
         sampler(count=40, block_size=40, sampling=sampling)
     message = str(caught.value)
     assert "has 40 tokens and block_size = 40 needs at least 41" in message
-    assert "--set model.block_size=9" in message
+    assert "model.block_size = 9" in message
     assert sampler(count=40, block_size=9, sampling=sampling).batch(0)
     assert sampler(count=41, block_size=40, sampling=sampling).batch(0)
 
 
 def test_a_tiny_text_is_not_offered_a_tiny_block() -> None:
-    with pytest.raises(CorpusError, match=r"give a longer text$"):
+    with pytest.raises(CorpusError, match=r"use a longer text$"):
         sampler(count=16)
 
 

@@ -1,4 +1,4 @@
-"""A coverage-guided fuzz target for the reader of checkpoints. It is not a part of the test suite.
+"""A coverage-guided fuzz target for the checkpoint reader; not part of the test suite.
 
     pip install atheris
     python tests/fuzz/fuzz_checkpoint.py FOLDER -max_total_time=600
@@ -52,7 +52,7 @@ val_loss true null NaN 1e999 -1 9223372036854775807
 
 
 def loads(content: bytes) -> bool:
-    """Whether the bytes are a model; anything but a model or a proper refusal is a finding."""
+    """Whether the bytes are a model; anything except a model or a clean refusal is a bug."""
     FILE.write_bytes(content)
     try:
         found = load_checkpoint(FILE)
@@ -84,7 +84,7 @@ def try_bytes(content: bytes) -> None:
 
 
 def mutate(content: bytes, most: int, seed: int) -> bytes:
-    """Another input of at most so many bytes."""
+    """Another input of at most this many bytes."""
     other = mutated(content, most, seed)
     return other if len(other) <= most else bytes(atheris.Mutate(content, most))
 

@@ -1,4 +1,4 @@
-"""A process that ends at a chosen call of the file system, in the middle of what it was doing."""
+"""A process that ends at a chosen file system call, in the middle of what it was doing."""
 
 import io
 import os
@@ -19,16 +19,22 @@ _CHANGES = {"os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmd
 
 
 def crash_at_every_call(
-    prepare: Callable[[], None], act: Callable[[], None], check: Callable[[], None]
+    prepare: Callable[[], None],
+    act: Callable[[], None],
+    check: Callable[[], None],
+    part: int = 0,
+    parts: int = 1,
 ) -> int:
-    """Lets `act` be cut short at each of its calls in turn; returns how many there were.
+    """Cuts `act` short at each of its file system calls in turn; returns how many there were.
 
     Args:
-        prepare: sets the scene, before each attempt.
-        act: is run in a process of its own, a fork of this one.
-        check: looks at what that process left, in this one.
+        prepare: sets the scene before each attempt.
+        act: the action, run in a fork of this process.
+        check: inspects what the fork left behind, in this process.
+        part: of a test in several parts, which one; each takes every `parts`-th call.
+        parts: how many parts cover all calls together.
     """
-    for at in count():
+    for at in count(part, parts):
         prepare()
         code = _in_child(act, at)
         assert code in (DONE, CRASHED)
@@ -55,7 +61,7 @@ def _in_child(act: Callable[[], None], at: int) -> int:
 
 
 def _arm(at: int) -> None:
-    """From now on the process ends at the call after `at` others; for good, so only in a child."""
+    """Makes the process end at its call number `at`, from 0. Cannot be undone: for a child only."""
     left = at
 
     def call() -> None:
@@ -77,20 +83,21 @@ def _arm(at: int) -> None:
         return opened if mode in ("r", "rb") else TornFile(opened, call)
 
     def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-        """The library writes from Rust, where no call can be counted: so by hand, in pieces."""
+        """Writes in pieces; the library writes from Rust, where no call can be counted."""
         data = safetensors.torch.save(tensors, metadata)
         with path.open("wb") as file:
             for start in range(0, len(data), len(data) // 3 + 1):
                 file.write(data[start : start + len(data) // 3 + 1])
 
     real_fsync, real_open = os.fsync, io.open
-    assert checkpoint.save_file is safetensors.torch.save_file
-    os.fsync, io.open, checkpoint.save_file = fsync, open_torn, save_file  # type: ignore[assignment]
+    assert vars(checkpoint)["save_file"] is safetensors.torch.save_file
+    os.fsync, io.open = fsync, open_torn  # type: ignore[assignment]
+    vars(checkpoint)["save_file"] = save_file
     sys.addaudithook(audit)
 
 
 class TornFile:
-    """A file whose every write may end before, in the middle, or after it."""
+    """A file whose every write may be cut short before, in the middle, or after it."""
 
     def __init__(self, file: Any, call: Callable[[], None]) -> None:
         self._file, self._call = file, call

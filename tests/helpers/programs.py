@@ -1,4 +1,4 @@
-"""The program as a process of its own, to be killed."""
+"""The program in a process of its own, to be killed."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 600.0
-"""Seconds after which a process that should have done something is taken to hang."""
+"""Seconds after which an idle process counts as hanging."""
 
 
 class Program:
-    """`minigpt` with some arguments, in a folder; what it says goes to files there."""
+    """`minigpt` with some arguments, in a folder; its output goes to files there."""
 
     def __init__(self, folder: Path, *arguments: object) -> None:
         self.arguments = [str(argument) for argument in arguments]
@@ -52,14 +52,14 @@ class Program:
         return True
 
     def kill(self) -> None:
-        """`kill -9`, unless it has ended by itself."""
+        """Sends SIGKILL, unless the process has ended by itself."""
         if self.running:
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._close()
 
     def finished(self) -> int:
-        """The exit status, once it has ended."""
+        """Waits for the end; returns the exit status."""
         status = self.process.wait(PATIENCE)
         self._close()
         return status

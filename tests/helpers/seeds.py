@@ -1,4 +1,4 @@
-"""The seed of the slow tests: another each time, and said, so that a failure can be had again."""
+"""The seed of the slow tests: new each time, and printed so that a failure can be repeated."""
 
 import os
 import secrets
@@ -7,5 +7,5 @@ VARIABLE = "MINIGPT_TEST_SEED"
 
 
 def seed() -> int:
-    """The seed of this session, from the environment or fresh; child processes have the same."""
+    """The seed of this session, from the environment or new; child processes share it."""
     return int(os.environ.setdefault(VARIABLE, str(secrets.randbelow(2**32))))

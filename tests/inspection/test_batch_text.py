@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_measuring")
 
 
 @pytest.mark.parametrize("sampling", ["epochs", "random"])
-def test_windows_are_those_that_the_model_was_given(
+def test_windows_match_what_the_model_was_trained_on(
     dataset: Dataset, run: RunFolder, sampling: str
 ) -> None:
     config = small_config(f"data.sampling={sampling}")  # two batches of four a step
@@ -30,7 +30,7 @@ def test_windows_are_those_that_the_model_was_given(
                 seen.append(dataset.tokenizer.decode([*row.tolist(), int(target[-1])]))
         return forward(idx, targets)
 
-    trainer.learner.model.forward = watch  # type: ignore[method-assign]
+    trainer.learner.model.forward = watch  # type: ignore[method-assign, assignment]
     trainer.fit(Watcher())
     batch = step_batch(saved_run(run.state), dataset, 7)
     assert [window.text for window in batch.windows] == seen
@@ -40,7 +40,7 @@ def test_windows_are_those_that_the_model_was_given(
         assert dataset.tokenizer.decode(tokens[window.start : window.start + 9]) == window.text
 
 
-def test_learning_rate_is_that_of_the_metrics(dataset: Dataset, run: RunFolder) -> None:
+def test_learning_rate_matches_the_metrics(dataset: Dataset, run: RunFolder) -> None:
     watcher = Watcher()
     new_trainer(small_config(), dataset, run).fit(watcher)
     for report in watcher.steps:
@@ -48,7 +48,7 @@ def test_learning_rate_is_that_of_the_metrics(dataset: Dataset, run: RunFolder) 
         assert batch.learning_rate == report.learning_rate
 
 
-def test_batch_that_was_left_out_is_told(dataset: Dataset, run: RunFolder) -> None:
+def test_skipped_batch_is_marked(dataset: Dataset, run: RunFolder) -> None:
     trainer = new_trainer(small_config(), dataset, run)
     trainer.state.skipped = [4]
     trainer.fit(Watcher())
@@ -65,7 +65,7 @@ def test_step_that_the_run_does_not_have_is_refused(
         step_batch(saved_run(run.state), dataset, step)
 
 
-def test_state_is_all_it_needs(dataset: Dataset, run: RunFolder) -> None:
+def test_state_file_alone_is_enough(dataset: Dataset, run: RunFolder) -> None:
     train_until(3, "asked", small_config(), dataset, run)
     (Path(run.path) / "config.toml").unlink()
     assert step_batch(saved_run(run.state), dataset, 1).windows

@@ -28,7 +28,7 @@ def trained(trained_home: Path) -> Checkpoint:
     return load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
 
 
-def test_places_and_shares_are_those_of_the_full_decomposition(trained: Checkpoint) -> None:
+def test_coordinates_and_shares_match_the_full_decomposition(trained: Checkpoint) -> None:
     found = project_embeddings(trained)
     weight = trained.model.token_embedding.weight.detach().double()
     u, s, _ = torch.linalg.svd(weight - weight.mean(0), full_matrices=False)
@@ -41,7 +41,7 @@ def test_places_and_shares_are_those_of_the_full_decomposition(trained: Checkpoi
         assert max(places, key=abs) > 0
 
 
-def test_map_is_the_same_every_time_and_draws_nobodys_random_numbers(trained: Checkpoint) -> None:
+def test_map_is_deterministic_and_leaves_the_random_state_alone(trained: Checkpoint) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = project_embeddings(trained)
@@ -90,7 +90,7 @@ def test_words_have_their_kinds_and_the_first_are_named() -> None:
     assert [p.id for p in found.named] == list(range(NAMED))
 
 
-def test_of_byte_pairs_the_first_merges_are_named(story: str) -> None:
+def test_first_merges_of_bpe_are_named(story: str) -> None:
     tokenizer = BPETokenizer.train([story], 300)
     found = project_embeddings(untrained(tokenizer))
     assert len(found.points) == tokenizer.vocab_size
@@ -98,7 +98,7 @@ def test_of_byte_pairs_the_first_merges_are_named(story: str) -> None:
     assert "word start" in {p.kind for p in found.named}
 
 
-def test_two_tokens_are_a_map_and_one_is_none() -> None:
+def test_map_needs_two_tokens_and_two_dimensions() -> None:
     assert len(project_embeddings(untrained(CharTokenizer("ab"))).points) == 2
     with pytest.raises(ConfigError, match="2 dimensions; this model has 1 and 8"):
         project_embeddings(untrained(CharTokenizer("a")))
@@ -106,7 +106,7 @@ def test_two_tokens_are_a_map_and_one_is_none() -> None:
         project_embeddings(untrained(CharTokenizer("ab"), n_embd=1))
 
 
-def test_tokens_that_are_all_alike_explain_nothing() -> None:
+def test_identical_embeddings_explain_no_variance() -> None:
     alike = untrained(CharTokenizer("abc"))
     alike.model.token_embedding.weight.data.fill_(1.0)
     assert project_embeddings(alike).explained == (0, 0)

@@ -74,11 +74,11 @@ def test_flops_per_token_are_those_that_pytorch_counts(config: ModelConfig) -> N
     assert forward_flops_per_token(config, 50) == counter.get_total_flops()
 
 
-def test_file_from_elsewhere_has_tensors_and_no_facts(tmp_path: Path) -> None:
+def test_another_programs_file_has_tensors_and_no_checkpoint_metadata(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(3, 4), "b": torch.zeros(2).half()}, path, {"made": "elsewhere"})
     found = inspect_file(path)
-    assert found.checkpoint is found.components is found.flops_per_token is None
+    assert (found.checkpoint, found.components, found.flops_per_token) == (None, None, None)
     assert {t.name: (t.shape, t.dtype) for t in found.tensors} == {
         "a": ((3, 4), "F32"),
         "b": ((2,), "F16"),

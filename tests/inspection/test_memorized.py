@@ -47,12 +47,12 @@ def everywhere(training: str, text: str) -> list[tuple[int, int]]:
 
 
 @given(few_characters, few_characters)
-def test_passages_are_those_found_by_looking_everywhere(training: str, text: str) -> None:
+def test_passages_match_a_brute_force_search(training: str, text: str) -> None:
     assert list(TextIndex(training).passages(text)) == everywhere(training, text)
 
 
 @given(few_characters, st.data())
-def test_first_place_and_number_are_those_of_a_search(training: str, data: st.DataObject) -> None:
+def test_first_line_and_count_match_a_plain_search(training: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(training) - 1))
     passage = training[start : data.draw(st.integers(start + 1, len(training)))]
     places = [i for i in range(len(training)) if training.startswith(passage, i)]
@@ -82,7 +82,7 @@ def test_share_counts_each_character_once(texts: list[tuple[str]], training: str
     assert _measure(written, found) == Measure(total, longest, covered / total)
 
 
-def test_unseen_text_is_cut_as_the_written_one_is() -> None:
+def test_unseen_text_is_cut_to_the_same_lengths() -> None:
     assert _cut_alike("abcdefg", ["xx", "yyy", "z"]) == ["ab", "cde", "f"]
     assert _cut_alike("abcd", ["xx", "yyy", "z"]) == ["ab", "cd"]
     assert _cut_alike("", ["xx"]) == []
@@ -144,7 +144,9 @@ def test_model_that_learned_nothing_has_short_copies_only(dataset: Dataset) -> N
     assert found.verdict == "writes"
 
 
-def test_unseen_text_is_the_yardstick(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unseen_text_is_measured_the_same_way(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writing(monkeypatch, "x" * 200, "x" * 200)
     found = memorized(MODEL, dataset)
     val = dataset.tokenizer.decode(dataset.tokens("val"))[:400]
@@ -180,7 +182,7 @@ def test_trained_model_is_the_same_every_time(
         ((20, 0.0), None, "writes"),
     ],
 )
-def test_verdict_weighs_written_text_against_unseen(
+def test_verdict_compares_generated_text_with_unseen_text(
     written: tuple[int, float], unseen: tuple[int, float] | None, verdict: str
 ) -> None:
     measures = [pair and Measure(1000, *pair) for pair in (written, unseen)]

@@ -42,7 +42,7 @@ def test_trained_run_is_read_whole(trained_home: Path) -> None:
     assert run.config.train.max_iters == 20
 
 
-def test_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     assert run_of(tmp_path, step(1), step(2), '{"type": "step", "step": 3, "lo').last_step == 2
 
 
@@ -57,11 +57,11 @@ def test_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
         '{"type": "step", "step": 2, "loss": "\\u001b[2J"}', "[" * 100_000, "9" * 5_000,
     ],
 )  # fmt: skip
-def test_lines_that_say_nothing_useful_are_passed_over(tmp_path: Path, line: str) -> None:
+def test_useless_lines_are_skipped(tmp_path: Path, line: str) -> None:
     assert run_of(tmp_path, step(1), line, step(3)).steps == (StepRow(1, 2.0), StepRow(3, 2.0))
 
 
-def test_bytes_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_skipped(tmp_path: Path) -> None:
     run_of(tmp_path, step(1))
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'\n{"type": "step", "step": 2, "\xff\xfe": 1, "loss": 1.0}\n')
@@ -128,7 +128,7 @@ def test_overfitting_is_named_with_its_beginning_and_its_size(tmp_path: Path) ->
         {"type": "evaluation", "step": 200, "val_loss": 2.5},  # nobody knows
     ],
 )
-def test_what_is_no_overfitting_is_not_called_so(tmp_path: Path, last: dict[str, Any]) -> None:
+def test_other_curves_are_not_called_overfitting(tmp_path: Path, last: dict[str, Any]) -> None:
     assert run_of(tmp_path, evaluation(100, 1.4, 2.1), last).overfitting is None
 
 
@@ -147,12 +147,12 @@ def test_folders_without_a_run_or_without_metrics_say_which(tmp_path: Path) -> N
     (tmp_path / "a-file").touch()
     with pytest.raises(CheckpointError, match=r"a-file: not a run folder"):
         read_run(tmp_path / "a-file")
-    with pytest.raises(CheckpointError, match=r"\(it has neither config.toml nor metrics"):
+    with pytest.raises(CheckpointError, match=r"contains no run \(neither config.toml nor metrics"):
         read_run(tmp_path)
     (tmp_path / "config.toml").touch()
-    with pytest.raises(CheckpointError, match=r"no step is logged in .*; continue training$"):
+    with pytest.raises(CheckpointError, match=r"without metrics .*; resume training$"):
         read_run(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "checkpoint.safetensors").touch()
-    with pytest.raises(CheckpointError, match=r"no step is logged.* minigpt inspect .*/checkpoint"):
+    with pytest.raises(CheckpointError, match=r"without metrics.* minigpt inspect .*/checkpoint"):
         read_run(tmp_path)

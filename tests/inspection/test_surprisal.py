@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ TOKENIZERS = {
 each_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
 
 
-def of(text: str, tokenizer: Tokenizer, **options: int) -> Surprisal:
+def of(text: str, tokenizer: Tokenizer, **options: Any) -> Surprisal:
     return surprisal(random_gpt(CONFIG, tokenizer.vocab_size), tokenizer, text, **options)
 
 
@@ -47,7 +48,7 @@ def joined(parts: tuple[Scored, ...]) -> str:
 
 
 @each_tokenizer
-def test_total_is_that_of_evaluate(tokenizer: Tokenizer) -> None:
+def test_total_matches_evaluate(tokenizer: Tokenizer) -> None:
     model = random_gpt(CONFIG, tokenizer.vocab_size)
     whole = evaluate(model, tokenizer, tokenizer.encode_array(TEXT))
     found = surprisal(model, tokenizer, TEXT, context=1)
@@ -115,7 +116,7 @@ def test_tokens_within_a_character_are_one_part() -> None:
     assert found.beginning[1].bits == pytest.approx(bits[:3].sum().item(), rel=1e-5)
 
 
-def test_odd_line_is_the_hardest_passage(trained_home: Path, story: str) -> None:
+def test_unusual_line_is_the_hardest_passage(trained_home: Path, story: str) -> None:
     loaded = load_checkpoint(trained_home / "runs" / "tiny" / "checkpoint.safetensors")
     lines = story.splitlines()
     lines.insert(41, "ATM" * 30)  # letters that only begin lines
@@ -156,7 +157,7 @@ def test_no_text_is_lost_between_passages(text: str) -> None:
     assert all(1 <= p.line <= text.count("\n") + 1 for p in found.hardest)
 
 
-def test_of_a_long_text_a_bounded_part_is_kept() -> None:
+def test_only_the_beginning_of_a_long_text_is_kept() -> None:
     found = of(TEXT * 30, ByteTokenizer(), hardest=7, beginning=1001)
     assert len(found.hardest) == 7
     assert joined(found.beginning) == (TEXT * 30)[:1001]

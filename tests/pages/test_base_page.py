@@ -1,4 +1,4 @@
-"""The frame of all pages: nothing from elsewhere, and facts that cannot become markup."""
+"""The layout of all pages: nothing from elsewhere, and values that cannot become markup."""
 
 import re
 
@@ -16,12 +16,13 @@ def page(monkeypatch: pytest.MonkeyPatch) -> None:
         "{% block content %}<p>{{ said }}</p>{% endblock %}"
     )
     packaged = pages._environment()
+    assert packaged.loader is not None
     base, _, _ = packaged.loader.get_source(packaged, "base.html.jinja")
     loader = DictLoader({"base.html.jinja": base, "own.html.jinja": source})
     monkeypatch.setattr(pages, "_environment", lambda: packaged.overlay(loader=loader))
 
 
-def test_facts_are_escaped_wherever_they_stand(page: None) -> None:
+def test_values_are_escaped_wherever_they_appear(page: None) -> None:
     found = pages.render("own.html.jinja", name="</title><b>", said="<script>'\"&")
     assert "<title>&lt;/title&gt;&lt;b&gt;</title>" in found
     assert "<h1>&lt;/title&gt;&lt;b&gt;</h1>" in found
@@ -32,12 +33,12 @@ def test_half_a_character_does_not_stop_the_page(page: None) -> None:
     assert r"<p>a\ud800b</p>" in pages.render("own.html.jinja", name="n", said="a\ud800b")
 
 
-def test_forgotten_fact_is_a_bug_and_not_a_gap(page: None) -> None:
+def test_missing_value_is_a_bug_and_not_a_gap(page: None) -> None:
     with pytest.raises(UndefinedError, match="said"):
         pages.render("own.html.jinja", name="n")
 
 
-def test_page_reaches_for_nothing_outside_itself(page: None) -> None:
+def test_page_loads_nothing_from_outside(page: None) -> None:
     found = pages.render("own.html.jinja", name="n", said="s")
     assert "default-src 'none'" in found
     assert not re.search(r"https?:|//[a-z]|@import|<script|url\(", found)

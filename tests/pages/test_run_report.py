@@ -113,7 +113,7 @@ def test_map_says_how_little_of_the_embeddings_it_shows(
     weight = load_checkpoint(folder.checkpoint).model.token_embedding.weight.detach().numpy()
     spread = np.linalg.svd(weight - weight.mean(0), compute_uv=False) ** 2
     share = spread[:2].sum() / spread.sum()
-    assert f"two of {weight.shape[1]} directions, with {share:.0%} of the differences" in page
+    assert f"2 of {weight.shape[1]} dimensions, with {share:.0%} of the variance" in page
     assert "only a hint" in text_of(page)
 
 
@@ -198,8 +198,8 @@ def test_old_runs_without_samples_and_machine_say_so(trained_home: Path, tmp_pat
     rows = [line for line in metrics.read_text().splitlines() if '"step"' in line[:20]]
     metrics.write_text("\n".join(rows))
     text = text_of(page_without(RunFolder(tmp_path / "old")))
-    assert "No samples were kept" in text
-    assert "did not record its machine." in text
+    assert "No samples were saved" in text
+    assert "did not record its hardware." in text
 
 
 def test_overfitting_is_named(folder: RunFolder) -> None:

@@ -14,8 +14,8 @@ def map_of(tokens: list[str], width: int, monkeypatch: pytest.MonkeyPatch) -> li
     monkeypatch.setattr(out, "_width", width)
     monkeypatch.setattr(attention, "in_unicode", lambda: True)
     head = Head(0, 0, np.eye(len(tokens), dtype=np.float32), 0.0, 0.0, 0.0, 1.0, 0.0)
-    facts = Attention(Window(tuple(range(len(tokens))), tuple(tokens), 0), (head,))
-    return [line.plain for line in attention._map(facts)]
+    maps = Attention(Window(tuple(range(len(tokens))), tuple(tokens), 0), (head,))
+    return [line.plain for line in attention._map(maps)]
 
 
 def test_names_that_fit_their_cells_stand_above_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from minigpt_cli.inspection.clipping import ceiling
 from minigpt_cli.inspection.run_history import RunHistory
@@ -32,6 +34,16 @@ def run_named(name: str, val_losses: list[float], grad_norm: float | None = 0.5)
     )
 
 
+def xs(line: Line2D) -> list[float]:
+    found: list[float] = np.asarray(line.get_xdata()).tolist()
+    return found
+
+
+def ys(line: Line2D) -> list[float]:
+    found: list[float] = np.asarray(line.get_ydata()).tolist()
+    return found
+
+
 RISING = [3.0, 2.5, 2.8, 2.9, 3.1]
 
 
@@ -41,13 +53,13 @@ def test_losses_drawn_are_the_losses_logged_and_the_best_is_marked() -> None:
     lines = {line.get_label(): line for line in loss.get_lines()}
     logged = np.array([(row.step, row.loss) for row in run.steps])
     assert np.array_equal(lines["training, as logged"].get_xydata(), logged)
-    assert list(lines["validation"].get_xdata()) == [20, 40, 60, 80, 100]
-    assert list(lines["validation"].get_ydata()) == RISING
+    assert xs(lines["validation"]) == [20, 40, 60, 80, 100]
+    assert ys(lines["validation"]) == RISING
     best = lines["best: 2.5000 at step 40"]
-    assert best.get_xydata().tolist() == [[40, 2.5]]
-    assert rate.get_lines()[0].get_ydata().tolist() == [0.01] * 100
-    assert speed.get_lines()[0].get_ydata().tolist() == [50_000 + n for n in range(1, 101)]
-    assert norm.get_lines()[0].get_ydata().tolist() == [0.5] * 100
+    assert (xs(best), ys(best)) == ([40], [2.5])
+    assert ys(rate.get_lines()[0]) == [0.01] * 100
+    assert ys(speed.get_lines()[0]) == [50_000 + n for n in range(1, 101)]
+    assert ys(norm.get_lines()[0]) == [0.5] * 100
 
 
 def test_axes_say_what_they_are_and_share_the_steps() -> None:
@@ -66,6 +78,7 @@ def test_what_an_older_run_did_not_log_has_no_empty_field() -> None:
 
 def test_overfitting_is_shaded_from_the_best_step_on() -> None:
     (shade,) = draw_runs([run_named("runs/a", RISING)]).axes[0].patches
+    assert isinstance(shade, Rectangle)
     assert (shade.get_x(), shade.get_x() + shade.get_width()) == (40, 100)
     assert not draw_runs([run_named("runs/a", [3.0, 2.5, 2.4])]).axes[0].patches
 
@@ -75,8 +88,10 @@ def test_spikes_and_rewinds_stand_at_their_steps_with_one_row_in_the_legend() ->
     run = RunHistory(**{**vars(run_named("runs/a", RISING)), **incidents})
     loss = draw_runs([run]).axes[0]
     dashed = [line for line in loss.get_lines() if line.get_linestyle() in (":", "--")]
-    assert [line.get_xdata()[0] for line in dashed] == [30, 31, 25]
-    entries = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert [xs(line)[0] for line in dashed] == [30, 31, 25]
+    legend = loss.get_legend()
+    assert legend is not None
+    entries = [text.get_text() for text in legend.get_texts()]
     assert (entries.count("spike"), entries.count("rewind")) == (1, 1)
 
 
@@ -88,7 +103,7 @@ def test_several_runs_are_told_apart_by_color_and_name() -> None:
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [r"A  runs/\$x\$_1, best 2.5000", "B  runs/b, best 2.0000"]
     named = [line for line in loss.get_lines() if line.get_label() in texts]
-    assert [list(line.get_ydata()) for line in named] == [RISING, [3.0, 2.0]]
+    assert [ys(line) for line in named] == [RISING, [3.0, 2.0]]
     assert len({line.get_color() for line in named}) == 2
 
 
@@ -105,7 +120,7 @@ def test_short_run_has_whole_steps_and_one_point_is_seen(count: int) -> None:
         assert ticks == list(range(1, count + 1))
         marked = [axes.get_lines()[-1].get_marker() == "o" for axes in figure.axes[1:]]
         assert marked == 3 * [count == 1]
-        losses = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
+        losses = [line for line in figure.axes[0].get_lines() if xs(line)]
         assert any(line.get_marker() == "o" for line in losses) == (count == 1)
 
 
@@ -154,7 +169,10 @@ def test_long_paths_lose_their_beginning_and_cover_nothing(count: int, part: str
         box = text.get_window_extent()
         assert 0 <= box.x0 < box.x1 <= figure.bbox.width
     for legend in figure.legends:
-        assert not any(legend.get_window_extent().overlaps(a.get_tightbbox()) for a in figure.axes)
+        for axes in figure.axes:
+            drawn = axes.get_tightbbox()
+            assert drawn is not None
+            assert not legend.get_window_extent().overlaps(drawn)
 
 
 @pytest.mark.parametrize("runs", [1, 2])

@@ -1,4 +1,4 @@
-"""Whatever is given to a command, it works, or says in one line why not; it never falls over."""
+"""Whatever a command is given, it works or says in one line why not; it never crashes."""
 
 import json
 import os
@@ -24,16 +24,17 @@ from tests.helpers.seeds import seed
 from tests.helpers.tiny_checkpoint import CLASSIC, MODERN, forged, parts, signed, tiny_checkpoint
 
 SLOWLY = 20
-"""How many times as many inputs the slow stage tries."""
+"""How many times more inputs the slow tests try."""
 
 
 def hunt(times: int, examples: int, check: Callable[[Any], None], given_by: Any) -> None:
-    """Tries a check on many inputs: always the same, or in the slow stage always others."""
+    """Runs a check on many inputs: always the same, or new ones each time in the slow tests."""
+    decorated: Any = given(given_by)(check)  # type: ignore[no-untyped-call]
     run = settings(
         max_examples=times * examples,
         derandomize=times == 1,
         suppress_health_check=list(HealthCheck),
-    )(given(given_by)(check))
+    )(decorated)
     if times > 1:
         run = hypothesis.seed(seed())(run)
     run()
@@ -44,7 +45,7 @@ twice = pytest.mark.parametrize("times", [1, pytest.param(SLOWLY, marks=pytest.m
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a text, a preset of a very small run and checkpoints, as the current one."""
+    """The current folder, with a text, a preset of a very small run and checkpoints."""
     folder = tmp_path_factory.mktemp("any")
     (folder / "a.txt").write_text("ab\nba\nabba\n" * 20)
     (folder / "b.txt").write_bytes(b"\xff\xfe+2AA-")
@@ -94,7 +95,7 @@ fields = st.sampled_from(FIELDS)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to everything inside a JSON value."""
+    """The paths to everything inside a JSON value."""
     inside: Any = ()
     if isinstance(value, dict | list):
         inside = value.items() if isinstance(value, dict) else enumerate(value)
@@ -104,7 +105,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def altered(draw: st.DrawFn, values: SearchStrategy[Any]) -> Any:
-    """A JSON value with up to three things inside exchanged, dropped or added."""
+    """A JSON value with up to three of its parts replaced, dropped or added."""
     value = json.loads(json.dumps(draw(values)))
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(places(value)))
@@ -126,7 +127,7 @@ def altered(draw: st.DrawFn, values: SearchStrategy[Any]) -> Any:
 
 
 def said(error: MinigptError, of: str = "") -> None:
-    """The message is there and names what it is about; the terminal's side makes it one line."""
+    """Checks that the message names its subject; the terminal makes it one line."""
     assert str(error).startswith(of)
     assert len(str(error).strip()) > len(of)
 
@@ -178,7 +179,7 @@ settings_given = st.lists(
 
 
 @twice
-def test_any_setting_is_taken_or_a_config_error(times: int) -> None:
+def test_any_setting_is_accepted_or_a_config_error(times: int) -> None:
     def check(overrides: list[str]) -> None:
         try:
             config = load_run_config("tiny", dict(map(parse_override, overrides)))
@@ -299,7 +300,7 @@ basis = {
 
 
 def command_lines(command: str) -> SearchStrategy[list[str]]:
-    """The command on something good, and up to five words or options more."""
+    """A valid command with up to five more words or options."""
 
     def option(name: str) -> SearchStrategy[list[str]]:
         value: SearchStrategy[str] = values

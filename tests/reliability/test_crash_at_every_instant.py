@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @pytest.fixture(autouse=True)
 def _no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ends loses nothing of what it wrote: only calling `fsync` is an instant."""
+    """Makes `fsync` free: a process that ends loses nothing it wrote, so only the call counts."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -35,7 +35,7 @@ def assert_old_or_new(
     write: Callable[[], None],
     read: Callable[[Path], object] = Path.read_bytes,
 ) -> None:
-    """Cuts `write` short everywhere: what is at `path` is `old` or what a whole `write` leaves."""
+    """Cuts `write` short everywhere: `path` holds `old` or what a complete `write` leaves."""
     seen: list[object] = []
 
     def prepare() -> None:
@@ -62,7 +62,7 @@ def assert_old_or_new(
 
 
 def content(path: Path) -> object:
-    """Of a safetensors file, whose metadata has no fixed order; verified."""
+    """The verified content of a safetensors file, whose metadata has no fixed order."""
     tensors, metadata = read_tensors(path)
     return {name: tensor.tolist() for name, tensor in tensors.items()}, metadata
 
@@ -82,7 +82,7 @@ def test_a_configuration_is_the_old_one_or_the_new_one(run: RunFolder, old: byte
     assert_old_or_new(run.config, old, lambda: run.write_config("new = 2\n# 中文\n"))
 
 
-def test_metrics_are_cut_or_not(run: RunFolder) -> None:
+def test_metrics_are_cut_completely_or_not_at_all(run: RunFolder) -> None:
     old = b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st'
     assert_old_or_new(run.metrics, old, lambda: run.cut_metrics(2))
     assert run.metrics.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
@@ -121,13 +121,17 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
         names = {path.name for path in dataset.folder.parent.iterdir()}
         assert names == {dataset.folder.name, f"{dataset.folder.name}.lock"}
 
+    def act() -> None:
+        prepared()
+
     prepared()
-    assert crash_at_every_call(prepare, lambda: prepared() and None, check) > 15
+    assert crash_at_every_call(prepare, act, check) > 15
 
 
+@pytest.mark.parametrize("part", range(4))  # the longest test: workers share it
 @pytest.mark.usefixtures("no_measuring")
-def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
-    tmp_path: Path, dataset: Dataset, run: RunFolder
+def test_a_run_resumes_exactly_from_every_instant_of_its_saves(
+    tmp_path: Path, dataset: Dataset, run: RunFolder, part: int
 ) -> None:
     (tmp_path / "whole").mkdir()
     whole = train(small_config(), dataset, RunFolder(tmp_path / "whole"))
@@ -155,5 +159,5 @@ def test_a_run_goes_on_from_every_instant_of_its_saves_as_if_nothing_had_been(
             "run.lock",
         }  # fmt: skip
 
-    assert crash_at_every_call(prepare, act, check) > 30
+    assert crash_at_every_call(prepare, act, check, part, parts=4) > 30
     assert seen == {(5, 9), (10, 9), (10, 10), (10, 11)}

@@ -1,4 +1,4 @@
-"""A run killed anywhere and resumed ends as one that was never interrupted, bit for bit."""
+"""A run killed anywhere and resumed ends like an uninterrupted one, bit for bit."""
 
 import random
 from collections.abc import Callable
@@ -71,12 +71,12 @@ class Case:
 
 
 def stopped(config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random) -> None:
-    """Asked to stop: the step is finished and saved."""
+    """Stops on request: the step is finished and saved."""
     train_until(chance.randrange(1, MAX_ITERS), "asked", config, dataset, run)
 
 
 def crashed(config: RunConfig, dataset: Dataset, run: RunFolder, chance: random.Random) -> None:
-    """Dies after a step, which nobody saved."""
+    """Dies after a step that was not saved."""
     train_until(chance.randrange(1, MAX_ITERS), "crash", config, dataset, run)
 
 
@@ -142,7 +142,7 @@ MATRIX = [
 
 
 def check(case: Case, chance: random.Random, folder: Path, story: str) -> None:
-    """Interrupts and resumes a run of the case beside one that is left alone."""
+    """Runs the case twice, once interrupted and resumed."""
     config = small_config(*case.overrides)
     text = folder / "story.txt"
     text.write_text(story, encoding="utf-8")
@@ -183,7 +183,7 @@ WILD = (
     "optimizer.adamw_learning_rate=0.1",
 )
 STOP = 2 * EVAL_INTERVAL + 1
-"""After the best evaluation of a run whose learning rates are so large, and before its end."""
+"""A step after the best evaluation of a run with such large learning rates, before its end."""
 
 
 def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer], None]:
@@ -206,7 +206,7 @@ MUTATIONS = {
     **{
         f"optimizer {key}": forget_memory(kind, key)
         for kind in (Muon, AdamW)
-        for key in kind.remembers
+        for key in kind.state_has_shape
     },
     **{
         f"state {name}": forget_field(name)
@@ -217,7 +217,7 @@ MUTATIONS = {
 
 @pytest.fixture
 def halfway(dataset: Dataset, tmp_path: Path) -> tuple[Trainer, Callable[[str], Trainer]]:
-    """A whole run, and a way to resume copies of one that was stopped; both left out a batch."""
+    """An uninterrupted run, and a way to resume copies of a stopped one; both skipped a batch."""
     config = small_config(*WILD)
     (tmp_path / "whole").mkdir()
     whole = new_trainer(config, dataset, RunFolder(tmp_path / "whole"))
@@ -237,7 +237,7 @@ def halfway(dataset: Dataset, tmp_path: Path) -> tuple[Trainer, Callable[[str], 
     return whole, resume
 
 
-def test_nothing_forgotten_is_no_difference(
+def test_complete_restore_shows_no_difference(
     halfway: tuple[Trainer, Callable[[str], Trainer]],
 ) -> None:
     whole, resume = halfway
@@ -289,7 +289,7 @@ def test_every_field_of_the_state_is_restored_or_a_clock() -> None:
     assert tried | clocks == set(vars(TrainState()))
 
 
-def test_clocks_go_on_where_they_stood(dataset: Dataset, run: RunFolder) -> None:
+def test_clocks_continue_where_they_stopped(dataset: Dataset, run: RunFolder) -> None:
     first = train_until(6, "asked", small_config(), dataset, run)
     assert first is not None
     again = resumed(small_config(), dataset, run)

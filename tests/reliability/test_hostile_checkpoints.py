@@ -45,7 +45,7 @@ def whole(path: Path) -> bytes:
 
 
 def refusal(path: Path, content: bytes) -> str:
-    """What is said of the file, without its name."""
+    """The message about the file, without its name."""
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
@@ -71,13 +71,13 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def padding(content: bytes) -> set[int]:
-    """The places of the spaces between header and tensors."""
+    """The positions of the spaces between header and tensors."""
     end = 8 + int.from_bytes(content[:8], "little")
     return set(range(len(content[:end].rstrip(b" ")), end))
 
 
 def check_changed(path: Path, places: range, others: Callable[[int, int], set[int]]) -> int:
-    """Puts other bytes into a file, one at a time; returns how many."""
+    """Changes bytes of a file, one at a time; returns how many changes were tried."""
     content, known, blank = path.read_bytes(), load_checkpoint(path), padding(path.read_bytes())
     tries = 0
     for place in places:
@@ -108,7 +108,7 @@ def test_changed_byte_is_noticed_or_was_padding(path: Path, whole: bytes) -> Non
     tries = check_changed(path, range(0, len(whole), 3), lambda i, byte: {byte ^ 1 << i % 8})
     assert tries > 700
     path.write_bytes(whole)
-    assert check_changed(path, range(*sorted(padding(whole))[:1], len(whole), 999), blanks) > 0
+    assert check_changed(path, range(min(padding(whole)), len(whole), 999), blanks) > 0
 
 
 def blanks(place: int, byte: int) -> set[int]:
@@ -209,7 +209,7 @@ def test_loading_does_not_load_the_compiler(path: Path, whole: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", [100 * 10**9, 2**63, 2**64 - 1])
-def test_header_that_claims_the_world_is_refused(path: Path, whole: bytes, length: int) -> None:
+def test_header_with_a_huge_length_is_refused(path: Path, whole: bytes, length: int) -> None:
     content = length.to_bytes(8, "little") + whole[8:]
     assert f"its header claims {length}" in refusal(path, content)
 
@@ -256,7 +256,7 @@ def place(*offsets: Any) -> Change:
         lambda header: header.update(__metadata__=[]),
     ],
 )  # fmt: skip
-def test_header_that_cannot_be_is_refused(path: Path, whole: bytes, change: Change) -> None:
+def test_impossible_header_is_refused(path: Path, whole: bytes, change: Change) -> None:
     header, data = parts(whole)
     assert header[FIRST]["data_offsets"] == [0, 16]
     change(header)
@@ -351,7 +351,7 @@ def described(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
         (lambda text: "", "Expecting value"),
     ],
 )
-def test_description_that_cannot_be_is_refused(
+def test_impossible_description_is_refused(
     path: Path, whole: bytes, change: Callable[[str], str], reason: str
 ) -> None:
     said = refusal(path, described(change)(whole))
@@ -362,7 +362,7 @@ def test_description_that_cannot_be_is_refused(
 
 @contextmanager
 def little_memory(room: int) -> Iterator[None]:
-    """Not `room` bytes more may be allocated."""
+    """Limits further allocations to `room` bytes."""
     if sys.platform != "linux":
         pytest.skip("needs the process's size")
     import resource
@@ -395,7 +395,7 @@ def test_sizes_are_compared_before_they_are_allocated(
         assert reason in refusal(path, content)
 
 
-def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole: bytes) -> None:
+def test_width_of_an_empty_embedding_is_not_trusted(path: Path, whole: bytes) -> None:
     header, data = parts(forged(whole, model={**MODERN.model_dump(), "n_embd": 2**30}))
     size = header["token_embedding.weight"]["data_offsets"]
     header["token_embedding.weight"]["shape"] = [0, 2**30]
@@ -413,7 +413,7 @@ def test_width_is_not_believed_of_an_embedding_without_numbers(path: Path, whole
     "command",
     [["eval", "--data", "a.txt"], ["generate", "-c"], ["inspect", "next", "a", "-c"]],
 )
-def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
+def test_huge_block_size_runs_out_of_memory_in_one_line(
     path: Path, whole: bytes, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(path.parent)
@@ -428,9 +428,7 @@ def test_window_that_no_tensor_bears_out_runs_out_of_memory_in_one_line(
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_no_numbers_are_refused_by_name(
-    path: Path, whole: bytes, number: float
-) -> None:
+def test_non_finite_weights_are_refused_by_name(path: Path, whole: bytes, number: float) -> None:
     header, data = parts(whole)
     begin, end = header["blocks.0.down.weight"]["data_offsets"]
     bad = torch.tensor([number]).numpy().tobytes()
@@ -440,9 +438,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("I32", [3, 4]), ("BF16", [6, 4]), ("F4", [24, 4])])
-def test_dtype_that_is_not_the_models_is_refused(
-    path: Path, whole: bytes, dtype: str, shape: list[int]
-) -> None:
+def test_wrong_dtype_is_refused(path: Path, whole: bytes, dtype: str, shape: list[int]) -> None:
     header, data = parts(whole)
     header["head.weight"].update(dtype=dtype, shape=shape)
     assert "the tensor head.weight is " in refusal(path, signed(header, data))
@@ -517,7 +513,7 @@ ADDED = {"id": 3, "content": "x", "single_word": False, "lstrip": False, "rstrip
         bpe(lambda saved: saved.update(decoder={"type": "Fuse"})),
     ],
 )
-def test_tokenizer_that_training_does_not_make_is_refused(
+def test_tokenizer_that_training_cannot_produce_is_refused(
     path: Path, whole: bytes, tokenizer: str
 ) -> None:
     said = refusal(path, forged(whole, tokenizer=tokenizer))

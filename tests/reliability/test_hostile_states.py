@@ -1,4 +1,4 @@
-"""The state of a run that was changed, by chance or by design, is refused in one line."""
+"""A state that was changed, by accident or on purpose, is refused in one line."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def refusal(run: RunFolder, dataset: Dataset) -> str:
     ],
     ids=str,
 )  # fmt: skip
-def test_memory_that_no_run_has_is_refused(
+def test_impossible_state_is_refused(
     stopped: RunFolder, dataset: Dataset, change: dict[str, Any]
 ) -> None:
     tensors, metadata = read_tensors(stopped.state)
@@ -59,7 +59,7 @@ def test_memory_that_no_run_has_is_refused(
 @pytest.mark.parametrize(
     "text", ['{"step": 6', '{"step": NaN}', "[" * 10_000, '{"step":1,"step":2}']
 )
-def test_memory_that_is_no_json_is_refused(stopped: RunFolder, dataset: Dataset, text: str) -> None:
+def test_state_that_is_not_json_is_refused(stopped: RunFolder, dataset: Dataset, text: str) -> None:
     tensors, metadata = read_tensors(stopped.state)
     write_tensors(stopped.state, tensors, {**metadata, "state": text})
     assert "not the state of a run" in refusal(stopped, dataset)
@@ -91,7 +91,7 @@ def of_another_shape(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 @pytest.mark.parametrize(
     "forge", [without_memory, with_a_stranger, without_one, without_numbers, of_another_shape]
 )
-def test_tensors_that_no_run_has_are_refused(
+def test_impossible_tensors_are_refused(
     stopped: RunFolder,
     dataset: Dataset,
     forge: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
@@ -121,7 +121,7 @@ def test_truncated_state_is_refused(stopped: RunFolder, dataset: Dataset) -> Non
         assert refusal(stopped, dataset)
 
 
-def test_config_that_cannot_be_is_refused(stopped: RunFolder) -> None:
+def test_impossible_config_is_refused(stopped: RunFolder) -> None:
     header, data = parts(stopped.state.read_bytes())
     header["__metadata__"]["config"] = '{"model": {"n_layer": -1}}'
     Path(stopped.state).write_bytes(signed(header, data))

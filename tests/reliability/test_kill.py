@@ -1,4 +1,4 @@
-"""A run of the real program, killed at random times, ends as one that never was."""
+"""A run of the real program, killed at random times, ends like one that never was."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 KILLS = int(os.environ.get("MINIGPT_TEST_KILLS", "100"))
 STEPS_BETWEEN_KILLS = 40
-"""The run is so long that a typical process between two kills takes no more of it than this."""
+"""The share of the run that a typical process completes between two kills."""
 CLOCK = {"elapsed", "step_seconds", "tokens_per_second", "mfu"}
 
 
@@ -40,7 +40,7 @@ def train_command(folder: Path, name: str, story: str) -> list[str]:
 
 
 def saved_step(run: RunFolder) -> int | None:
-    """The step of the state, which is whole whenever it is there."""
+    """The step of the state, which is complete whenever it exists."""
     if not run.state.exists():
         return None
     step: int = json.loads(read_tensors(run.state)[1]["state"])["step"]
@@ -48,7 +48,7 @@ def saved_step(run: RunFolder) -> int | None:
 
 
 def kill_once(program: Program, run: RunFolder, chance: random.Random) -> None:
-    """At any time after its start, mostly once it has trained and saved."""
+    """Kills it at any time after its start, mostly once it has trained and saved."""
     if chance.random() < 0.2:
         time.sleep(chance.uniform(0, 3))
     else:
@@ -96,7 +96,7 @@ def test_a_run_killed_at_random_times_ends_with_the_same_weights(
 
 
 def assert_same_run(run: RunFolder, whole: RunFolder) -> None:
-    """Everything but what a clock had a part in."""
+    """Everything except what depends on a clock."""
     for mine, reference in ((run.checkpoint, whole.checkpoint), (run.state, whole.state)):
         (tensors, facts), (expected, expected_facts) = read_tensors(mine), read_tensors(reference)
         assert tensors.keys() == expected.keys()

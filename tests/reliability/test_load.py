@@ -1,4 +1,4 @@
-"""Large texts and long uses stay within a memory that does not grow with them."""
+"""Large texts and long use do not need more memory."""
 
 import os
 import sys

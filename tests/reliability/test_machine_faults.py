@@ -1,4 +1,4 @@
-"""What the machine refuses is one line, and what was there before is still there."""
+"""What the machine refuses is reported in one line, and earlier files are kept."""
 
 import errno
 import os
@@ -22,16 +22,16 @@ from minigpt_cli.runs.metrics import SampleRow, StepRow
 
 resource = pytest.importorskip("resource")
 LARGE = 300_000
-"""Bytes of what is written here: more than any of the full disks holds."""
+"""Bytes written in these tests, more than any of the full disks holds."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with something in it, and what is to be written there."""
+    """A folder with a file in it, and what is about to be written there."""
 
     folder: Path
     file: Path
-    """What is written, or, of a dataset, a part of its folder's name."""
+    """The file written, or part of the folder's name for a dataset."""
     write: Callable[[], object]
 
     def content(self) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ class Place:
         return {str(path): path.read_bytes() if path.is_file() else b"folder" for path in found}
 
     def refused(self, reason: int) -> str:
-        """The message; it is one line with the path and the system's reason."""
+        """Checks that the message is one line with the path and the system's reason; returns it."""
         with pytest.raises(MinigptError) as caught:
             self.write()
         message = str(caught.value)
@@ -79,7 +79,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @contextmanager
 def no_large_files(place: Place) -> Iterator[None]:
-    """No file may grow beyond a third of what is to be written."""
+    """Limits files to a third of what is about to be written."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGE // 3, before[1]))
     try:
@@ -90,7 +90,7 @@ def no_large_files(place: Place) -> Iterator[None]:
 
 @contextmanager
 def full_disk(place: Place) -> Iterator[None]:
-    """The folder lies on a disk of its own, with no room for what is to be written."""
+    """Moves the folder to a disk of its own that is too small for what is about to be written."""
     kept = place.folder.with_name("kept")
     place.folder.rename(kept)
     place.folder.mkdir()
@@ -122,11 +122,16 @@ def test_full_disk(
     assert after == before
 
 
+def make_writable(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+
+
 def test_read_only_folder(place: Place, unprivileged: None, request: pytest.FixtureRequest) -> None:
     before = place.content()
     for path in (place.folder, *place.folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    request.addfinalizer(lambda: [p.chmod(0o755) for p in (place.folder, *place.folder.rglob("*"))])
+    request.addfinalizer(lambda: make_writable(place.folder))
     place.refused(errno.EACCES)
     assert place.content() == before
 
@@ -190,7 +195,7 @@ def test_prepared_dataset_in_a_read_only_folder_is_found(
     (data_dir / "tale" / f"{first.folder.name}.lock").unlink()
     for path in (data_dir, *data_dir.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    request.addfinalizer(lambda: [p.chmod(0o755) for p in (data_dir, *data_dir.rglob("*"))])
+    request.addfinalizer(lambda: make_writable(data_dir))
     found = prepare_dataset(Corpus("tale", (text,)), DataConfig(), data_dir)
     assert found.metadata == first.metadata
     assert found.tokens("all").tolist() == first.tokens("all").tolist()

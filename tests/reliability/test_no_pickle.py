@@ -1,4 +1,4 @@
-"""No file is ever unpickled: there is no such code, and a planted pickle is refused unread."""
+"""No file is ever unpickled: no code does so, and a planted pickle is refused unread."""
 
 import ast
 import io
@@ -92,7 +92,7 @@ def test_the_search_lets_good_code_pass() -> None:
 
 
 class Planted:
-    """Makes a file when it is unpickled."""
+    """Creates a file when unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -106,7 +106,7 @@ def as_pickle(marker: Path) -> bytes:
 
 
 def as_torch_file(marker: Path) -> bytes:
-    """The archive that `torch.save` writes, in which a pickle lies."""
+    """The archive that `torch.save` writes, which contains a pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data.pkl", as_pickle(marker))

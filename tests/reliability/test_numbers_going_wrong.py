@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number changes nothing: the run goes on without the batch."""
+"""A non-finite loss or gradient changes nothing: the run continues without the batch."""
 
 import contextlib
 import json
@@ -14,6 +14,7 @@ import torch
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError, TrainingError
+from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import Row
 from minigpt_cli.training import estimate
@@ -42,7 +43,7 @@ def small_config(*overrides: str) -> RunConfig:
 def poisoned(
     trainer: Trainer, steps: set[int], poison: Callable[[torch.Tensor], torch.Tensor]
 ) -> Trainer:
-    """A trainer whose loss on the batches of some steps is what `poison` makes of it."""
+    """A trainer whose loss is passed through `poison` at some steps."""
     forward = trainer.learner.model.forward
 
     def bad(idx: torch.Tensor, targets: torch.Tensor | None = None, *rest: object) -> torch.Tensor:
@@ -50,7 +51,7 @@ def poisoned(
         training = targets is not None
         return poison(loss) if training and trainer.state.step + 1 in steps else loss
 
-    trainer.learner.model.forward = bad  # type: ignore[method-assign]
+    trainer.learner.model.forward = bad  # type: ignore[method-assign,assignment]
     return trainer
 
 
@@ -63,12 +64,12 @@ def to_infinity(loss: torch.Tensor) -> torch.Tensor:
 
 
 def to_steep(loss: torch.Tensor) -> torch.Tensor:
-    """The loss stays as it is, and its gradient becomes infinite."""
+    """Leaves the loss as it is and makes its gradient infinite."""
     return loss + (loss - loss.detach()) * 1e38 * 1e38
 
 
 def without(steps: list[int], config: RunConfig, dataset: Dataset, folder: RunFolder) -> Trainer:
-    """A run that knew from the start which batches to leave out."""
+    """A run told from the start which batches to skip."""
     folder.path.mkdir()
     trainer = new_trainer(config, dataset, folder)
     trainer.state.skipped = steps
@@ -104,7 +105,7 @@ def test_update_of_a_bad_step_is_not_applied(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("bad", [[BAD], [3, 2], [EVAL_INTERVAL, 9], [9, 8, 7]])
-def test_late_look_on_an_accelerator_comes_to_the_same(
+def test_late_check_on_an_accelerator_gives_the_same_result(
     dataset: Dataset, run: RunFolder, tmp_path: Path, bad: list[int]
 ) -> None:
     config = small_config("train.log_interval=4")
@@ -116,14 +117,14 @@ def test_late_look_on_an_accelerator_comes_to_the_same(
     assert differences(trainer, expected) == ["metrics"]
 
 
-def test_weights_that_were_spoiled_are_brought_back(dataset: Dataset, run: RunFolder) -> None:
+def test_spoiled_weights_are_restored(dataset: Dataset, run: RunFolder) -> None:
     trainer = new_trainer(small_config(), dataset, run)
     once = iter([True])
 
     def spoil(step: int) -> None:
         if step == EVAL_INTERVAL + 1 and next(once, False):
             with torch.no_grad():
-                trainer.learner.model.norm.weight.fill_(math.nan)
+                trainer.learner.model.get_parameter("norm.weight").fill_(math.nan)
 
     watcher = Watcher(spoil)
     assert trainer.fit(watcher).finished
@@ -162,20 +163,18 @@ def test_spoiled_weights_are_never_saved(
     assert all(weight.isfinite().all() for weight in weights)
 
 
-def test_bad_validation_loss_goes_back_too(
+def test_bad_validation_loss_rewinds_too(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli.training import trainer as module
-
-    real, calls = module.evaluate, iter(range(10))
+    calls = iter(range(10))
 
     def sometimes(*arguments: object) -> object:
-        result = real(*arguments)  # type: ignore[arg-type]
+        result = evaluate(*arguments)  # type: ignore[arg-type]
         if next(calls) == 1:
             object.__setattr__(result, "loss", math.nan)
         return result
 
-    monkeypatch.setattr(module, "evaluate", sometimes)
+    monkeypatch.setattr("minigpt_cli.training.trainer.evaluate", sometimes)
     trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher()
     assert trainer.fit(watcher).finished
@@ -215,20 +214,16 @@ def test_run_that_may_not_go_back_stops_at_once(dataset: Dataset, run: RunFolder
     assert watcher.notes == []
 
 
-def test_step_that_stays_bad_without_its_batch_is_not_tried_again(
+def test_step_that_stays_bad_without_its_batch_is_not_retried(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli.training import trainer as module
-
-    real = module.evaluate
-
     def bad_from_ten(model: Any, *rest: Any) -> Any:
-        result = real(model, *rest)
+        result = evaluate(model, *rest)
         if trainer.state.step >= 2 * EVAL_INTERVAL:
             object.__setattr__(result, "loss", math.nan)
         return result
 
-    monkeypatch.setattr(module, "evaluate", bad_from_ten)
+    monkeypatch.setattr("minigpt_cli.training.trainer.evaluate", bad_from_ten)
     trainer = new_trainer(small_config(), dataset, run)
     watcher = Watcher()
     with pytest.raises(TrainingError, match=r"validation loss is nan at step 10 .*after 1 rewind;"):
@@ -245,7 +240,7 @@ def test_first_step_may_be_skipped_and_evaluated(dataset: Dataset, run: RunFolde
     assert watcher.evaluations[0].train_loss is None
 
 
-def test_no_way_back_is_told_beside_what_was_seen(dataset: Dataset, run: RunFolder) -> None:
+def test_impossible_rewind_is_reported_with_its_cause(dataset: Dataset, run: RunFolder) -> None:
     trainer = poisoned(new_trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def delete(step: int) -> None:
@@ -286,9 +281,7 @@ def test_rows_that_wait_for_the_disk_do_not_outlive_a_rewind(
     assert steps == [step for step in range(1, MAX_ITERS + 1) if step != BAD]
 
 
-def test_crash_after_a_rewind_does_not_meet_the_batch_again(
-    dataset: Dataset, run: RunFolder
-) -> None:
+def test_crash_after_a_rewind_still_skips_the_batch(dataset: Dataset, run: RunFolder) -> None:
     trainer = poisoned(new_trainer(small_config(), dataset, run), {BAD}, to_nan)
 
     def die(step: int) -> None:

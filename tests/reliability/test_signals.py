@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM finish what is under way, save, and say how to go on."""
+"""SIGINT and SIGTERM finish the current step, save, and say how to resume."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str) -> Path:
 
 
 def run_with(patch: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the program after a few lines that change it."""
+    """Runs the program after a few lines that patch it."""
     program = textwrap.dedent(patch) + "\nfrom minigpt_cli.__main__ import main\nmain()\n"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, encoding="utf-8"
@@ -75,7 +75,7 @@ def test_signal_within_a_save_lets_it_be_completed(
     ]  # fmt: skip
 
 
-def test_second_interrupt_within_a_save_leaves_at_once_and_hurts_nothing(home: Path) -> None:
+def test_second_interrupt_within_a_save_exits_at_once_and_damages_nothing(home: Path) -> None:
     result = run_with(INSIDE_A_SAVE.format(call=2, name="SIGINT", times=2), *TRAIN)
     assert result.returncode == 130
     assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Nothing that a file holds drives the terminal, whichever command shows it."""
+"""No content of a file controls the terminal, whichever command shows it."""
 
 import io
 import json
@@ -28,13 +28,13 @@ OWN = re.compile(r"\x1b\[[0-9;]*m|\r|\x1b\[2K|\x1b\[1A|\x1b\[\?25[lh]")
 
 
 def driven(text: str) -> list[str]:
-    """What a terminal would take for commands that are not the program's own."""
+    """Control sequences other than the program's own."""
     return re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f]", OWN.sub("", text))
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with hostile files of every sort; not to change."""
+    """A folder with hostile files of every kind; not to change."""
     folder = tmp_path_factory.mktemp("hostile")
     file = folder / "checkpoint.safetensors"
     whole = tiny_checkpoint(file, text=TEXT)
@@ -56,7 +56,7 @@ def shown(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> object:
-    """Runs a command at a terminal; returns what the terminal is sent and the exit code."""
+    """Runs a command in a terminal; returns what the terminal receives and the exit code."""
 
     def run(*command: str, stdin: str = "") -> tuple[str, int]:
         monkeypatch.chdir(shared)
@@ -154,5 +154,5 @@ def test_a_pipe_gets_the_text_as_it_is(shared: Path) -> None:
     assert "\x1b" in wanted
 
 
-def test_what_can_be_said_of_a_character_is_said() -> None:
+def test_printable_characters_are_printed() -> None:
     assert printable("a\r\x1b\x9b\udc80\té天") == r"a\r\x1b\x9b\udc80" + "\té天"

@@ -17,7 +17,7 @@ from tests.helpers.programs import Program
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 
 
-def test_a_run_folder_is_trained_by_one_and_free_again_when_that_one_is_killed(
+def test_a_run_folder_is_locked_by_one_process_and_freed_when_it_is_killed(
     tmp_path: Path, story: str
 ) -> None:
     (tmp_path / "story.txt").write_text(story, encoding="utf-8")
@@ -38,9 +38,7 @@ def test_a_run_folder_is_trained_by_one_and_free_again_when_that_one_is_killed(
         assert f"Resuming run at step {step:,}" in third.stderr
 
 
-def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(
-    tmp_path: Path, story: str
-) -> None:
+def test_of_two_runs_started_in_one_folder_one_is_refused(tmp_path: Path, story: str) -> None:
     (tmp_path / "story.txt").write_text(story, encoding="utf-8")
     tiny = ["train", "--preset", "tiny", "--data", "story.txt", "--out", "run", "--device", "cpu"]
     short = ["--max-iters", 300, "--set", "train.sample_tokens=0"]
@@ -66,9 +64,7 @@ def test_a_text_tokenized_by_two_at_once_is_prepared_once(tmp_path: Path, story:
     }  # fmt: skip
 
 
-def test_a_killed_tokenization_is_neither_trusted_nor_in_the_way(
-    tmp_path: Path, story: str
-) -> None:
+def test_a_killed_tokenization_is_neither_trusted_nor_blocking(tmp_path: Path, story: str) -> None:
     (tmp_path / "long.txt").write_text(story * 3000, encoding="utf-8")
     data = tmp_path / "data" / "long"
     command = ["tokenize", "long.txt", "--data-dir", "data", "--json"]

@@ -1,4 +1,4 @@
-"""A disk that refuses in the middle of a run does not end it, and is never passed over."""
+"""A disk that fails during a run does not end it, and is always reported."""
 
 import errno
 import os
@@ -10,6 +10,7 @@ import pytest
 
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.io import atomic
 from minigpt_cli.runs import checkpoint as checkpoint_module
 from minigpt_cli.runs import folder as run_folder_module
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -38,12 +39,12 @@ class Disk:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.full = False
-        real_replacing, real_append = checkpoint_module.replacing, RunFolder.append_metrics
+        real_append = RunFolder.append_metrics
 
         def replacing(path: Path) -> object:
             if self.full:
                 raise FULL
-            return real_replacing(path)
+            return atomic.replacing(path)
 
         def append(folder: RunFolder, rows: list[Row]) -> None:
             with run_folder_module.file_errors(folder.metrics, "written"):
@@ -68,7 +69,7 @@ def filling(disk: Disk, from_step: int, to_step: int) -> Callable[[int], None]:
     return watch
 
 
-def test_disk_that_is_full_for_a_while_costs_nothing(
+def test_disk_that_is_full_for_a_while_loses_nothing(
     dataset: Dataset, run: RunFolder, tmp_path: Path, disk: Disk
 ) -> None:
     (tmp_path / "whole").mkdir()
@@ -83,7 +84,7 @@ def test_disk_that_is_full_for_a_while_costs_nothing(
     assert differences(trainer, whole) == []
 
 
-def test_checkpoint_that_had_to_wait_is_the_model_as_it_was_at_its_best(
+def test_delayed_checkpoint_is_the_model_at_its_best(
     dataset: Dataset, run: RunFolder, tmp_path: Path, disk: Disk
 ) -> None:
     wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
@@ -127,7 +128,7 @@ def test_disk_that_is_full_at_the_start_ends_the_run_before_its_first_step(
 
 
 @pytest.mark.parametrize("at", [2, EVAL_INTERVAL + 2])
-def test_folder_that_is_deleted_under_a_run_is_made_again(
+def test_folder_deleted_during_a_run_is_recreated(
     dataset: Dataset, run: RunFolder, at: int
 ) -> None:
     trainer = new_trainer(small_config(), dataset, run)
@@ -144,7 +145,7 @@ def test_folder_that_is_deleted_under_a_run_is_made_again(
     assert resumed(small_config(), dataset, run).state.step == 12
 
 
-def test_folder_made_again_is_whole_even_if_its_disk_was_full(
+def test_recreated_folder_is_complete_even_after_a_full_disk(
     dataset: Dataset, run: RunFolder, disk: Disk
 ) -> None:
     trainer = new_trainer(small_config(), dataset, run)
@@ -174,7 +175,9 @@ def test_folder_made_again_is_locked_again(dataset: Dataset, run: RunFolder) -> 
         pass
 
 
-def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: RunFolder) -> None:
+def test_run_whose_best_model_was_deleted_still_saves_a_model(
+    dataset: Dataset, run: RunFolder
+) -> None:
     wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
     config = small_config(*wild, "optimizer.adamw_learning_rate=0.1", "optimizer.warmup_iters=0")
     trainer = new_trainer(config, dataset, run)
@@ -188,7 +191,7 @@ def test_run_whose_best_model_was_deleted_leaves_a_model(dataset: Dataset, run: 
     assert load_checkpoint(run.checkpoint).metadata.step == 12
 
 
-def test_deleted_configuration_is_written_again_and_costs_no_model(
+def test_deleted_configuration_is_rewritten_and_loses_no_model(
     dataset: Dataset, run: RunFolder
 ) -> None:
     wild = "optimizer.schedule=constant", "optimizer.learning_rate=0.3", "model.dropout=0.0"
@@ -207,7 +210,7 @@ def test_deleted_configuration_is_written_again_and_costs_no_model(
     assert run.config.read_text() == config.to_toml()
 
 
-def test_folder_that_cannot_be_looked_into_does_not_end_the_run(
+def test_unreadable_folder_does_not_end_the_run(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, real, lost = new_trainer(small_config(), dataset, run), Path.exists, [False]
@@ -226,7 +229,7 @@ def test_folder_that_cannot_be_looked_into_does_not_end_the_run(
     assert os.strerror(errno.ESTALE) in watcher.notes[0]
 
 
-def test_metrics_are_on_the_disk_before_the_state_that_counts_on_them(
+def test_metrics_are_synced_before_the_state_that_relies_on_them(
     dataset: Dataset, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced, real = [], os.fsync

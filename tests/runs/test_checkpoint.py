@@ -28,7 +28,7 @@ from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import train_tokenizer
 
 SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8}
-MODELS = [
+MODELS: list[ClassicConfig | ModernConfig] = [
     ClassicConfig(**SIZES, dropout=0.1),
     ClassicConfig(**SIZES, bias=False, tie_embeddings=True),
     ModernConfig(**SIZES, n_kv_head=1),
@@ -267,7 +267,7 @@ def test_failure_before_the_rename_leaves_the_last_checkpoint(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*(os, "fsync") if step == "fsync" else (Path, "replace"), refuse)
+    monkeypatch.setattr(os if step == "fsync" else Path, step, refuse)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint_file(path, model, facts).write()
     assert path.read_bytes() == before

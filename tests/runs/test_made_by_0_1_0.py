@@ -46,7 +46,7 @@ def test_checkpoint_knows_its_model_and_its_text_but_not_its_other_settings(run:
     metadata = load_checkpoint(run.checkpoint).metadata
     config = load_run_config(str(run.config))
     assert (metadata.model, metadata.data) == (config.model, config.data)
-    assert metadata.config is metadata.train is metadata.optimizer is None
+    assert (metadata.config, metadata.optimizer, metadata.train) == (None, None, None)
 
 
 def test_history_is_read_with_the_old_name_of_mfu(run: RunFolder) -> None:

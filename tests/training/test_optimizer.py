@@ -274,7 +274,7 @@ def test_the_models_own_stacked_weights_move_as_query_key_and_value_apart() -> N
     scale=st.sampled_from([1e-4, 1.0, 1e4]),
     seed=st.integers(0, 99),
 )
-def test_newton_schulz_keeps_singular_vectors_and_equalizes_singular_values(
+def test_orthogonalizing_keeps_directions_and_evens_out_sizes(
     rows: int, columns: int, scale: float, seed: int
 ) -> None:
     matrices = torch.stack([gradient(rows, columns, seed + i, scale) for i in range(2)])
