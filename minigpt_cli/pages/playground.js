@@ -135,6 +135,7 @@ function stop() {
 
 /** Reads the prompt: to show it and write on, or only for the bars of what could follow. */
 function readPrompt(request) {
+  if (request === "show") setState("writing");
   if (request === "show" || inspect) ask("read", { text: $("prompt").value, request });
 }
 
@@ -216,6 +217,7 @@ function branch(token) {
   notice = () => "";
   rebuild();
   const row = bars.rows.find((each) => each.token === token);
+  setState("writing");
   ask("piece", { idx: idx(), token, likely: row.own });
 }
 
