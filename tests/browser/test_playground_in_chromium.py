@@ -250,6 +250,8 @@ def test_page_is_whole_and_readable(
         found = chromium.execute_script(CONTRASTS)
         assert len(found) > 150
         assert min(found)[0] >= 4.5, min(found)
+    silent = "[...document.querySelectorAll('[data-words]')].filter(e => !e.textContent).length"
+    assert chromium.execute_script(f"return {silent}") == 0
     root = chromium.execute_script(
         "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
     )
