@@ -462,14 +462,17 @@ function generator(seed) {
 
 // ------------------------------------------------------------------- the page
 
+function decodeBase64(base64) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
 /** The model and the tokenizer of a page: its description, and its weights in base64. */
 function load(page, base64) {
-  const text = Uint8Array.fromBase64 ? "" : atob(base64);
-  const bytes = Uint8Array.fromBase64
-    ? Uint8Array.fromBase64(base64)
-    : Uint8Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
   return {
-    model: new GPT(page.model, new Weights(page.tensors, bytes)),
+    model: new GPT(page.model, new Weights(page.tensors, decodeBase64(base64))),
     tokenizer: tokenizerFromJson(page.tokenizer),
   };
 }

@@ -10,6 +10,7 @@ const about = JSON.parse($("description").textContent);
 const inspect = about.inspect;
 const SLIDERS = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
 const OFF = { top_k: "100", top_p: "1", min_p: "0", repetition_penalty: "1" };
+const DEEPEST = 48; // percent of color behind a text, so that it can still be read
 const SURPRISES = [1, 2.5, 4.5, 7]; // bits from which on a shade begins
 
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
@@ -47,7 +48,7 @@ function make(tag, className, text) {
 const program = new Blob([$("worker").textContent], { type: "text/javascript" });
 const worker = new Worker(URL.createObjectURL(program));
 worker.onmessage = ({ data }) => data.run === run && hear[data.type](data);
-worker.onerror = (event) => say(() => words.failed(event.message));
+worker.onerror = (event) => say(() => words.failed(event.message || event.type));
 
 function ask(type, more = {}) {
   if (type !== "shape" && type !== "attention") run++;
@@ -134,6 +135,7 @@ function stop() {
 
 /** Reads the prompt: to show it and write on, or only for the bars of what could follow. */
 function readPrompt(request) {
+  if (request === "show") setState("writing");
   if (request === "show" || inspect) ask("read", { text: $("prompt").value, request });
 }
 
@@ -215,6 +217,7 @@ function branch(token) {
   notice = () => "";
   rebuild();
   const row = bars.rows.find((each) => each.token === token);
+  setState("writing");
   ask("piece", { idx: idx(), token, likely: row.own });
 }
 
@@ -314,13 +317,13 @@ function markHead() {
   });
 }
 
-/** Paints weights, (size, size), in the accent color; their roots, so that small ones show. */
+/** Paints weights, (size, size), in the accent color; as powers, so that small ones show. */
 function paint(canvas, weights, size) {
   const [red, green, blue] = accent();
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
   for (let i = 0; i < size * size; i++) {
-    image.data.set([red, green, blue, 255 * Math.sqrt(weights[i])], 4 * i);
+    image.data.set([red, green, blue, 255 * weights[i] ** 0.4], 4 * i);
   }
   context.putImageData(image, 0, 0);
 }
@@ -351,14 +354,17 @@ function shadeText() {
   document.querySelector(".legend")?.classList.toggle("off", !tinted);
   if (!on) return;
   const from = Math.min(lookFrom ?? here, tokens.length - 1), row = from - maps.first;
-  for (const cell of cells) {
+  const last = row < 0 ? -1 : from, weights = cells.map((cell) => {
     let weight = 0;
-    const last = Math.min(cell.last, row < 0 ? -1 : from);
-    for (let i = Math.max(cell.first, maps.first); i <= last; i++) {
+    for (let i = Math.max(cell.first, maps.first); i <= Math.min(cell.last, last); i++) {
       weight += maps.weights[row * maps.T + i - maps.first];
     }
-    cell.element.style.setProperty("--look", 60 * Math.sqrt(weight));
-  }
+    return weight;
+  });
+  const most = Math.max(1e-9, ...weights);
+  cells.forEach((cell, i) => {
+    cell.element.style.setProperty("--look", DEEPEST * Math.sqrt(weights[i] / most));
+  });
   const cell = cellOf(from), note = maps.first ? ` ${words.only_last(maps.T)}` : "";
   $("look_at").textContent = words.looks(maps.layer, maps.head, cell ? visible(cell.text) : "") + note;
 }
@@ -462,13 +468,12 @@ async function copy() {
 }
 
 function listen() {
-  $("ask").onsubmit = (event) => {
-    event.preventDefault();
+  $("write").onclick = () => {
     if (state === "writing") stop();
     else if (state === "ready") readPrompt("show");
   };
   $("prompt").onkeydown = (event) => {
-    if (event.key === "Enter" && (event.metaKey || event.ctrlKey)) $("ask").requestSubmit();
+    if (event.key === "Enter" && (event.metaKey || event.ctrlKey)) $("write").click();
   };
   let timer;
   $("prompt").oninput = () => {

@@ -20,7 +20,8 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import RunConfig, differences, toml_value
 from minigpt_cli.io.text import printable
-from minigpt_cli.pages.render import PAGE, WORKER, render, script_hash, scripts, sha256
+from minigpt_cli.pages.render import render
+from minigpt_cli.pages.scripts import PAGE, WORKER, joined, page_script_hash, sha256
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
 
 PageDtype = Literal["bf16", "int8"]
@@ -69,9 +70,9 @@ def playground_page(
         inspect=inspect,
         description=_json(description),
         weights=Markup(base64.b64encode(weights).decode()),  # noqa: S704 - its alphabet has no <
-        worker=Markup(scripts(WORKER)),  # noqa: S704 - our own
-        script=Markup(scripts(PAGE)),  # noqa: S704 - our own
-        script_hash=script_hash(),
+        worker=Markup(joined(WORKER)),  # noqa: S704 - our own
+        script=Markup(joined(PAGE)),  # noqa: S704 - our own
+        script_hash=page_script_hash(),
         style_hash=_STYLE_HASH,
         version=__version__,
     )

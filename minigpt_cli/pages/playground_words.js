@@ -1,7 +1,7 @@
 /* What the page says, in English and in Chinese; `about` is the page's description of its model. */
 "use strict";
 
-const percent = (share, digits = 1) => `${(100 * share).toFixed(share && share < 0.001 ? 3 : digits)}%`;
+const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(1)}%`);
 const grouped = (number) => Number(number).toLocaleString("en-US");
 
 const UNITS = {
@@ -13,60 +13,60 @@ const WORDS = {
   en: {
     title: (about) => `A small GPT trained on ${about.corpus}`,
     subtitle: (about) =>
-      `A language model of ${grouped(about.parameters)} numbers that learned to write from “${about.corpus}”. ` +
-      "It runs here, in this page: nothing you type leaves it.",
+      `A language model with ${grouped(about.parameters)} parameters that learned to write by reading “${about.corpus}”. ` +
+      "It runs right here in the page; nothing you type leaves your device.",
     loading: "Unpacking the model …",
     ready: "Ready.",
-    prompt: "Begin the text, and the model goes on",
+    prompt: "Start a text; the model continues it",
     empty: "What it writes will appear here.",
     text_label: "The text. Arrow keys move through it; each place shows what else could have come.",
-    text_plain: "The text", write: "Write", stop: "Stop", more: "Write on", copy: "Copy", copied: "Copied.", undo: "Back to the earlier text",
+    text_plain: "The text", write: "Write", stop: "Stop", more: "Continue", copy: "Copy", copied: "Copied.", undo: "Back to the earlier text",
     expected: "expected", surprising: "surprising",
     next: "What could come next", back: "one token back", forth: "one token forward",
     after: (text) => `after “${text}”`,
-    instead: (token, likely) => `“${token}” had ${percent(likely)}. What else could have come:`,
+    instead: (token, likely) => `The model gave “${token}” ${percent(likely)}. What else could have come:`,
     first: "Nothing comes before the first token, so nothing predicts it.",
-    choose: (token, share) => `go on with ${token}, ${percent(share)}`,
-    drawable: (count, all) => count === all
-      ? `Any of its ${grouped(all)} tokens can be drawn. Click one to go another way.`
-      : `${grouped(count)} of its ${grouped(all)} tokens can be drawn. Click one to go another way.`,
+    choose: (token, share) => `continue with ${token}, ${percent(share)}`,
+    drawable: (count, all) =>
+      `${count === all ? `Any of the ${grouped(all)}` : `${grouped(count)} of the ${grouped(all)}`} tokens can be picked. ` +
+      "Choose one yourself to continue from there.",
     settings: "How it chooses", temperature: "Temperature", top_k: "Top-k", top_p: "Top-p", further: "More settings",
     min_p: "Min-p", repetition_penalty: "Repetition penalty", length: "Length in tokens", seed: "Seed",
-    slow: "Slowly, to watch the bars", tint: "Color by surprise", off: "off", any: "random",
+    slow: "Slow motion", tint: "Color by surprise", off: "off", any: "random",
     look: "Where it looks",
-    look_hint: "Each layer of the model has heads, and each head decides where in the text to look. Choose one, then point at the text.",
+    look_hint: "Each layer has several attention heads, and each head decides where in the text to look. Pick one, then point at the text.",
     head: (layer, head) => `Layer ${layer}, head ${head}`,
-    looks: (layer, head, token) => `Layer ${layer}, head ${head}: the shades in the text show where it looks from “${token}”. ` +
-      "In the picture, a row is a token, and its columns are the tokens before it.",
-    only_last: (count) => `Of this text, the last ${grouped(count)} tokens.`,
+    looks: (layer, head, token) => `Layer ${layer}, head ${head}: the shading in the text shows where it looks from “${token}”. ` +
+      "In the picture, each row is a token, and its columns are the tokens before it.",
+    only_last: (count) => `(Only the last ${grouped(count)} tokens.)`,
     no_text: "Write something first.",
     wrote: (count, speed) => `${grouped(count)} tokens, ${grouped(Math.round(speed))} per second.`,
     stopped: "Stopped.",
     unknown: (list) => `The model has never seen ${list.map((char) => `“${char}”`).join(", ")}: left out.`,
     never: (count) => `${count === 1 ? "One word is" : `${grouped(count)} words are`} unknown to the model (<unk>).`,
-    failed: (message) => `The model cannot run here: ${message}`,
-    what: "What am I looking at?", model: "About this model", again: "Train one like it:",
+    failed: (message) => `Something went wrong: ${message}`,
+    what: "What am I looking at?", model: "About this model", again: "Train one like it with minigpt:",
     about: (about, units) => [
       `This page holds a whole language model: ${grouped(about.parameters)} numbers, learned by reading “${about.corpus}”. ` +
-        `It does one thing. It looks at the last ${grouped(about.model.block_size)} ${units}, and says how likely each of the ` +
-        `${grouped(about.vocab_size)} ${units} it knows is to come next. To write, it draws one of them, adds it, and looks again.`,
+        `It can do one thing: look at the last ${grouped(about.model.block_size)} ${units} and say how likely each of the ` +
+        `${grouped(about.vocab_size)} ${units} it knows is to come next. To write, it picks one at random by those odds, adds it, and looks again.`,
       [
-        "The colors show how surprised the model was: what has none, it saw coming.",
-        "The bars are what could come next. The outline is what the model thinks, the bar what your settings make of it.",
-        "Low temperature takes the most likely, again and again. High temperature gives the unlikely a chance. Move it, and watch the bars.",
-        "Click any place in the text to see what else could have come there, and a bar to see where that leads.",
-        `Inside are ${about.model.n_layer} layers with ${about.model.n_head} heads each. A head looks back at what helps: the last space, the start of the line, the same letters before.`,
+        "Colors show how surprised the model was. Where there is none, it saw the text coming.",
+        "Bars show what could come next. The outline is what the model thinks; the bar is what your settings make of it.",
+        "A low temperature sticks to the most likely choice; a high one gives unlikely choices a chance. Move the slider and watch the bars.",
+        "Click anywhere in the text to see what else could have come there. Click a bar to see where that leads.",
+        `Inside are ${about.model.n_layer} layers of ${about.model.n_head} attention heads. Each head looks back at whatever helps: the last space, the start of the line, an earlier copy of the same word.`,
       ],
       about.val_loss === null ? "" :
-        `On text it had not read, its loss was ${about.val_loss.toFixed(2)}: at each step it was about as unsure as when ` +
-        `choosing blindly among ${Math.exp(about.val_loss).toFixed(1)} ${units}. At the start it was choosing among ${grouped(about.vocab_size)}.`,
+        `On text it had never read, its loss was ${about.val_loss.toFixed(2)}: at each step it was about as unsure as if it had to ` +
+        `guess among ${Math.exp(about.val_loss).toFixed(1)} equally likely ${units}. Before training, it was guessing among ${grouped(about.vocab_size)}.`,
     ],
     facts: {
       corpus: "trained on", parameters: "parameters", shape: "shape", context: "context", tokens: "vocabulary",
       step: "steps", val_loss: "validation loss", bits: "bits per byte", dtype: "stored as",
     },
     shape: (m) => `${m.family}, ${m.n_layer} layers, ${m.n_head} heads, ${m.n_embd} wide`,
-    footer: (about) => `Made by minigpt ${about.version}. This page needs no network and asks for none.`,
+    footer: (about) => `Made by minigpt ${about.version}. This page works without a network.`,
   },
   zh: {
     title: (about) => `用 ${about.corpus} 训练的小 GPT`,
@@ -81,15 +81,15 @@ const WORDS = {
     expected: "意料之中", surprising: "出乎意料",
     next: "接下来可能是", back: "后退一个词元", forth: "前进一个词元",
     after: (text) => `在“${text}”之后`,
-    instead: (token, likely) => `“${token}”的概率是 ${percent(likely)}。这里还可能出现：`,
+    instead: (token, likely) => `模型认为“${token}”的概率是 ${percent(likely)}。这里还可能出现：`,
     first: "第一个词元之前什么都没有，无从预测。",
     choose: (token, share) => `改用 ${token} 继续，${percent(share)}`,
     drawable: (count, all) => count === all
-      ? `全部 ${grouped(all)} 个词元都可能被抽中。点一个，换条路走。`
-      : `${grouped(all)} 个词元中有 ${grouped(count)} 个可能被抽中。点一个，换条路走。`,
+      ? `全部 ${grouped(all)} 个词元都可能被选中。点一个，从这里换条路走。`
+      : `${grouped(all)} 个词元中有 ${grouped(count)} 个可能被选中。点一个，从这里换条路走。`,
     settings: "怎样选择", temperature: "温度", top_k: "Top-k", top_p: "Top-p", further: "更多设置",
     min_p: "Min-p", repetition_penalty: "重复惩罚", length: "长度（词元数）", seed: "随机种子",
-    slow: "慢慢写，看着概率变化", tint: "按意外程度着色", off: "关", any: "随机",
+    slow: "慢放", tint: "按意外程度着色", off: "关", any: "随机",
     look: "它在看哪里",
     look_hint: "模型的每一层都有几个注意力头，每个头决定看文中的哪些地方。选一个头，再指向文字。",
     head: (layer, head) => `第 ${layer} 层，第 ${head} 个头`,
@@ -103,9 +103,9 @@ const WORDS = {
     failed: (message) => `模型无法在这里运行：${message}`,
     what: "我看到的是什么？", model: "关于这个模型", again: "训练一个同样的模型：",
     about: (about, units) => [
-      `这个网页里装着一个完整的语言模型：${grouped(about.parameters)} 个数字，都是读“${about.corpus}”学来的。` +
+      `这个网页里装着一个完整的语言模型：${grouped(about.parameters)} 个参数，都是读“${about.corpus}”学来的。` +
         `它只做一件事：看最后 ${grouped(about.model.block_size)} 个${units}，说出它认识的 ${grouped(about.vocab_size)} 个${units}里，` +
-        "每一个接下来出现的可能性。写作时，它抽出一个，接上去，再看一遍。",
+        "每一个接下来出现的可能性。写作时，它按这些概率随机选一个，接上去，再看一遍。",
       [
         "颜色表示模型有多意外：没有颜色的，它早就料到了。",
         "横条是接下来可能出现的内容：外框是模型自己的想法，实心条是经过你的设置之后的结果。",
@@ -122,6 +122,6 @@ const WORDS = {
       step: "训练步数", val_loss: "验证损失", bits: "每字节比特数", dtype: "存储格式",
     },
     shape: (m) => `${m.family}，${m.n_layer} 层，${m.n_head} 个头，宽 ${m.n_embd}`,
-    footer: (about) => `由 minigpt ${about.version} 生成。这个网页不需要、也不会访问网络。`,
+    footer: (about) => `由 minigpt ${about.version} 生成。这个网页无需联网即可使用。`,
   },
 };

@@ -1,18 +1,10 @@
-"""Rendering of self-contained HTML pages: no network, no script of others."""
+"""Rendering of self-contained HTML pages: no network, no script."""
 
-import base64
-import hashlib
 from functools import cache
-from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from minigpt_cli.io.text import printable
-
-WORKER = ("tokenizer.js", "engine.js", "worker.js")
-"""The playground's other thread, which has the model."""
-PAGE = ("playground_words.js", "playground.js")
-"""The playground's behavior."""
 
 
 def render(template: str, **values: object) -> str:
@@ -23,24 +15,6 @@ def render(template: str, **values: object) -> str:
         values: the variables that the template uses.
     """
     return _environment().get_template(template).render(values)
-
-
-def script_hash() -> str:
-    """What a policy must allow for the playground's script to run."""
-    return sha256(scripts(PAGE))
-
-
-def scripts(names: tuple[str, ...]) -> str:
-    """Scripts of this folder, as one."""
-    text = "".join((files(__package__) / name).read_text(encoding="utf-8") for name in names)
-    assert "</script" not in text
-    return text
-
-
-def sha256(text: str) -> str:
-    """A text's hash, as a Content-Security-Policy has it."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _harmless(value: object) -> object:

@@ -35,23 +35,26 @@ function seenIn(idx) {
   return seen;
 }
 
+/** Whether all that is scored in a text of this length can be kept. */
+const keeps = (length) =>
+  length <= model.config.block_size && length * model.vocab_size <= MOST_KEPT;
+
 /** Reads a text from its start and keeps what is scored after each token; returns the last. */
 function readAll(idx, reader = new Reader(model)) {
-  const read = idx.slice(-model.config.block_size), logits = [];
-  const keeps = read.length === idx.length && read.length * model.vocab_size <= MOST_KEPT;
-  const last = reader.read(read, keeps ? (_, scores) => logits.push(scores.slice()) : null);
-  kept = keeps ? { idx: idx.slice(), logits } : { idx: [], logits: [] };
+  const logits = [], each = keeps(idx.length) ? (_, scores) => logits.push(scores.slice()) : null;
+  const last = reader.read(idx.slice(-model.config.block_size), each);
+  kept = { idx: each ? idx.slice() : [], logits };
   return last;
 }
 
 /** The logits of the token at `index` of a text, from 1. */
 function scoresAt(idx, index) {
   const before = idx.slice(0, index);
-  if (before.length > kept.logits.length || !startsWith(kept.idx, before)) {
-    // One reading serves every token of a text that fits the window.
-    readAll(idx.length <= model.config.block_size ? idx : before);
+  if (index > kept.logits.length || !startsWith(kept.idx, before)) {
+    if (!keeps(idx.length)) return readAll(before);
+    readAll(idx); // one reading serves every token of a text that fits the window
   }
-  return kept.logits[before.length - 1] || readAll(before);
+  return kept.logits[index - 1];
 }
 
 /** What could come at `index`, as bars: by the settings, and as the model found it. */
@@ -108,8 +111,7 @@ async function write({ run, idx, tokens, seed, slow, inspect }) {
     }
     seen[token] = 1;
     logits = reader.read([token]);
-    const fits = kept.logits.length && held.length <= model.config.block_size;
-    if (fits && held.length * model.vocab_size <= MOST_KEPT) {
+    if (kept.logits.length && keeps(held.length)) {
       kept.idx.push(token);
       kept.logits.push(logits);
     } else kept = { idx: [], logits: [] };

@@ -89,6 +89,8 @@ def test_place_that_cannot_be_written_is_named(refused: Refused) -> None:
         (("--to", "html", "runs/tiny"), "must end in .html"),
         (("--to", "html", "a", "b", "c.html"), "pass at most"),
         (("--to", "html", "a.html", "--dtype", "fp32"), "use bf16 or int8"),
+        (("--to", "hf", "a", "--title", "A"), "--title is only valid with --to html"),
+        (("--to", "gguf", "a.gguf", "--no-inspect"), "--no-inspect is only valid with --to html"),
         (("--to", "pdf", "a.html"), "'pdf'"),
         (("a.html",), "--to"),
         (("--to", "html"), "OUTPUT"),

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shlex
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from tests.helpers.playground import (
 )
 
 needs_node = pytest.mark.skipif(NODE is None, reason="needs node")
+ROOT = Path(__file__).parents[2]
 KINDS: tuple[TokenizerKind, ...] = ("char", "word", "byte", "bpe")
 HOSTILE = (
     "<script>alert(1)</script> </SCRIPT > <!-- --> &amp; ]]>",
@@ -202,7 +204,7 @@ def test_page_allows_its_own_script_and_style_and_nothing_else(hostile: Checkpoi
     policy = html.unescape(page.split('Policy"\n      content="')[1].split('">')[0])
     assert policy == (
         f"default-src 'none'; script-src {sha256(script)} blob:; worker-src blob:; "
-        f"style-src {sha256(style)}; img-src data:"
+        f"style-src {sha256(style)}; img-src data:; base-uri 'none'; form-action 'none'"
     )
     assert not re.search(r"https?:|@import|url\(|innerHTML|outerHTML|insertAdjacent|eval\(", page)
     assert not re.search(r"<[^>]* (on\w+|style)=", page)
@@ -280,3 +282,20 @@ def test_plain_writer_has_nothing_to_look_inside(story: str) -> None:
     page = playground_page(checkpoint, inspect=False)
     assert '"inspect":false' in page
     assert not re.search('id="(bars|heads|map|undo|tint|look)"', page)
+
+
+@needs_node
+def test_every_word_is_there_in_both_languages() -> None:
+    source = (ROOT / "minigpt_cli" / "pages" / "playground_words.js").read_text(encoding="utf-8")
+    keys = "JSON.stringify(Object.values(WORDS).map((w) => [Object.keys(w), Object.keys(w.facts)]))"
+    said = subprocess.run(
+        [str(NODE), "-e", f"{source}; console.log({keys})"], capture_output=True, check=True
+    )
+    english, chinese = json.loads(said.stdout)
+    assert english == chinese
+
+
+def test_engine_stays_readable() -> None:
+    for script in ("engine.js", "tokenizer.js", "worker.js"):
+        lines = (ROOT / "minigpt_cli" / "pages" / script).read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 500

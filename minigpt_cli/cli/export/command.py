@@ -81,6 +81,10 @@ def export(
     """Export a model: to a web page, to Hugging Face, or to llama.cpp."""
     if len(paths) > 2:
         raise typer.BadParameter("pass at most [RUN|FILE] and OUTPUT")
+    if to != "html":
+        for name, given in (("title", title), ("prompt", prompt), ("no-inspect", no_inspect)):
+            if given:
+                raise typer.BadParameter(f"--{name} is only valid with --to html")
     source = paths[0] if len(paths) == 2 else None
     request = Request(source, paths[-1], dtype, force, title, prompt, inspect=not no_inspect)
     if to == "html":
