@@ -18,7 +18,8 @@ from torch import Tensor
 from minigpt_cli import __version__
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
-from minigpt_cli.config.schema import RunConfig, differences, toml_value
+from minigpt_cli.config.schema import ModernConfig, RunConfig, differences, toml_value
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
 from minigpt_cli.pages.render import render
 from minigpt_cli.pages.scripts import PAGE, WORKER, joined, page_script_hash, sha256
@@ -51,7 +52,11 @@ def playground_page(
         title: of the page; None makes one from the name of the text.
         prompt: what the text begins with when the page opens.
         inspect: whether the page shows probabilities, branches and attention.
+
+    Raises:
+        ConfigError: the page's engine does not have a part of the model.
     """
+    _check_engine(checkpoint)
     parameters, dtype = _parameters(checkpoint), dtype or usual_dtype(checkpoint)
     entries, weights = stored_weights(checkpoint, dtype)
     description = {
@@ -79,6 +84,23 @@ def playground_page(
     style = _STYLE.search(page)
     assert style is not None
     return page.replace(_STYLE_HASH, sha256(style[1]), 1)
+
+
+def _check_engine(checkpoint: Checkpoint) -> None:
+    """Raises unless the page can compute the model: those from elsewhere may have other parts."""
+    config = checkpoint.model.config
+    usual = type(config)().model_dump()
+    names = ["norm_eps"]
+    if isinstance(config, ModernConfig):
+        names += ["head_size", "qk_norm", "qkv_bias"]
+    found = config.model_dump()
+    unknown = [f"model.{name} = {found[name]}" for name in names if found[name] != usual[name]]
+    if found.get("activation") == "gelu_tanh":
+        unknown.append("model.activation = gelu_tanh")
+    if checkpoint.tokenizer.kind == "pretrained":
+        unknown.append("a tokenizer that came with the model")
+    if unknown:
+        raise ConfigError(f"a page cannot run {', '.join(unknown)}; export to hf instead")
 
 
 def usual_dtype(checkpoint: Checkpoint) -> PageDtype:

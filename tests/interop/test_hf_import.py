@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 
-from minigpt_cli.errors import InteropError
+from minigpt_cli.errors import ConfigError, InteropError
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import generate
 from minigpt_cli.interop.hf_export import export_hf
@@ -116,6 +116,15 @@ def test_what_was_opened_can_be_exported_again(name: str, tmp_path: Path) -> Non
     ids = tokenizer("The old heron", return_tensors="pt").input_ids
     assert ids[0].tolist() == ours.tokenizer.encode("The old heron")
     assert (again(ids).logits - ours.model(ids)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama", "gpt2"])
+def test_a_page_refuses_what_its_engine_does_not_have(name: str, tmp_path: Path) -> None:
+    from minigpt_cli.pages.playground import playground_page
+
+    saved(name, tmp_path)
+    with pytest.raises(ConfigError, match=r"a page cannot run .*; export to hf instead"):
+        playground_page(read_hf(tmp_path))
 
 
 @cache
