@@ -6,16 +6,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from minigpt_cli.cli.options import (
-    DATA,
     DEFAULT_DATA_DIR,
     DEFAULT_PRESET,
-    RUN,
-    SETTINGS,
     DataDir,
     DeviceOverride,
     Encoding,
@@ -25,7 +22,25 @@ from minigpt_cli.cli.options import (
     SeedOverride,
     parse_settings,
 )
-from minigpt_cli.config.choices import TokenizerKind, TrackerName
+from minigpt_cli.cli.train_options import (
+    BatchSize,
+    Compile,
+    Data,
+    DryRun,
+    Freeze,
+    InitFrom,
+    LearningRate,
+    ListPresets,
+    Log,
+    MaxIters,
+    Out,
+    Resume,
+    Run,
+    Settings,
+    TokenizerOption,
+    Watch,
+)
+from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
@@ -41,116 +56,6 @@ EXAMPLE = (
     "Examples:  minigpt train --preset small    "
     "minigpt train --data book.txt --max-iters 2000    minigpt train --resume"
 )
-
-
-Run = Annotated[
-    Path | None,
-    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="The run folder.", show_default="runs/PRESET", rich_help_panel=RUN
-    ),
-]
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
-    ),
-]
-Log = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--log",
-        metavar="TRACKER",
-        help="Also track the run with tensorboard or wandb; may be repeated.",
-        rich_help_panel=RUN,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Estimate time, memory and disk from three real steps.",
-        rich_help_panel=RUN,
-    ),
-]
-ListPresets = Annotated[
-    bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
-]
-InitFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--init-from",
-        metavar="RUN|FILE|FOLDER",
-        help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
-        show_default="new weights",
-        rich_help_panel=RUN,
-    ),
-]
-Freeze = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--freeze",
-        metavar="PATTERN",
-        help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        "-d",
-        help="A known corpus, a file or a folder; may be repeated.",
-        show_default="shakespeare",
-        rich_help_panel=DATA,
-    ),
-]
-TokenizerOption = Annotated[
-    TokenizerKind | None,
-    typer.Option(
-        "--tokenizer",
-        help="Tokenizer: char, word, byte or bpe.",
-        show_default="char",
-        rich_help_panel=DATA,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Any setting, as section.key=value; may be repeated.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-MaxIters = Annotated[
-    int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Sequences per batch.", rich_help_panel=SETTINGS)
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--learning-rate",
-        help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Compile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the model first; worthwhile for long runs.",
-        show_default="only on a GPU",
-        rich_help_panel=SETTINGS,
-    ),
-]
 
 
 def train(
@@ -200,15 +105,8 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
-    if run is not None and not resume:
-        raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
-    if resume and (preset is not None or dry_run or init_from is not None):
-        raise typer.BadParameter(
-            "--resume cannot be combined with --preset, --init-from or --dry-run"
-        )
+    _check_usage(run, preset, init_from, resume, out, dry_run)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
-    if run is not None and out is not None:
-        raise typer.BadParameter("RUN and --out cannot be combined")
     following = _Following(watch, _trackers(log or []))
     if resume:
         _resume(run or out, overrides, data_dir, following, as_json)
@@ -216,6 +114,25 @@ def train(
         _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
     else:
         _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+
+
+def _check_usage(
+    run: Path | None,
+    preset: str | None,
+    init_from: Path | None,
+    resume: bool,
+    out: Path | None,
+    dry_run: bool,
+) -> None:
+    """Raises if options contradict each other."""
+    if run is not None and not resume:
+        raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
+    if resume and (preset is not None or dry_run or init_from is not None):
+        raise typer.BadParameter(
+            "--resume cannot be combined with --preset, --init-from or --dry-run"
+        )
+    if run is not None and out is not None:
+        raise typer.BadParameter("RUN and --out cannot be combined")
 
 
 def _trackers(names: list[str]) -> tuple[TrackerName, ...]:

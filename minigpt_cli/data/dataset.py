@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
-from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
 FORMAT = 1
 _METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
@@ -156,15 +157,7 @@ def prepare_dataset(
                 found = _open_whole(folder, reading, config)
                 if found is None:
                     splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                    if config.tokenizer_sha256 is None:
-                        tokenizer = _trained(reading, config, splitting, progress)
-                    elif tokenizer is None:
-                        raise CorpusError(
-                            f"{folder}: the prepared text is gone, and its tokenizer came with the "
-                            "model; restore the folder, or train again from that model"
-                        )
-                    else:
-                        _check_vocabulary(reading, tokenizer)
+                    tokenizer = tokenizer_for(reading, config, splitting, tokenizer, progress)
                     _prepare(reading, config, tokenizer, folder, progress)
                     found = _open_whole(folder, reading, config)
     assert found is not None
@@ -280,32 +273,6 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _trained(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
-    """A tokenizer that learned from the text."""
-    corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
-    kind = config.tokenizer
-    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
-    if kind == "char":
-        source = [reading.alphabet]
-    elif kind == "word":
-        source = corpus.chunks(progress, "Learning tokens")
-    return train_tokenizer(kind, source, config.vocab_size, splitting)
-
-
-def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
-    """Raises unless a vocabulary of characters, from another text, covers this one."""
-    if tokenizer.kind != "char":
-        return
-    unknown = sorted(set(reading.alphabet) - {token.decode() for token in tokenizer.token_bytes})
-    if unknown:
-        shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        raise TokenizerError(
-            f"{reading.corpus.name}: the model's vocabulary lacks {shown}{more}; remove these "
-            "characters from the text, or train a new model on both texts"
-        )
 
 
 def _prepare(
