@@ -185,10 +185,7 @@ def _measure(texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]]) -
 
 
 def _longest(
-    index: TextIndex,
-    texts: Sequence[str],
-    found: Sequence[Sequence[tuple[int, int]]],
-    count: int,
+    index: TextIndex, texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]], count: int
 ) -> Iterator[Copied]:
     """The longest passages, without those that overlap or repeat part of a longer one."""
     every = [(i, start, end) for i, passages in enumerate(found) for start, end in passages]

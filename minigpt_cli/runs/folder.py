@@ -86,10 +86,7 @@ class RunFolder:
         Raises:
             CheckpointError: the file cannot be read.
         """
-        with (
-            file_errors(self.metrics, "read"),
-            suppress(FileNotFoundError, NotADirectoryError),
-        ):
+        with file_errors(self.metrics, "read"), suppress(FileNotFoundError, NotADirectoryError):
             return list(read_rows(self.metrics.read_bytes()))
         return []
 

@@ -117,9 +117,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
     metadata = inspection.checkpoint
     described = None
     if metadata is not None:
-        described = {
-            **metadata_adapter().dump_python(metadata, mode="json"),
-        }
+        described = {**metadata_adapter().dump_python(metadata, mode="json")}
         del described["tokenizer"]  # long, and named in data
     return {
         "path": str(inspection.path),

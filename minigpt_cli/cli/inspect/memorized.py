@@ -10,7 +10,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ STYLES: "dict[Verdict, str]" = {
 
 def show(
     samples: Annotated[int, typer.Option(min=1, help="How many texts to generate.")] = 10,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Seed = 0,
     checkpoint: CheckpointPath = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     device: Device = "cpu",

@@ -14,7 +14,7 @@ from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json, usage_errors
+from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Json, usage_errors
 from minigpt_cli.cli.render import count, grid, raw
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ BAR = 12
 def show(
     text: options.Text,
     top: Annotated[int, typer.Option(min=1, help="How many tokens to list.")] = 20,
-    top_k: Annotated[int, typer.Option(min=1, help="The top-k cut to show.")] = 10,
-    top_p: Annotated[float, typer.Option(min=0, max=1, help="The top-p cut to show.")] = 0.9,
+    top_k: Annotated[int, TOP_K] = 10,
+    top_p: Annotated[float, TOP_P] = 0.9,
     checkpoint: CheckpointPath = None,
     device: Device = "cpu",
     plot: Plot = None,

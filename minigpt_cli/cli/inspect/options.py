@@ -5,16 +5,9 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import OUTPUT
+from minigpt_cli.cli.options import in_output
 
 Text = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
-Plot = Annotated[
-    Path | None,
-    typer.Option("--plot", help="Save a picture, as .png or .svg.", rich_help_panel=OUTPUT),
-]
-Html = Annotated[
-    Path | None, typer.Option("--html", help="Save an HTML page.", rich_help_panel=OUTPUT)
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT)
-]
+Plot = Annotated[Path | None, in_output("--plot", help="Save a picture, as .png or .svg.")]
+Html = Annotated[Path | None, in_output("--html", help="Save an HTML page.")]
+Force = Annotated[bool, in_output("--force", help="Overwrite existing files.")]

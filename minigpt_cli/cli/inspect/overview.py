@@ -15,8 +15,7 @@ EXAMPLE = "minigpt inspect runs/small runs/tiny"
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILES",
-        help="Run folders, or a safetensors file. Default: the newest checkpoint.",
+        metavar="FILES", help="Run folders, or a safetensors file. Default: the newest checkpoint."
     ),
 ]
 Tensors = Annotated[
