@@ -89,7 +89,6 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "optimizer.learning_rate": ("--learning-rate",),
     "out": ("--out",),
     "train.batch_size": ("--batch-size",),
-    "train.compile": ("--compile",),
     "train.device": ("--device",),
     "train.max_iters": ("--max-iters",),
     "train.precision": ("--precision",),

@@ -78,14 +78,6 @@ LearningRate = Annotated[
         help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
     ),
 ]
-Compile = Annotated[
-    bool | None,
-    in_settings(
-        "--compile/--no-compile",
-        help="Compile the model first; worthwhile for long runs.",
-        show_default="only on a GPU",
-    ),
-]
 
 
 def train(
@@ -105,7 +97,6 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     precision: PrecisionOverride = None,
-    compile_blocks: Compile = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
     as_json: Json = False,
@@ -125,7 +116,6 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.precision": precision,
-        "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,
         "train.seed": seed,
     }
