@@ -169,11 +169,7 @@ def _take_turns(writer: "Writer", prompts: list[str]) -> None:
 
 
 def _check_combinations(given: dict[str, bool]) -> None:
-    """Checks for options that contradict each other.
-
-    Raises:
-        typer.BadParameter: two of them were given.
-    """
+    """Refuses options that contradict each other."""
     for one, others in (
         ("--prompt-file", ["--prompt", "--interactive"]),
         ("--interactive", ["--json", "--show-probabilities", "--num-samples"]),
@@ -185,11 +181,7 @@ def _check_combinations(given: dict[str, bool]) -> None:
 
 
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
-    """What to continue: one text, or the lines of a file.
-
-    Raises:
-        ConfigError: a file or stdin cannot be read, or is not UTF-8.
-    """
+    """What to continue: one text, or the lines of a file."""
     if prompt_file is None and prompt != "-":
         return [prompt or ""]
     name = str(prompt_file or "stdin")

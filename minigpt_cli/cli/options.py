@@ -120,11 +120,7 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
-    """The values given with `--set`, by the full name of their setting; the last one wins.
-
-    Raises:
-        typer.BadParameter: one is not `section.key=value`.
-    """
+    """The values given with `--set`, by the full name of their setting; the last one wins."""
     from minigpt_cli.config.loading import parse_override
 
     try:
@@ -135,11 +131,7 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Reports settings that are out of range as usage errors, with exit code 2.
-
-    Raises:
-        typer.BadParameter: a setting inside was refused.
-    """
+    """Reports settings that are out of range as usage errors, with exit code 2."""
     try:
         yield
     except ConfigError as error:

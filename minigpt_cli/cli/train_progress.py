@@ -3,7 +3,6 @@
 import os
 import shlex
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -57,12 +56,7 @@ class TrainProgress(Reporter):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def print_lines(self, lines: list[str]) -> None:

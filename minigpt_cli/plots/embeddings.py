@@ -25,9 +25,7 @@ _LONGEST = 2.0
 def draw_embeddings(embeddings: Embeddings, model: str) -> Figure:
     """Every token as a dot in the color of its kind, with its name beside it.
 
-    Args:
-        embeddings: the projected tokens.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     figure = new_figure(9, 8)
     axes = figure.subplots()

@@ -149,12 +149,7 @@ def _mark(known: tuple[list[int], list[float]]) -> str:
 
 
 def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Cuts off outliers that would flatten everything else, and says so.
-
-    Args:
-        axes: where the curves are drawn.
-        curves: the values drawn.
-    """
+    """Cuts off outliers that would flatten everything else, and says so."""
     top = ceiling(curves)
     if top is None:
         return

@@ -145,9 +145,12 @@ class Header:
             reason = "not a JSON object"
         except ValueError as error:
             reason = str(error)
-        raise CheckpointError(
-            f"{self.path}: its metadata is damaged ({reason}); restore a backup, or train again"
-        )
+        raise damaged(self.path, f"its metadata is damaged ({reason})")
+
+
+def damaged(path: Path, problem: str) -> CheckpointError:
+    """The error for a file whose content is not what minigpt wrote."""
+    return CheckpointError(f"{path}: {problem}; restore a backup, or train again")
 
 
 @cache

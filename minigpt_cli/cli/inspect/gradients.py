@@ -1,7 +1,6 @@
 """`minigpt inspect gradients`: the gradient norms of one training batch."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
 from minigpt_cli.cli.render import count, file_progress, grid
@@ -49,17 +48,11 @@ def show(
             "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
             "the default batch size and seed."
         )
-
-    def tables() -> Iterator[Table | Text]:
-        yield _table(gradients)
-        yield Text(_verdict(gradients))
-
-    def draw() -> Any:
+    if plot:
         from minigpt_cli.plots.gradients import draw_gradients
 
-        return draw_gradients(gradients, loaded.name)
-
-    output.show(_json(gradients), tables, draw)
+        save_plot(draw_gradients(gradients, loaded.name), plot)
+    output.show(_json(gradients), [_table(gradients), Text(_verdict(gradients))])
 
 
 def _json(gradients: "Gradients") -> dict[str, Any]:

@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.inspect.chart import Series, chart
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.render import count, duration, grid, key_value_table, losses, model_size, raw
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLORS = ("green", "magenta", "cyan", "red")
 
@@ -24,18 +21,11 @@ _COLORS = ("green", "magenta", "cyan", "red")
 def show_runs(paths: Sequence[Path], output: Output) -> None:
     """Shows one run, or several side by side."""
     runs = [read_run(path) for path in paths]
+    if output.plot:
+        from minigpt_cli.plots.runs import draw_runs
 
-    def tables() -> Iterator[Table | Text]:
-        yield from _alone(runs[0]) if len(runs) == 1 else _compared(runs)
-
-    output.show(as_json(runs), tables, lambda: draw(runs))
-
-
-def draw(runs: Sequence[RunHistory]) -> "Figure":
-    """The curves of one run, or of several in one picture."""
-    from minigpt_cli.plots.runs import draw_runs
-
-    return draw_runs(runs)
+        save_plot(draw_runs(runs), output.plot)
+    output.show(as_json(runs), _alone(runs[0]) if len(runs) == 1 else _compared(runs))
 
 
 def _alone(run: RunHistory) -> Iterator[Table | Text]:
@@ -54,7 +44,7 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
         known = [(step, value) for step, value in points if value is not None]
         if known:
             yield Text(key, "dim")
-            yield _small_chart(Series(known), run, label)
+            yield _chart([Series(known)], [run], height=3, label=label.format, axis=False)
 
 
 def summary(run: RunHistory) -> Table:
@@ -164,32 +154,12 @@ def _best(run: RunHistory, color: str) -> list[Series]:
     return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
 
 
-def _chart(series: Sequence[Series], runs: Sequence[RunHistory]) -> Text:
-    return chart(
-        series,
-        steps=_span(runs),
-        width=out.width,
-        height=max(10, min(20, out.width // 7)),
-        unicode=in_unicode(),
-    )
-
-
-def _small_chart(series: Series, run: RunHistory, label: str) -> Text:
-    return chart(
-        [series],
-        steps=_span([run]),
-        width=out.width,
-        height=3,
-        unicode=in_unicode(),
-        label=label.format,
-        axis=False,
-    )
-
-
-def _span(runs: Sequence[RunHistory]) -> tuple[int, int]:
-    """First and last step of all runs."""
+def _chart(series: Sequence[Series], runs: Sequence[RunHistory], **options: Any) -> Text:
+    """A chart as wide as the terminal, from the first to the last step of all runs."""
     steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
-    return min(steps), max(steps)
+    options = {"height": max(10, min(20, out.width // 7)), **options}
+    span = min(steps), max(steps)
+    return chart(series, steps=span, width=out.width, unicode=in_unicode(), **options)
 
 
 def as_json(runs: Sequence[RunHistory]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`minigpt inspect memorized`: is the model learning or copying?"""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,12 +51,8 @@ def show(
         sampling = Sampling(TEMPERATURE, seed=seed)
         found = memorized(loaded.checkpoint.model, dataset, samples, sampling=sampling)
 
-    def tables() -> "Iterator[RenderableType]":
-        yield _measures(found, metadata.corpus, COPIED)
-        yield _verdict(found)
-        yield Text()
-        yield _passages(found)
-
+    measures = _measures(found, metadata.corpus, COPIED)
+    tables = [measures, _verdict(found), Text(), _passages(found)]
     value: dict[str, Any] = {"checkpoint": str(loaded.path), "verdict": found.verdict}
     Output(as_json).show({**value, "copied": COPIED, **asdict(found)}, tables)
 

@@ -1,8 +1,7 @@
 """`minigpt inspect next`: what may follow a text."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,7 +10,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import in_unicode
 from minigpt_cli.cli.inspect import options
 from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Json, usage_errors
@@ -50,17 +49,12 @@ def show(
     loaded = load(checkpoint, device)
     read = window(loaded.checkpoint, text)
     note_unread(loaded.checkpoint, text, read.left_out, len(read.ids))
-    likely = next_token(loaded.checkpoint, text, read.ids, Sampling(temperature=1.0), top, cuts)
-
-    def tables() -> Iterator[Table]:
-        yield _table(likely)
-
-    def draw() -> Any:
+    likely = next_token(loaded.checkpoint, text, read.ids, top, cuts)
+    if plot:
         from minigpt_cli.plots.next_token import draw_next
 
-        return draw_next(likely, loaded.name)
-
-    output.show(asdict(likely), tables, draw)
+        save_plot(draw_next(likely, loaded.name), plot)
+    output.show(asdict(likely), [_table(likely)])
 
 
 def _table(likely: "NextToken") -> Table:

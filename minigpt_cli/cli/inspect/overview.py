@@ -41,4 +41,6 @@ def show(
         return
     if files and len(files) > 1:
         raise typer.BadParameter("several files cannot be combined; pass one, or run folders")
+    if plot:
+        raise typer.BadParameter("--plot is not available for this view")
     show_file(checkpoint_path(files[0] if files else None), tensors, output)

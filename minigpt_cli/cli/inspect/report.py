@@ -2,7 +2,7 @@
 
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.options import Force, Html, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save, save_plot
 from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import Json
 
@@ -28,16 +28,14 @@ def show(
     output = Output(as_json, plot, html, force)
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
-
-    def page() -> str:
-        return report_page(history, look_inside(folder))
-
+    page = report_page(history, look_inside(folder))
     if html is None:
-        folder.write_report(page())
+        folder.write_report(page)
         print_note(f"Wrote {folder.report}")
-    output.show(
-        rendering.as_json([history]),
-        lambda: [rendering.summary(history)],
-        lambda: rendering.draw([history]),
-        page,
-    )
+    else:
+        save(page.encode(), html)
+    if plot:
+        from minigpt_cli.plots.runs import draw_runs
+
+        save_plot(draw_runs([history]), plot)
+    output.show(rendering.as_json([history]), [rendering.summary(history)])

@@ -24,7 +24,7 @@ def show(as_json: Json = False) -> None:
     found = list(list_runs())
     if not found:
         print_note(f"No runs under {RUNS.resolve()}; train one with: minigpt train --preset small")
-    Output(as_json).show([_json(run) for run in found], lambda: [_table(found)] if found else [])
+    Output(as_json).show([_json(run) for run in found], [_table(found)] if found else [])
 
 
 def _table(runs: "list[RunSummary]") -> Table:
