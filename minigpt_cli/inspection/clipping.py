@@ -11,9 +11,6 @@ def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
 
     The height of a curve is its first value (the loss before anything is learned) or its 90th
     percentile, whichever is more: only a few of its values can be too high.
-
-    Args:
-        curves: the values of each curve, in order.
     """
     curves = [curve for curve in curves if curve]
     heights = [max(curve[0], sorted(curve)[-1 - len(curve) // 10]) for curve in curves]

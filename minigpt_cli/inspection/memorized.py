@@ -80,12 +80,12 @@ def memorized(
     sampling: Sampling | None = None,
     passages: int = 50,
 ) -> Memorized:
-    """Generates texts and searches for them in the training text.
+    """Generates texts from an empty prompt, without dropout, and searches the training text.
 
     Args:
-        model: generates without dropout, even in training mode.
+        model: the model.
         dataset: the text it was trained on, and its tokenizer.
-        samples: number of texts to generate, each from an empty prompt.
+        samples: number of texts.
         tokens: tokens per text.
         sampling: how to choose tokens.
         passages: number of passages to keep.

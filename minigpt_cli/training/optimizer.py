@@ -183,11 +183,7 @@ class Optimizer:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Replaces the state with tensors from `state_tensors`.
-
-        Args:
-            tensors: by `<parameter>.<state>`; empty before the first step.
-            path: the file to name in errors.
+        """Replaces the state with tensors from `state_tensors`; errors name the file at `path`.
 
         Raises:
             CheckpointError: names, shapes or dtypes do not match, or a value is NaN or infinite.

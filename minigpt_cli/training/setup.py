@@ -127,13 +127,8 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
 def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Iterator[Trainer]:
     """Prepares to continue a run from its last save, and holds its folder while in the context.
 
-    Args:
-        folder: the run.
-        overrides: settings to change, among `RESUMABLE_SETTINGS`.
-        workspace: where the run's text is.
-
     Raises:
-        CheckpointError: there is nothing to resume, or an override would make it another run.
+        CheckpointError: there is nothing to resume, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
     with Run.existing(folder) as run:

@@ -71,15 +71,7 @@ class SavedRun:
 def state_file(
     path: Path, run: SavedRun, state: TrainState, model: GPT, optimizer: Optimizer
 ) -> PendingFile:
-    """Everything that resuming needs, as the content of one file.
-
-    Args:
-        path: the file's path.
-        run: the run.
-        state: the training loop's variables.
-        model: provides the weights.
-        optimizer: provides its state.
-    """
+    """Everything that resuming needs, as the content of one file."""
     tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
     tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
     metadata = {

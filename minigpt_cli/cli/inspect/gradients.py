@@ -12,7 +12,7 @@ from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
-from minigpt_cli.cli.render import count, file_progress, grid
+from minigpt_cli.cli.render import count, file_progress, grid, number
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
@@ -86,13 +86,10 @@ def _table(gradients: "Gradients") -> Table:
         mark, color = MARKS[one.state]
         table.add_row(
             one.name.removesuffix(".weight"), "x".join(map(str, one.shape)),
-            *map(_number, (one.gradient_norm, one.weight_norm, one.ratio)), Text(mark, color),
+            number(one.gradient_norm, ".3g"), number(one.weight_norm, ".3g"),
+            number(one.ratio, ".3g"), Text(mark, color),
         )  # fmt: skip
     return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _verdict(gradients: "Gradients") -> str:

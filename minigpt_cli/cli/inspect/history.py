@@ -11,7 +11,16 @@ from rich.text import Text
 from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.cli.inspect.output import Output, save_plot
-from minigpt_cli.cli.render import count, duration, grid, key_value_table, losses, model_size, raw
+from minigpt_cli.cli.render import (
+    count,
+    duration,
+    grid,
+    key_value_table,
+    losses,
+    model_size,
+    number,
+    raw,
+)
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 
@@ -35,7 +44,10 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
     validation = Series(_val_losses(run), "green", line=False, mark="o")
     key = "loss, nats per token (the line is training, o is validation, * its best)"
     yield Text(key, "dim")
-    yield _chart([train, validation, *_best(run, "green")], [run])
+    curves = [train, validation]
+    if run.best:
+        curves.append(Series([(run.best.step, run.best.val_loss)], "green", line=False, mark="*"))
+    yield _chart(curves, [run])
     for key, points, label in (
         ("learning rate", [(row.step, row.learning_rate) for row in run.steps], "{:.3g}"),
         ("tokens/s", [(row.step, row.tokens_per_second) for row in run.steps], "{:,.0f}"),
@@ -80,7 +92,7 @@ def summary(run: RunHistory) -> Table:
 
 
 def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
-    names = _letters(runs)
+    names = [letter(i) for i in range(len(runs))]
     columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
     table = grid("", "run", *columns, text_columns=2)
     for name, run in zip(names, runs, strict=True):
@@ -89,10 +101,10 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
             name,
             raw(str(run.path)),
             count(run.last_step),
-            f"{best.val_loss:.4f}" if best else "-",
-            count(best.step) if best else "-",
-            f"{best.bits_per_byte:.3f}" if best and best.bits_per_byte is not None else "-",
-            f"{last.train_loss:.4f}" if last and last.train_loss is not None else "-",
+            number(best.val_loss if best else None, ".4f"),
+            number(best.step if best else None, ","),
+            number(best.bits_per_byte if best else None, ".3f"),
+            number(last.train_loss if last else None, ".4f"),
             duration(last.elapsed) if last and last.elapsed is not None else "-",
         )
     yield table
@@ -141,17 +153,8 @@ def _differences(names: Sequence[str], runs: Sequence[RunHistory]) -> Table | Te
     return table
 
 
-def _letters(runs: Sequence[RunHistory]) -> list[str]:
-    return [letter(number) for number in range(len(runs))]
-
-
 def _val_losses(run: RunHistory) -> list[tuple[float, float]]:
     return [(row.step, row.val_loss) for row in run.evaluations]
-
-
-def _best(run: RunHistory, color: str) -> list[Series]:
-    best = run.best
-    return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
 
 
 def _chart(series: Sequence[Series], runs: Sequence[RunHistory], **options: Any) -> Text:
