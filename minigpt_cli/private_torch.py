@@ -1,8 +1,8 @@
 """Every operator of PyTorch that has no public name, in one place.
 
 PyTorch may change these in any release. `tests/test_private_torch.py` names the version they were
-checked with and compares each with a public formula. Where the plain formula is short, it stands
-in when the operator is missing.
+checked with and compares each with a public formula. Where the plain formula is short, it
+replaces an operator that is missing.
 """
 
 import platform

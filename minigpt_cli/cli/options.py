@@ -56,7 +56,7 @@ Encoding = Annotated[
 _DEVICE = in_settings("--device", help="Device to compute on: auto, cpu, cuda, cuda:N or mps.")
 Device = Annotated[str, _DEVICE]
 DeviceOverride = Annotated[str | None, _DEVICE]
-"""For a command whose preset or checkpoint has a device of its own."""
+"""For a command whose preset names a device already."""
 _PRECISION = in_settings("--precision", help="Numeric precision: auto, fp32 or bf16.")
 Precision = Annotated[choices.Precision, _PRECISION]
 PrecisionOverride = Annotated[choices.Precision | None, _PRECISION]
@@ -102,7 +102,7 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
 
     Args:
         settings: each as `name` or `name=value`.
-        available: the options of the command at hand.
+        available: the options of the command that ran.
 
     Returns:
         For example ` (set with --batch-size or --set model.block_size=64)`; empty where the

@@ -30,7 +30,7 @@ _HEADER = (
 class TrainProgress(Reporter):
     """A progress bar that stays at the bottom, and above it a row per evaluation.
 
-    Off a terminal there is no bar, and the rows are plain lines.
+    Without a terminal, only the rows are printed.
     """
 
     def __init__(self, config: RunConfig) -> None:

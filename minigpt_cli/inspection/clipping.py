@@ -18,5 +18,5 @@ def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
     values = [value for curve in curves for value in curve]
     if too_high <= 0 or max(values) <= too_high:
         return None
-    tame = max(height for height in heights if height <= too_high)
-    return max(value for value in values if value <= 2 * tame)
+    typical = max(height for height in heights if height <= too_high)
+    return max(value for value in values if value <= 2 * typical)

@@ -25,7 +25,7 @@ _BLOCK_COMPONENTS = {
 
 @dataclass(frozen=True)
 class Component:
-    """Tensors that do one job, over all blocks."""
+    """Tensors with one role, over all blocks."""
 
     name: str
     tensors: tuple[TensorEntry, ...]
@@ -37,7 +37,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a file without loading it."""
+    """A file's header, and what can be computed from it."""
 
     path: Path
     file_bytes: int
@@ -79,7 +79,7 @@ def _is_weight(header: Header, tensor: TensorEntry) -> bool:
 
 
 def _components(tensors: tuple[TensorEntry, ...]) -> tuple[Component, ...]:
-    """Groups the tensors of a GPT by what they do, in the order of the forward pass."""
+    """Groups the tensors of a GPT by their role, in the order of the forward pass."""
     groups: dict[str, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
         first, *rest = tensor.name.split(".")

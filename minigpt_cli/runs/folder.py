@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """What resuming needs: the latest weights, the optimizer's state, the step."""
+        """The latest weights, the optimizer's state and the step, to resume from."""
         return self.path / STATE
 
     @property
@@ -72,7 +72,7 @@ class RunFolder:
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:
-        """Every readable row of the metrics; none if there is no such file."""
+        """Every readable row of the metrics; empty if the file is missing."""
         with file_errors(self.metrics, "read"), suppress(FileNotFoundError, NotADirectoryError):
             return list(read_rows(self.metrics.read_bytes()))
         return []
@@ -138,11 +138,11 @@ def is_folder(path: Path) -> bool:
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     """The checkpoint a user means, and whether it was chosen for them.
 
-    A run folder means its checkpoint. No path at all, or the bare name `checkpoint.safetensors`
-    where there is no such file, means the newest run's.
+    For a run folder, it is the run's. Without a path, or with the bare name
+    `checkpoint.safetensors` when that file does not exist, it is the newest run's.
 
     Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
+        CheckpointError: no run exists, or the path cannot be read.
     """
     with file_errors(path or RUNS, "read"):
         if path is None or (path == Path(CHECKPOINT) and not path.exists()):

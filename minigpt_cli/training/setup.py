@@ -128,7 +128,7 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
     """Prepares to continue a run from its last save, and holds its folder while in the context.
 
     Raises:
-        CheckpointError: there is nothing to resume, or an override is not in `RESUMABLE_SETTINGS`.
+        CheckpointError: nothing is saved, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
     with Run.existing(folder) as run:
@@ -165,7 +165,7 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
 def resolve_machine(config: RunConfig) -> RunConfig:
     """The same configuration with `auto` replaced by what suits this machine.
 
-    The run folder records the result, so that a resumed run computes alike.
+    The run folder records the result, so that a resumed run computes the same way.
 
     Raises:
         ConfigError: the device is not on this machine.

@@ -54,7 +54,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a saved state tells about its run."""
+    """A run as its saved state records it."""
 
     config: RunConfig
     """The run's settings."""
@@ -107,7 +107,7 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
 
 
 def saved_run(path: Path) -> SavedRun:
-    """Reads what a state's header tells about its run.
+    """Reads a run from the header of its state.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not the state of a run.

@@ -67,7 +67,7 @@ class Trainer:
         """Returns to the run's last saved state.
 
         Raises:
-            CheckpointError: there is no state, it is damaged, or it belongs to another text.
+            CheckpointError: the state is missing, damaged, or belongs to another text.
         """
         self.state = restore_state(
             self.folder.state,
@@ -254,7 +254,7 @@ class Trainer:
             reporter.sampled(text)
 
     def _sample(self) -> str:
-        """Generates a text from nothing, with randomness of its own."""
+        """Generates a text from an empty prompt, with its own random numbers."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
         writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'minigpt inspect attention "ROMEO: But soft" --layer 1 --head 2'
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)
-"""The least weight of each shade, darkest first."""
+"""Minimum weight of each shade, darkest first."""
 LONGEST = 12
-"""Columns of a token's name at the margin of a map."""
+"""Maximum columns of a token's name beside a map."""
 
 
 def show(

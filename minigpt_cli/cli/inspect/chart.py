@@ -74,8 +74,8 @@ def chart(
         for row, line in enumerate(_dots(canvas.plot(), unicode).splitlines())
     ]
     if top is not None:
-        said = f"clipped at {label(top)}; the highest is {label(max(heights))}"
-        lines.insert(0, f"{'':{margin}}  {said}"[:width])
+        note = f"clipped at {label(top)}; the highest is {label(max(heights))}"
+        lines.insert(0, f"{'':{margin}}  {note}"[:width])
     if axis:
         begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
         lines += [

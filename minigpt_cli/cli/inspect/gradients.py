@@ -95,14 +95,14 @@ def _table(gradients: "Gradients") -> Table:
 def _verdict(gradients: "Gradients") -> str:
     """Says what is wrong, or that nothing is."""
     states = (state for state in MARKS if state != "fine")
-    said = [
+    problems = [
         f"{_names([one for one in gradients.parameters if one.state == state])}: {state}"
         for state in states
         if any(one.state == state for one in gradients.parameters)
     ]
-    if not said:
-        said = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
-    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(said)}."
+    if not problems:
+        problems = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
+    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(problems)}."
 
 
 def _names(found: "list[ParameterGradient]") -> str:
