@@ -77,6 +77,10 @@ Quantize = Annotated[
         help="Quantize the weight matrices: int8 is faster for a single text on a CPU.",
     ),
 ]
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
+Plot = Annotated[Path | None, in_output("--plot", help="Save a picture, as .png or .svg.")]
+Html = Annotated[Path | None, in_output("--html", help="Save an HTML page.")]
+Force = Annotated[bool, in_output("--force", help="Overwrite existing files.")]
 Json = Annotated[bool, in_output("--json", help="Print JSON to stdout.")]
 
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {

@@ -9,13 +9,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_cli.cli import options
 from minigpt_cli.cli.console import in_unicode, out
-from minigpt_cli.cli.inspect import options
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import name_token, note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json
+from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
 
 if TYPE_CHECKING:

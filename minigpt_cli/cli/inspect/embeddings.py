@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import name_token
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
 
 if TYPE_CHECKING:

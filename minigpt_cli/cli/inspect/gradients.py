@@ -8,10 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot
 from minigpt_cli.cli.render import count, file_progress, grid, number
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_cli.cli import options
 from minigpt_cli.cli.console import in_unicode
-from minigpt_cli.cli.inspect import options
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Json, usage_errors
+from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Force, Json, Plot, usage_errors
 from minigpt_cli.cli.render import count, grid, raw
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import checkpoint_path
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Json, Plot
 
 EXAMPLE = "minigpt inspect runs/small runs/tiny"
 

@@ -1,10 +1,9 @@
 """`minigpt inspect report`: everything known about a run, as one HTML page."""
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Html, Plot
 from minigpt_cli.cli.inspect.output import Output, save, save_plot
 from minigpt_cli.cli.loading import RunPath, run_folder
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Html, Json, Plot
 
 EXAMPLE = "minigpt inspect report runs/small"
 

@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import out
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json
+from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import count, grid, size
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ import typer
 from rich.text import Text
 
 from minigpt_cli.cli.console import out, printable
-from minigpt_cli.cli.inspect.options import Force, Html
 from minigpt_cli.cli.inspect.output import Output, save
 from minigpt_cli.cli.loading import CheckpointPath, load, short_name
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Force, Html, Json
 from minigpt_cli.cli.render import count, file_progress, grid, key_value_table, one_line, raw
 
 if TYPE_CHECKING:
