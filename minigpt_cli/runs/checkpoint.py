@@ -20,6 +20,7 @@ from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint_header import (
+    CHECKPOINT_FORMAT,
     FORMAT_VERSION,
     CheckpointMetadata,
     Header,
@@ -77,7 +78,7 @@ def checkpoint_file(path: Path, model: GPT, metadata: CheckpointMetadata) -> Pen
     """A model with everything needed to use it, as the content of one file."""
     values = metadata_adapter().dump_python(metadata, mode="json")
     values["format_version"] = FORMAT_VERSION
-    header = {"format": "minigpt-checkpoint", "minigpt": json.dumps(values)}
+    header = {"format": CHECKPOINT_FORMAT, "minigpt": json.dumps(values)}
     return PendingFile(path, model_tensors(model), header)
 
 

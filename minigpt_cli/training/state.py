@@ -14,14 +14,13 @@ from minigpt_cli.errors import CheckpointError
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import PendingFile, load_model_tensors, model_tensors, read_tensors
-from minigpt_cli.runs.checkpoint_header import damaged, read_header
+from minigpt_cli.runs.checkpoint_header import STATE_FORMAT, damaged, read_header
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.stability import MAX_REWINDS
 
 RECENT_STEPS = 50
 """The reported training loss is the mean of at most this many last steps."""
-_FORMAT = "minigpt-state"
 _NOT_A_STATE = "not the state of a run"
 
 Loss = Annotated[float, Field(ge=0, lt=1e39)]  # of fp32
@@ -75,7 +74,7 @@ def state_file(
     tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
     tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
     metadata = {
-        "format": _FORMAT,
+        "format": STATE_FORMAT,
         "state": json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)}),
         "config": run.config.model_dump_json(),
         "fingerprint": run.fingerprint,
@@ -122,7 +121,7 @@ def saved_run(path: Path) -> SavedRun:
 
 
 def _read_state(metadata: dict[str, str], path: Path) -> TrainState:
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") != STATE_FORMAT:
         raise damaged(path, _NOT_A_STATE)
     try:
         read_json(metadata["state"])  # stricter than what follows

@@ -35,8 +35,8 @@ def _summary(inspection: Inspection) -> Table:
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
     if inspection.checkpoint is None:
-        ours = inspection.metadata.get("format") == "minigpt-state"
-        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
+        made_by = "minigpt: the state of a run" if inspection.is_state else "another program"
+        table.add_row("made by", made_by)
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
