@@ -30,11 +30,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigError: one is outside its range.
-        """
+        """Raises `ConfigError` for a setting outside its range."""
         temperature, penalty = self.temperature, self.repetition_penalty
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
         for name, allowed, limits in (

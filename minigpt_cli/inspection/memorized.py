@@ -80,7 +80,7 @@ def memorized(
     sampling: Sampling | None = None,
     passages: int = 50,
 ) -> Memorized:
-    """Generates texts from an empty prompt, without dropout, and searches the training text.
+    """Generates texts from an empty prompt, without dropout, and searches for them in the dataset.
 
     Args:
         model: the model.

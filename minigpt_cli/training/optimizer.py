@@ -147,12 +147,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """One or two optimizers that step together, with their state by parameter name.
-
-    Args:
-        model: every parameter is updated.
-        config: which optimizer, and its settings.
-    """
+    """One or two optimizers that update every parameter of a model; their state is by its name."""
 
     def __init__(self, model: GPT, config: OptimizerConfig) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}

@@ -43,7 +43,7 @@ def chart(
         series: at least one point altogether.
         steps: first and last x.
         width: columns, labels included.
-        height: rows of the chart.
+        height: rows, without the x axis.
         unicode: whether the terminal can show more than ASCII.
         label: formats the label of a height.
         axis: whether to add the x axis, in two more rows.
