@@ -80,7 +80,7 @@ def memorized(
     sampling: Sampling | None = None,
     passages: int = 50,
 ) -> Memorized:
-    """Generates texts from an empty prompt, without dropout, and searches for them in the dataset.
+    """Generates texts without a prompt or dropout, and searches for them in the training text.
 
     Args:
         model: the model.
