@@ -14,10 +14,9 @@ from minigpt_cli.errors import ConfigError
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
-DATA, OUTPUT = "Text", "Output"
 in_data, in_run, in_choice, in_settings, in_output = (
     partial(typer.Option, rich_help_panel=panel)
-    for panel in (DATA, "Run", "Choice of the next token", "Settings", OUTPUT)
+    for panel in ("Text", "Run", "Choice of the next token", "Settings", "Output")
 )
 """`typer.Option` in one of the panels of `--help`."""
 
@@ -49,7 +48,7 @@ Encoding = Annotated[
     str | None,
     in_data(
         "--encoding",
-        help="Encoding of your files: utf-8, gb18030, cp1252, utf-16 ...",
+        help="Encoding of your files: auto, utf-8, gb18030, cp1252, utf-16 ...",
         show_default="utf-8",
     ),
 ]
