@@ -19,7 +19,7 @@ from minigpt_cli.config.presets import preset_names
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from tests.helpers.callers import Minigpt, Program, Refused
 
-COMMANDS = ["tokenize", "train", "generate", "eval", "inspect"]
+COMMANDS = ["tokenize", "train", "generate", "eval", "inspect", "export"]
 FILE = Path("runs/tiny/checkpoint.safetensors")
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, pipes and terminals")
