@@ -24,7 +24,6 @@ from minigpt_cli.cli.options import (
 )
 from minigpt_cli.cli.train_options import (
     BatchSize,
-    Compile,
     Data,
     DryRun,
     Freeze,
@@ -78,7 +77,6 @@ def train(
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
     precision: PrecisionOverride = None,
-    compile_blocks: Compile = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
     as_json: Json = False,
@@ -99,7 +97,6 @@ def train(
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
         "train.precision": precision,
-        "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,
         "train.seed": seed,
     }

@@ -5,114 +5,70 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import DATA, RUN, SETTINGS
+from minigpt_cli.cli.options import in_data, in_run, in_settings
 from minigpt_cli.config.choices import TokenizerKind
 
 Run = Annotated[
     Path | None,
     typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
-]
+Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
 Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="The run folder.", show_default="runs/PRESET", rich_help_panel=RUN
-    ),
+    Path | None, in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET")
 ]
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
-    ),
-]
-Log = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--log",
-        metavar="TRACKER",
-        help="Also track the run with tensorboard or wandb; may be repeated.",
-        rich_help_panel=RUN,
-    ),
-]
+Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Estimate time, memory and disk from three real steps.",
-        rich_help_panel=RUN,
-    ),
+    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
 ]
-ListPresets = Annotated[
-    bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
-]
-InitFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--init-from",
-        metavar="RUN|FILE|FOLDER",
-        help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
-        show_default="new weights",
-        rich_help_panel=RUN,
-    ),
-]
-Freeze = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--freeze",
-        metavar="PATTERN",
-        help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
-        rich_help_panel=SETTINGS,
-    ),
-]
+ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
+    in_data(
         "--data",
         "-d",
         help="A known corpus, a file or a folder; may be repeated.",
         show_default="shakespeare",
-        rich_help_panel=DATA,
     ),
 ]
 TokenizerOption = Annotated[
     TokenizerKind | None,
-    typer.Option(
-        "--tokenizer",
-        help="Tokenizer: char, word, byte or bpe.",
-        show_default="char",
-        rich_help_panel=DATA,
-    ),
+    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        help="Any setting, as section.key=value; may be repeated.",
-        rich_help_panel=SETTINGS,
-    ),
+    in_settings("--set", help="Any setting, as section.key=value; may be repeated."),
 ]
-MaxIters = Annotated[
-    int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Sequences per batch.", rich_help_panel=SETTINGS)
-]
+MaxIters = Annotated[int | None, in_settings("--max-iters", help="Optimizer steps.")]
+BatchSize = Annotated[int | None, in_settings("--batch-size", help="Sequences per batch.")]
 LearningRate = Annotated[
     float | None,
-    typer.Option(
+    in_settings(
         "--learning-rate",
         help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
-        rich_help_panel=SETTINGS,
     ),
 ]
-Compile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the model first; worthwhile for long runs.",
-        show_default="only on a GPU",
-        rich_help_panel=SETTINGS,
+Log = Annotated[
+    list[str] | None,
+    in_run(
+        "--log",
+        metavar="TRACKER",
+        help="Also track the run with tensorboard or wandb; may be repeated.",
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    in_run(
+        "--init-from",
+        metavar="RUN|FILE|FOLDER",
+        help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
+        show_default="new weights",
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    in_settings(
+        "--freeze",
+        metavar="PATTERN",
+        help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
     ),
 ]

@@ -153,7 +153,7 @@ def _heads_axes(proj: Linear) -> str:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, axes: tuple[str, str], record: Record) -> Tensor:
-    """What each token takes from itself and those before it, (B, T, H D)."""
+    """The weighted sum of the values of each token and those before it, (B, T, H D)."""
     k_axes, heads_axes = axes
     B, H, T, D = q.shape
     group = H // k.size(1)  # neighboring queries that share a key

@@ -227,11 +227,11 @@ function showBars(found) {
   bars = found;
   here = found.index;
   if (!inspect) return;
-  const list = $("bars"), chosen = tokens[here], before = tokens.slice(0, here);
+  const list = $("bars"), before = tokens.slice(0, here);
   const context = visible(Array.from(textOf(before)).slice(-14).join(""));
-  const whole = chosen && found.chosen !== null && state !== "writing";
+  const taken = state === "writing" ? null : found.rows.find((row) => row.token === found.chosen);
   $("where").textContent = !found.rows.length ? words.first
-    : whole && chosen.likely !== null ? words.instead(visible(nameOf(found.chosen)), chosen.likely)
+    : taken ? words.instead(visible(taken.text), taken.own)
     : context ? words.after(context) : "\u00a0";
   while (list.children.length > found.rows.length) list.lastChild.remove();
   while (list.children.length < found.rows.length) list.append(makeBar());
@@ -241,7 +241,6 @@ function showBars(found) {
 
 /** The text before the bars' place; that of the prompt, if there is no text yet. */
 const textOf = (before) => (cells.length ? before : draft || []).map((each) => each.text).join("");
-const nameOf = (token) => bars.rows.find((row) => row.token === token)?.text ?? "";
 
 function makeBar() {
   const button = make("button"), track = make("span", "track");

@@ -198,9 +198,13 @@ def test_old_runs_without_samples_and_machine_say_so(trained_home: Path, tmp_pat
     metrics = tmp_path / "old" / "metrics.jsonl"
     rows = [line for line in metrics.read_text().splitlines() if '"step"' in line[:20]]
     metrics.write_text("\n".join(rows))
-    text = text_of(page_without(RunFolder(tmp_path / "old")))
+    folder = RunFolder(tmp_path / "old")
+    text = text_of(page_without(folder))
     assert "No samples were saved" in text
     assert "did not record its hardware." in text
+    inside = report.look_inside(folder)
+    text = text_of(report.report_page(read_run(folder.path), inside))
+    assert f"hardware. Its checkpoint was written by minigpt {__version__}." in text
 
 
 def test_run_without_its_machine_names_the_version_of_its_checkpoint(
