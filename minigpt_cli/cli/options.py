@@ -45,7 +45,7 @@ Encoding = Annotated[
     str | None,
     typer.Option(
         "--encoding",
-        help="Encoding of your files: utf-8, gb18030, cp1252, utf-16 ...",
+        help="Encoding of your files: auto, utf-8, gb18030, cp1252, utf-16 ...",
         show_default="utf-8",
         rich_help_panel=DATA,
     ),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from minigpt_cli.config.schema import DataConfig
     from minigpt_cli.data.dataset import Dataset, DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
@@ -44,6 +45,14 @@ def tokenize(
         bool,
         typer.Option("--compare", help="Compare all four kinds.", rich_help_panel=OUTPUT),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Only list the files that are read or left out.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     val_fraction: Annotated[
         float,
         typer.Option(
@@ -62,17 +71,25 @@ def tokenize(
 
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
-    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import raw
+    from minigpt_cli.cli.text_files import reading_lines
 
+    if check:
+        if text is not None or compare:
+            raise typer.BadParameter("--check cannot be combined with --text or --compare")
+        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+        return
     # In a comparison, the size applies to the kinds whose size can be chosen.
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
     datasets = [
-        _prepare(files, kind, size, val_fraction, encoding, data_dir)
+        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir)
         for kind, size in sizes.items()
     ]
+    for line in reading_lines(datasets[0].reading, val_fraction):
+        print_note(line)
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
     if as_json:
         results = [_with_rates(dataset.metadata) for dataset in datasets]
@@ -88,17 +105,14 @@ def tokenize(
         out.print(_colored(dataset.tokenizer, split))
 
 
-def _prepare(
+def _config(
     files: list[str] | None,
     kind: TokenizerKind,
     vocab_size: int | None,
     val_fraction: float,
     encoding: str | None,
-    data_dir: Path,
-) -> "Dataset":
-    from minigpt_cli.cli.render import file_progress
+) -> "DataConfig":
     from minigpt_cli.config.loading import resolve
-    from minigpt_cli.data.workspace import Workspace
 
     table: dict[str, Any] = {
         "corpus": files or ["shakespeare"],
@@ -107,9 +121,37 @@ def _prepare(
     }
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+
+
+def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
+
     with file_progress() as progress:
-        return Workspace(data_dir, progress).dataset(data)
+        return Workspace(data_dir, progress).dataset(config)
+
+
+def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
+    """Reads the files, says so, and keeps nothing."""
+    from minigpt_cli.cli.console import out, print_json, print_note
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.data.reading import read_corpus
+    from minigpt_cli.data.workspace import Workspace
+
+    with file_progress() as progress:
+        corpus = Workspace(data_dir, progress).corpus(
+            config.corpus, config.encoding, config.newlines
+        )
+        reading = read_corpus(corpus, progress)
+    for line in reading_lines(reading, config.val_fraction):
+        print_note(line)
+    if as_json:
+        print_json(reading_json(reading, config.val_fraction))
+        return
+    for table in reading_tables(reading, config.val_fraction):
+        out.print(table)
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

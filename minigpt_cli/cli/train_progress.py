@@ -14,6 +14,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import count, duration, key_value_table, model_size, raw, size
+from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.runs.folder import RunFolder
@@ -108,7 +109,7 @@ def _number(value: float | None, form: str) -> str:
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
-    sizes, device = config.model, learner.device
+    sizes, device, split = config.model, learner.device, config.data.val_fraction
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
@@ -122,6 +123,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     return [
         f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
+        *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
     ]

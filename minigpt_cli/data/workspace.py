@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus, open_corpus
-from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.errors import CorpusError
 
 
 class HasText(Protocol):
@@ -28,17 +28,20 @@ class Workspace:
     progress: Progress = no_progress
     """Called while a text is downloaded, read and prepared."""
 
-    def corpus(self, sources: tuple[str, ...], encoding: str = "utf-8") -> Corpus:
+    def corpus(
+        self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
+    ) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
             sources: known corpora, files or folders.
-            encoding: encoding of all files; downloaded ones are UTF-8.
+            encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
+            newlines: whether line ends are read as LF, or kept.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, self.progress)
+        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
 
     def dataset(self, config: DataConfig) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -47,19 +50,23 @@ class Workspace:
             CorpusError: the text is missing or unreadable, or the disk cannot hold the result.
             TokenizerError: the tokenizer's settings are impossible.
         """
-        corpus = self.corpus(config.corpus, config.encoding)
-        return prepare_dataset(corpus, config, self.data_dir, self.progress)
+        return self._prepared(config, None)
 
     def own_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
 
         Raises:
-            CorpusError: the text is missing, or has changed since.
+            CorpusError: the text is missing, or has changed since; then nothing is written.
         """
-        dataset = self.dataset(trained.data)
-        if dataset.metadata.fingerprint != trained.fingerprint:
-            raise CorpusError(
-                f"{dataset.metadata.corpus}: the text has changed since the model was trained on "
-                "it; restore the original text, or pass another with --data"
-            )
-        return dataset
+        try:
+            return self._prepared(trained.data, trained.fingerprint)
+        except TextChangedError:
+            if trained.data.newlines == "keep":
+                raise
+        # minigpt 0.1.0 kept line endings, and did not record it.
+        kept = trained.data.model_copy(update={"newlines": "keep"})
+        return self._prepared(kept, trained.fingerprint)
+
+    def _prepared(self, config: DataConfig, expected: str | None) -> Dataset:
+        corpus = self.corpus(config.corpus, config.encoding, config.newlines)
+        return prepare_dataset(corpus, config, self.data_dir, self.progress, expected)

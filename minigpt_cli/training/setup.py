@@ -138,7 +138,8 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
     """
     with Run.existing(folder) as run:
         config = _resumed_config(folder, overrides)
-        trainer = Trainer(Learner(config, workspace.dataset(config.data)), RunWriter(run))
+        dataset = workspace.own_dataset(saved_run(folder.state))
+        trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
         if trainer.state.step >= config.train.max_iters:
             raise CheckpointError(
