@@ -15,6 +15,7 @@ from minigpt_cli.cli.options import (
     Precision,
     Quantize,
     Seed,
+    decoded,
     usage_errors,
 )
 from minigpt_cli.errors import ConfigError, reraise_as
@@ -37,7 +38,7 @@ def _moved(value: str | None) -> None:
 def _not_empty(texts: list[str] | None) -> list[str]:
     if "" in (texts or ()):
         raise typer.BadParameter("must not be empty")
-    return texts or []
+    return [decoded(text) or "" for text in texts or []]
 
 
 Prompt = Annotated[
@@ -47,6 +48,7 @@ Prompt = Annotated[
         "-p",
         help="Text to continue; - reads it from stdin.",
         show_default="empty",
+        callback=decoded,
         rich_help_panel=PROMPT,
     ),
 ]

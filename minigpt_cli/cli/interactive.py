@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from minigpt_cli.cli.console import print_error, print_note
+from minigpt_cli.cli.console import err, print_error, print_note
 from minigpt_cli.cli.writing import Writer
 from minigpt_cli.errors import ConfigError, MinigptError
 
@@ -33,7 +33,7 @@ _KINDS = {
 def write_together(writer: Writer, prompt: str) -> None:
     """Reads lines from the user and continues the text after each, until stdin ends."""
     session = _Session(writer)
-    print_note(HELP)
+    _print_help()
     with _line_history():
         if prompt:
             session.say(prompt)
@@ -45,6 +45,8 @@ def write_together(writer: Writer, prompt: str) -> None:
                 return
             except UnicodeDecodeError:
                 raise ConfigError("stdin: not UTF-8; type or send UTF-8") from None
+            except OSError as error:  # closed, or its terminal is gone
+                raise ConfigError(f"stdin: cannot be read ({error.strerror})") from None
             try:
                 session.take(line)
             except MinigptError as error:
@@ -83,7 +85,7 @@ class _Session:
         """
         setting = name.replace("-", "_")
         if name == "help":
-            print_note(HELP)
+            _print_help()
         elif name == "reset":
             self.text = ""
         elif name == "save":
@@ -113,6 +115,10 @@ class _Session:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"/save {name}: cannot be written ({reason})") from None
         print_note(f"{name}: {len(self.text):,} characters")
+
+
+def _print_help() -> None:
+    err.print(HELP, style="dim", markup=False)
 
 
 def _parsed(kind: type, name: str, value: str) -> Any:

@@ -1,5 +1,6 @@
 """Options that several commands share, and how to set what an error advises to change."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,17 @@ DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"
 
 def _complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def decoded(text: str | None) -> str | None:
+    """Refuses a typed text that is not in the terminal's encoding, as files and stdin are.
+
+    Raises:
+        typer.BadParameter: Python could not decode some bytes of it.
+    """
+    if text and any("\ud800" <= character <= "\udfff" for character in text):
+        raise typer.BadParameter(f"not {sys.getfilesystemencoding()}; convert the text")
+    return text
 
 
 Preset = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
+from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json, decoded
 from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def tokenize(
         typer.Option("--vocab-size", min=2, help="Maximum vocabulary size, for bpe and word."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", "-t", help="Show how this text is tokenized.")
+        str | None,
+        typer.Option("--text", "-t", help="Show how this text is tokenized.", callback=decoded),
     ] = None,
     compare: Annotated[
         bool,

@@ -2,7 +2,6 @@
 
 import base64
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +13,7 @@ from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.pages.render import render
 from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import RunFolder, argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +69,7 @@ def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | N
         samples=evenly(run.samples, MOST_SAMPLES),
         inside=inside,
         toml=run.config.to_toml() if run.config else None,
-        command=f"minigpt train --preset {shlex.quote(str(RunFolder(run.path).config))}",
+        command=f"minigpt train --preset {argument(RunFolder(run.path).config)}",
         elapsed=_clock(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
         version=__version__,

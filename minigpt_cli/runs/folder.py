@@ -62,7 +62,7 @@ class RunFolder:
 
     def command(self, name: str) -> str:
         """A shell command about this run."""
-        return f"minigpt {name} {shlex.quote(str(self.path))}"
+        return f"minigpt {name} {argument(self.path)}"
 
     def write_config(self, toml: str) -> None:
         """Replaces the configuration.
@@ -145,6 +145,11 @@ def file_errors(
         return reraise_as(CheckpointError, path, done)
     hint = "free some space or choose another run folder"
     return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
+
+
+def argument(path: Path) -> str:
+    """A path as a shell command names it: quoted, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _replace(path: Path, text: str) -> None:

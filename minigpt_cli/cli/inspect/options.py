@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import OUTPUT
+from minigpt_cli.cli.options import OUTPUT, decoded
 
-Text = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
+Text = Annotated[
+    str, typer.Argument(metavar="TEXT", help="What the model reads.", callback=decoded)
+]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", help="Save a picture, as .png or .svg.", rich_help_panel=OUTPUT),

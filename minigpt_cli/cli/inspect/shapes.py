@@ -14,7 +14,7 @@ from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json
+from minigpt_cli.cli.options import Device, Json, decoded
 from minigpt_cli.cli.render import count, grid, size
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ SPACIOUS = 100
 
 def show(
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="What the model reads. Default: a full window.")
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            help="What the model reads. Default: a full window.",
+            callback=decoded,
+        ),
     ] = "",
     checkpoint: CheckpointPath = None,
     device: Device = "cpu",
