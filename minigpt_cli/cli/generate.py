@@ -1,6 +1,7 @@
 """`minigpt generate`: continue a prompt."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,8 @@ EXAMPLE = (
     "minigpt generate --prompt-file prompts.txt --json"
 )
 PROMPT, CHOICE = "Prompt", "Choice of the next token"
+_MOST_BYTES = 1 << 26
+"""Bytes of prompts that are read; a device such as /dev/zero never ends."""
 
 
 def _moved(value: str | None) -> None:
@@ -223,8 +226,13 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     if prompt_file is None and prompt != "-":
         return [prompt or ""]
     name = str(prompt_file or "stdin")
-    with reraise_as(ConfigError, name, "read"):
-        data = prompt_file.read_bytes() if prompt_file else sys.stdin.buffer.read()
+    with (
+        reraise_as(ConfigError, name, "read"),
+        prompt_file.open("rb") if prompt_file else nullcontext(sys.stdin.buffer) as file,
+    ):
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{name}: more than {_MOST_BYTES:,} bytes of prompts; use a smaller file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
 from minigpt_cli.data.progress import Progress, no_progress
@@ -56,8 +57,10 @@ class Workspace:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
 
         Raises:
-            CorpusError: the text is missing, or has changed since; then nothing is written.
+            CorpusError: the text is missing, or has changed since; then nothing is written. Or it
+                is a file that only the model names, not the user.
         """
+        check_named(trained.data.corpus, trained.fingerprint, self.data_dir)
         try:
             return self._prepared(trained.data, trained.fingerprint)
         except TextChangedError:

@@ -74,6 +74,7 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
         ("size", f"{model_size(model)}, block {count(model.block_size)}"),
         ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
         ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
+        ("text files", ", ".join(metadata.data.corpus)),
         ("step", count(metadata.step)),
         ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
         ("written by", f"minigpt {metadata.version}"),
