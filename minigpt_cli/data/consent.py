@@ -3,6 +3,7 @@
 A stranger's checkpoint can name any path, such as a private key, as its training text.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def check_named(sources: tuple[str, ...], fingerprint: str, data_dir: Path) -> N
         return
     for source in others:
         with reraise_as(CorpusError, source, "read"):
-            here, path = Path.cwd().resolve(), Path(source).resolve()
+            here, path = Path(os.path.realpath(".")), Path(os.path.realpath(source))
             inside = path.is_relative_to(here)
             hidden = inside and any(part.startswith(".") for part in path.relative_to(here).parts)
         if not inside or hidden:
