@@ -25,6 +25,23 @@ EXAMPLE = (
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Only list the files that are read or left out.", rich_help_panel=OUTPUT
+    ),
+]
+ValFraction = Annotated[
+    float,
+    typer.Option(
+        "--val-fraction",
+        min=0,
+        max=1,
+        help="Fraction of the text used for validation.",
+        rich_help_panel=DATA,
+    ),
+]
+
 
 def tokenize(
     files: Annotated[
@@ -46,24 +63,8 @@ def tokenize(
         bool,
         typer.Option("--compare", help="Compare all four kinds.", rich_help_panel=OUTPUT),
     ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Only list the files that are read or left out.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    val_fraction: Annotated[
-        float,
-        typer.Option(
-            "--val-fraction",
-            min=0,
-            max=1,
-            help="Fraction of the text used for validation.",
-            rich_help_panel=DATA,
-        ),
-    ] = 0.1,
+    check: Check = False,
+    val_fraction: ValFraction = 0.1,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: Json = False,
