@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from minigpt_cli.runs.checkpoint import Checkpoint
 
+MOST_ROWS = 1000
+"""Rows in a table: a browser is slow with more."""
 MOST_HEADS = 24
 """Heads at most; a model with more shows only those of its last layer."""
 MOST_SAMPLES = 8
@@ -67,6 +69,8 @@ def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | N
         run=run,
         curves=_picture("Loss", lambda: draw_runs([run], _NARROW)),
         samples=evenly(run.samples, MOST_SAMPLES),
+        evaluations=evenly(run.evaluations, MOST_ROWS),
+        incidents=run.incidents[:MOST_ROWS],
         inside=inside,
         toml=run.config.to_toml() if run.config else None,
         command=f"minigpt train --preset {argument(RunFolder(run.path).config)}",
@@ -139,7 +143,8 @@ def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
     length = min(_READ_TOKENS, config.block_size)
     text = "".join(generate(checkpoint, "", length))
     layer = config.n_layer - 1 if config.n_layer * config.n_head > MOST_HEADS else None
-    return draw_attention(attention_maps(checkpoint, text, layer), name)
+    head = 0 if config.n_head > 4 * MOST_HEADS else None
+    return draw_attention(attention_maps(checkpoint, text, layer, head), name)
 
 
 def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:

@@ -22,6 +22,9 @@ from minigpt_cli.cli.render import (
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
+MOST_TENSORS = 1000
+"""Rows of a table; laying out more takes minutes."""
+
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
     """Shows what the header of a safetensors file says.
@@ -39,7 +42,7 @@ def show_file(path: Path, tensors: bool, output: Output) -> None:
         if inspection.components and not tensors:
             yield _component_table(inspection)
         else:
-            yield _tensor_table(inspection)
+            yield from _tensor_tables(inspection)
 
     output.show(_json(inspection), tables)
 
@@ -101,9 +104,9 @@ def _component_table(inspection: Inspection) -> Table:
     return table
 
 
-def _tensor_table(inspection: Inspection) -> Table:
+def _tensor_tables(inspection: Inspection) -> Iterator[Table | Text]:
     table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
-    for tensor in inspection.tensors:
+    for tensor in inspection.tensors[:MOST_TENSORS]:
         table.add_row(
             raw(tensor.name),
             "x".join(str(n) for n in tensor.shape) or "scalar",
@@ -111,7 +114,10 @@ def _tensor_table(inspection: Inspection) -> Table:
             count(tensor.elements),
             f"{tensor.elements / max(1, inspection.parameters):.1%}",
         )
-    return table
+    yield table
+    if len(inspection.tensors) > MOST_TENSORS:
+        more = len(inspection.tensors) - MOST_TENSORS
+        yield Text(f"and {count(more)} more tensors; --json lists all", "dim")
 
 
 def _json(inspection: Inspection) -> dict[str, Any]:
