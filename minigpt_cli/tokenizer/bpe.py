@@ -89,7 +89,7 @@ class BPETokenizer(Tokenizer):
         vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the token ids have gaps")
-        # The library panics, which is not an Exception, where such a merge has letters beyond ASCII.
+        # Such a merge of letters beyond ASCII makes the library panic, which is not an Exception.
         if not all(left + right in vocabulary for left, right in merges):
             raise ValueError("a merge does not give a token")
         try:
