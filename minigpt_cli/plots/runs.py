@@ -120,8 +120,11 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
         name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
         _star(axes, run.best, BEST, name)
     points = len(run.steps) + len(run.evaluations)
-    place = "best" if points <= _MOST_POINTS else "upper right"  # losses fall
-    axes.legend(loc=place, frameon=False, fontsize="small")
+    axes.legend(
+        loc="best" if points <= _MOST_POINTS else "upper right",  # losses fall
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> None:
