@@ -17,7 +17,7 @@ class MinigptError(Exception):
     Args:
         message: one line. It names settings, as in `train.batch_size`, never command-line options.
         settings: the settings that would fix it, each as `name` or `name=value`. The command line
-            adds how to set them, for the options that the command at hand has.
+            adds how to set them, for the options that the command has.
     """
 
     def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:
@@ -39,6 +39,10 @@ class TokenizerError(MinigptError):
 
 class CheckpointError(MinigptError):
     """A checkpoint or a run folder is missing, damaged or incompatible."""
+
+
+class InteropError(MinigptError):
+    """A model cannot be written in, or read from, another program's format."""
 
 
 class OutOfMemoryError(MinigptError):

@@ -49,6 +49,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def number(value: float | None, form: str) -> str:
+    """A number in this format; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
 def size(number: float) -> str:
     """A number of bytes in the largest unit that gives at least 1; 1.5 MB is 1,500,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -97,17 +102,9 @@ def losses(train: float | None, validation: float | None) -> str:
 
 @contextmanager
 def file_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows bars on a terminal while texts are downloaded and prepared; they disappear when done.
-
-    Yields:
-        A `data.progress.Progress`: a bar for each stage.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
+    """A `data.progress.Progress` that shows a bar for each stage on a terminal, while in it."""
+    text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
+    columns = (text, bar, DownloadColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
     ) as progress:

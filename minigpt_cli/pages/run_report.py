@@ -11,6 +11,7 @@ from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.pages.render import render
+from minigpt_cli.pages.scripts import page_script_hash
 from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
 from minigpt_cli.runs.folder import RunFolder, argument
@@ -55,13 +56,19 @@ class Inside:
     embeddings: Picture
 
 
-def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | None = None) -> str:
+def report_page(
+    run: RunHistory,
+    inside: Inside | None,
+    refresh_seconds: int | None = None,
+    playground: str | None = None,
+) -> str:
     """The report of a run, as HTML.
 
     Args:
         run: the history of a finished or running training.
         inside: the pictures of its saved model, if there is one.
         refresh_seconds: how often a browser should reload the page.
+        playground: the page of the saved model (from `playground_page`), to embed.
     """
     last = run.evaluations[-1] if run.evaluations else None
     return render(
@@ -76,6 +83,8 @@ def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | N
         command=f"minigpt train --preset {argument(RunFolder(run.path).config)}",
         elapsed=_clock(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
+        playground=playground,
+        script_hash=page_script_hash(),
         version=__version__,
     )
 

@@ -26,7 +26,10 @@ _MOST_METRICS = 1 << 30
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run.
+
+    Methods raise `CheckpointError` when the operating system refuses; no file is left half-written.
+    """
 
     path: Path
 
@@ -37,7 +40,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """What resuming needs: the latest weights, the optimizer's state, the step."""
+        """The latest weights, the optimizer's state and the step, to resume from."""
         return self.path / STATE
 
     @property
@@ -56,11 +59,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def has(self, file: Path) -> bool:
-        """Whether one of the run's files exists.
-
-        Raises:
-            CheckpointError: the folder cannot be read.
-        """
+        """Whether one of the run's files exists."""
         with file_errors(file, "read"):
             return file.exists()
 
@@ -69,27 +68,15 @@ class RunFolder:
         return f"minigpt {name} {argument(self.path)}"
 
     def write_config(self, toml: str) -> None:
-        """Replaces the configuration.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the configuration."""
         _replace(self.config, toml)
 
     def write_report(self, html: str) -> None:
-        """Replaces the report.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the report."""
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:
-        """Every readable row of the metrics; none if there is no such file.
-
-        Raises:
-            CheckpointError: the file cannot be read.
-        """
+        """Every readable row of the metrics; empty if the file is missing."""
         with (
             file_errors(self.metrics, "read", also=(ValueError,)),
             suppress(FileNotFoundError, NotADirectoryError),
@@ -98,11 +85,7 @@ class RunFolder:
         return []
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
-        """Appends rows: all of them or none.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
+        """Appends rows: all of them or none."""
         data = "".join(map(to_line, rows)).encode()
         with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             length = file.seek(0, os.SEEK_END)
@@ -115,20 +98,12 @@ class RunFolder:
                 raise
 
     def sync_metrics(self) -> None:
-        """Returns once the metrics are safely on the disk.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
+        """Returns once the metrics are safely on the disk."""
         with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             os.fsync(file.fileno())
 
     def cut_metrics(self, step: int) -> None:
-        """Drops what was logged after `step`, and a line that a crash left half-written.
-
-        Raises:
-            CheckpointError: the file cannot be read or written; it is unharmed.
-        """
+        """Drops what was logged after `step`, and a line that a crash left half-written."""
         kept = []
         raw = b""
         with (
@@ -155,15 +130,15 @@ def file_errors(
     return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
 
 
-def argument(path: Path) -> str:
-    """A path as a shell command names it: quoted, and never like an option."""
-    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
-
-
 def _appending(path: Path) -> FileIO:
     """Opens a file to append to it; a FIFO without a reader is an error, not waited for."""
     flags = getattr(os, "O_NONBLOCK", 0)
     return FileIO(path, "a", opener=lambda name, mode: os.open(name, mode | flags, 0o666))
+
+
+def argument(path: Path) -> str:
+    """A path as a shell command names it: quoted, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -185,11 +160,11 @@ def is_folder(path: Path) -> bool:
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     """The checkpoint a user means, and whether it was chosen for them.
 
-    A run folder means its checkpoint. No path at all, or the bare name `checkpoint.safetensors`
-    where there is no such file, means the newest run's.
+    For a run folder, it is the run's. Without a path, or with the bare name
+    `checkpoint.safetensors` when that file does not exist, it is the newest run's.
 
     Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
+        CheckpointError: no run exists, or the path cannot be read.
     """
     with file_errors(path or RUNS, "read"):
         if path is None or (path == Path(CHECKPOINT) and not path.exists()):

@@ -46,7 +46,7 @@ class BPETokenizer(Tokenizer):
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self._inner = inner
-        byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
+        byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
             raise ValueError("a byte has no token")  # the library would drop the byte from texts
@@ -153,7 +153,7 @@ def _byte_level(model: BPE, splitting: int) -> tokenizers.Tokenizer:
     return inner
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The printable character that represents each byte in GPT-2's vocabulary files.
 
     Printable Latin-1 represents itself, and every other byte is the next character from U+0100 on.

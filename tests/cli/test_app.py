@@ -20,7 +20,7 @@ from minigpt_cli.runs.checkpoint import load_checkpoint
 from tests.helpers.callers import Minigpt, Program, Refused
 from tests.helpers.programs import on_a_terminal
 
-COMMANDS = ["tokenize", "train", "generate", "eval", "inspect"]
+COMMANDS = ["tokenize", "train", "generate", "eval", "inspect", "export"]
 FILE = Path("runs/tiny/checkpoint.safetensors")
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, pipes and terminals")

@@ -1,6 +1,5 @@
 """The overview of a file: what a checkpoint is, from its header alone."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,23 +26,14 @@ MOST_TENSORS = 1000
 
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
-    """Shows what the header of a safetensors file says.
-
-    Args:
-        path: the file.
-        tensors: list every tensor instead of the components.
-        output: where to show it.
-    """
+    """Shows what the header of a safetensors file says: its components, or every tensor."""
     inspection = inspect_file(path)
-
-    def tables() -> Iterator[Table | Text]:
-        yield _summary(inspection)
-        yield Text()
-        if inspection.components and not tensors:
-            yield _component_table(inspection)
-        else:
-            yield from _tensor_tables(inspection)
-
+    by_component = inspection.components and not tensors
+    table = _component_table(inspection) if by_component else _tensor_table(inspection)
+    tables: list[Table | Text] = [_summary(inspection), Text(), table]
+    if not by_component and len(inspection.tensors) > MOST_TENSORS:
+        more = len(inspection.tensors) - MOST_TENSORS
+        tables.append(Text(f"and {count(more)} more tensors; --json lists all", "dim"))
     output.show(_json(inspection), tables)
 
 
@@ -52,8 +42,8 @@ def _summary(inspection: Inspection) -> Table:
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
     if inspection.checkpoint is None:
-        ours = inspection.metadata.get("format") == "minigpt-state"
-        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
+        made_by = "minigpt: the state of a run" if inspection.is_state else "another program"
+        table.add_row("made by", made_by)
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
@@ -104,7 +94,7 @@ def _component_table(inspection: Inspection) -> Table:
     return table
 
 
-def _tensor_tables(inspection: Inspection) -> Iterator[Table | Text]:
+def _tensor_table(inspection: Inspection) -> Table:
     table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
     for tensor in inspection.tensors[:MOST_TENSORS]:
         table.add_row(
@@ -114,19 +104,14 @@ def _tensor_tables(inspection: Inspection) -> Iterator[Table | Text]:
             count(tensor.elements),
             f"{tensor.elements / max(1, inspection.parameters):.1%}",
         )
-    yield table
-    if len(inspection.tensors) > MOST_TENSORS:
-        more = len(inspection.tensors) - MOST_TENSORS
-        yield Text(f"and {count(more)} more tensors; --json lists all", "dim")
+    return table
 
 
 def _json(inspection: Inspection) -> dict[str, Any]:
     metadata = inspection.checkpoint
     described = None
     if metadata is not None:
-        described = {
-            **metadata_adapter().dump_python(metadata, mode="json"),
-        }
+        described = metadata_adapter().dump_python(metadata, mode="json")
         del described["tokenizer"]  # long, and named in data
     return {
         "path": str(inspection.path),
