@@ -250,7 +250,7 @@ PATHS: dict[str, tuple[str, Callable[[Path], object] | None]] = {
     "turned": wild("a\u202egnp\u2066\u2028.txt".encode()),
     "bytes": wild(b"a\xff\x9b2J.txt"),
     "option": wild(b"-rf.txt"),
-    "brackets": wild(b"[bold]a[/].txt"),
+    "brackets": wild(b"[bold]a[red].txt"),
 }
 READERS: list[Callable[[str], list[str]]] = [
     lambda path: ["inspect", "--", path],
