@@ -26,7 +26,7 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     shown.encode()
 
 
-@pytest.mark.parametrize("mark", map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+@pytest.mark.parametrize("mark", [chr(i) for i in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))])
 def test_marks_that_reverse_a_line_are_escaped(mark: str) -> None:
     assert printable(f"a{mark}b") == f"a\\u{ord(mark):04x}b"
     assert printable_json(f'"{mark}"') == f'"\\u{ord(mark):04x}"'
