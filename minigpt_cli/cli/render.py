@@ -16,7 +16,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, in_unicode, printable
+from minigpt_cli.cli.console import err, in_unicode
+from minigpt_cli.io.text import printable_line
 
 if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
@@ -74,8 +75,8 @@ def duration(seconds: float) -> str:
 
 
 def raw(text: str, style: str = "") -> Text:
-    """Text without markup, and with control characters escaped."""
-    return Text(printable(text), style=style)
+    """A name or a line without markup, with control characters and line breaks escaped."""
+    return Text(printable_line(text), style=style)
 
 
 def one_line(text: str) -> str:

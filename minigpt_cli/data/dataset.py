@@ -256,7 +256,7 @@ def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
     """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
     hint = "free some space or set TMPDIR to another folder"
     with (
-        reraise_as(CorpusError, tempfile.gettempdir(), "written", hint=hint),
+        reraise_as(CorpusError, "temporary file", "written", hint=hint),
         tempfile.TemporaryFile() as file,
     ):
         count = _write_tokens(file, arrays, dtype)

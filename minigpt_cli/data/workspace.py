@@ -6,6 +6,7 @@ from typing import Protocol
 
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
 from minigpt_cli.data.progress import Progress, no_progress
@@ -63,13 +64,15 @@ class Workspace:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
 
         Raises:
-            CorpusError: the text is missing, or has changed since; then nothing is written.
+            CorpusError: the text is missing, or has changed since; then nothing is written. Or it
+                is a file that only the model names, not the user.
         """
         if not trained.fingerprint:
             raise CorpusError(
                 "the model comes from elsewhere, and its training text is not known; pass a text "
                 "with --data"
             )
+        check_named(trained.data.corpus, trained.fingerprint, self.data_dir)
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         tokenizer = None
         if trained.data.tokenizer_sha256 is not None and isinstance(saved, str):

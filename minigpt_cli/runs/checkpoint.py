@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minigpt_cli.config.schema import ModelConfig
+from minigpt_cli.device import LESS_MEMORY, machine_memory, reraise_out_of_memory
 from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
@@ -194,11 +195,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file, if they match its digest."""
     path, metadata = header.path, dict(header.metadata)
-    tensors = {entry.name: read_tensor(path, entry, file) for entry in header.tensors}
+    _check_fits(header)
+    with reraise_out_of_memory(LESS_MEMORY):
+        tensors = {entry.name: read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise damaged(path, "damaged: its content does not match its digest")
     return tensors, metadata
+
+
+def _check_fits(header: Header) -> None:
+    """Compares a file with the machine before reading it: a sparse file can claim any size.
+
+    Raises:
+        CheckpointError: the tensors need more memory than there is.
+    """
+    needed, memory = sum(entry.bytes for entry in header.tensors), machine_memory()
+    if memory is not None and needed > memory:
+        raise CheckpointError(
+            f"{header.path}: its tensors need {needed / 1e9:,.1f} GB of memory and this machine "
+            f"has {memory / 1e9:,.1f}; use a larger machine"
+        )
 
 
 def read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:

@@ -89,6 +89,9 @@ class BPETokenizer(Tokenizer):
         vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the token ids have gaps")
+        # Such a merge of letters beyond ASCII makes the library panic, which is not an Exception.
+        if not all(left + right in vocabulary for left, right in merges):
+            raise ValueError("a merge does not give a token")
         try:
             model = BPE(vocabulary, [(left, right) for left, right in merges])
             splitting = 1 if saved.get("pre_tokenizer", {}).get("type") == "ByteLevel" else 2

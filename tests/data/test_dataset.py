@@ -354,8 +354,9 @@ def test_a_model_from_before_marks_belonged_to_words_gets_its_own_tokens(
 
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
-    shelf: Shelf, kind: Any
+    shelf: Shelf, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(shelf.file.parent)
     shelf.write("one\r\ntwo\rthree\r\n" * 20)
     data = DataConfig(corpus=(str(shelf.file),), tokenizer=kind)
     reading = shelf.prepare(tokenizer=kind).reading  # with its line endings kept
