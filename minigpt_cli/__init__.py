@@ -3,8 +3,8 @@
 The public API, imported lazily so that the command line starts quickly.
 """
 
-from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 __version__ = version("minigpt-cli")
 __all__ = ["RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
 
-_HOMES = {
-    "RunConfig": "minigpt_cli.config.schema",
-    "Sampling": "minigpt_cli.generation.sampling",
-    "evaluate": "minigpt_cli.api",
-    "generate": "minigpt_cli.generation.text",
-    "load": "minigpt_cli.api",
-    "train": "minigpt_cli.training.setup",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home: ModuleType
+    if name in ("evaluate", "load"):
+        from minigpt_cli import api as home
+    elif name == "generate":
+        from minigpt_cli.generation import text as home
+    elif name == "train":
+        from minigpt_cli.training import setup as home
+    elif name == "Sampling":
+        from minigpt_cli.generation import sampling as home
+    elif name == "RunConfig":
+        from minigpt_cli.config import schema as home
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *__all__]

@@ -1,16 +1,32 @@
 """`python -m minigpt_cli` and the `minigpt` executable."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Runs the command line."""
+    _leave_current_folder_out()
+    from minigpt_cli.cli import streams
+
+    streams.set_up()
     from minigpt_cli.cli.app import app
 
-    # A terminal that cannot show a character gets a question mark, never an exception.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     app(prog_name="minigpt")
+
+
+def _leave_current_folder_out() -> None:
+    """Keeps a stranger's `torch.py` in the current folder from being imported.
+
+    `python -m` and an empty entry of PYTHONPATH put that folder on the path. Whoever works inside
+    the folder of installed packages means it.
+    """
+    try:
+        here = os.path.realpath(os.getcwd())  # noqa: PTH109 - pathlib is not loaded yet
+    except OSError:  # deleted
+        here = ""
+    if os.path.basename(here) not in ("site-packages", "dist-packages"):  # noqa: PTH119
+        sys.path[:] = [path for path in sys.path if path and os.path.realpath(path) != here]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def load(
         precision: of the computation; `auto` is bf16 where the machine computes it faster.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: the checkpoint is missing or damaged.
         ConfigError: this machine does not have the device.
     """
     path, _ = find_checkpoint(None if source is None else Path(source))

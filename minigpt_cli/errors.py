@@ -19,7 +19,7 @@ class MinigptError(Exception):
     Args:
         message: one line. It names settings, as in `train.batch_size`, never command-line options.
         settings: the settings that would fix it, each as `name` or `name=value`. The command line
-            adds how to set them, for the options that the command at hand has.
+            adds how to set them, for the options that the command has.
     """
 
     def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:
@@ -51,6 +51,10 @@ class NonFiniteError(CheckpointError):
             f"{what} are NaN or infinite: its weights or settings are too large to compute "
             "with; restore a backup, or train again"
         )
+
+
+class InteropError(MinigptError):
+    """A model cannot be written in, or read from, another program's format."""
 
 
 class OutOfMemoryError(MinigptError):

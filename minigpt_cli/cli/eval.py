@@ -9,13 +9,13 @@ import typer
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.loading import load, short_name
 from minigpt_cli.cli.options import (
-    DATA,
     DEFAULT_DATA_DIR,
     DataDir,
     Device,
     Encoding,
     Json,
     Quantize,
+    in_data,
 )
 from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
@@ -60,13 +60,12 @@ def evaluate(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", "-d", help="Another text: known corpus, file or folder; repeatable.",
-                     show_default="the text it was trained on", rich_help_panel=DATA),
+        in_data("--data", "-d", help="Another text: known corpus, file or folder; repeatable.",
+                show_default="the text it was trained on"),
     ] = None,
     split: Annotated[
         Split | None,
-        typer.Option("--split", help="Which part of the text.", show_default="val; all with --data",
-                     rich_help_panel=DATA),
+        in_data("--split", help="Which part of the text.", show_default="val; all with --data"),
     ] = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

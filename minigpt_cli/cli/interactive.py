@@ -11,9 +11,9 @@ from typing import Any
 
 import typer
 
-from minigpt_cli.cli.console import print_error, print_note
+from minigpt_cli.cli.console import err, print_error, print_note
 from minigpt_cli.cli.writing import Writer
-from minigpt_cli.errors import ConfigError, MinigptError
+from minigpt_cli.errors import ConfigError, MinigptError, reraise_as
 
 HELP = """\
 Type the next words; the model continues. An empty line lets it continue alone.
@@ -37,7 +37,7 @@ _CAN_BE_OFF = ("top_k", "top_p", "min_p")
 def write_together(writer: Writer, prompt: str) -> None:
     """Reads lines from the user and continues the text after each, until stdin ends."""
     session = _Session(writer)
-    print_note(HELP)
+    _print_help()
     with _line_history():
         if prompt:
             session.say(prompt)
@@ -49,6 +49,8 @@ def write_together(writer: Writer, prompt: str) -> None:
                 return
             except UnicodeDecodeError:
                 raise ConfigError("stdin: not UTF-8; type or send UTF-8") from None
+            except OSError as error:  # closed, or its terminal is gone
+                raise ConfigError(f"stdin: cannot be read ({error.strerror})") from None
             try:
                 session.take(line)
             except MinigptError as error:
@@ -82,14 +84,10 @@ class _Session:
                     return
 
     def command(self, name: str, value: str) -> None:
-        """Runs a command: changes a setting, or resets or saves the text.
-
-        Raises:
-            ConfigError: the command is unknown, or its value is invalid.
-        """
+        """Runs a command: changes a setting, or resets or saves the text."""
         setting = name.replace("-", "_")
         if name == "help":
-            print_note(HELP)
+            _print_help()
         elif name == "reset":
             self.text = ""
         elif name in ("save", "save!"):
@@ -126,8 +124,8 @@ class _Session:
 
     def show_settings(self) -> None:
         """Shows every setting as it would be typed to change it."""
-        lines = (f"  /{_typed_name(name):<19}{self._setting(name)}" for name in _KINDS)
-        print_note("\n".join(lines))
+        for name in _KINDS:
+            print_note(f"  /{_typed_name(name):<19}{self._setting(name)}")
 
     def _setting(self, name: str) -> str:
         holder = self.writer if name == "max_new_tokens" else self.writer.sampling
@@ -135,23 +133,18 @@ class _Session:
         return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
     def save(self, name: str, overwrite: bool) -> None:
-        """Writes the text to a file.
-
-        Raises:
-            ConfigError: the name is missing, or the file exists or cannot be written.
-        """
+        """Writes the text to a file."""
         if not name:
             raise ConfigError("/save: no file name; try /save text.txt")
-        try:
-            with Path(name).open("w" if overwrite else "x", encoding="utf-8", newline="") as file:
-                file.write(self.text)
-        except FileExistsError:
-            raise ConfigError(
-                f"/save {name}: already exists; /save! {name} overwrites it"
-            ) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"/save {name}: cannot be written ({reason})") from None
+        with reraise_as(ConfigError, f"/save {name}", "written", also=(ValueError,)):
+            try:
+                mode = "w" if overwrite else "x"
+                with Path(name).open(mode, encoding="utf-8", newline="") as file:
+                    file.write(self.text)
+            except FileExistsError:
+                raise ConfigError(
+                    f"/save {name}: already exists; /save! {name} overwrites it"
+                ) from None
         print_note(f"{name}: {len(self.text):,} characters")
 
 
@@ -175,6 +168,10 @@ def _typed() -> str:
 
 def _typed_name(setting: str) -> str:
     return setting.replace("_", "-")
+
+
+def _print_help() -> None:
+    err.print(HELP, style="dim", markup=False)
 
 
 def _parsed(kind: type, name: str, value: str) -> Any:

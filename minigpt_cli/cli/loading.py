@@ -54,22 +54,28 @@ def load(
     """Loads the model the user means.
 
     Args:
-        given: a run folder or a checkpoint; None for the newest run.
+        given: a run folder, a checkpoint or a folder of Hugging Face's transformers; None for the
+            newest run.
         device: where to compute; with `quantize`, `auto` is the CPU.
         precision: of the computation; ignored with `quantize`.
         quantize: round the matrices to 8 bits.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: the checkpoint is missing or damaged.
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import pick_device, pick_dtype
+    from minigpt_cli.interop.hf_folder import is_hf_folder
+    from minigpt_cli.interop.hf_import import read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
 
-    path = checkpoint_path(given)
     target = pick_device("cpu" if quantize and device == "auto" else device)
-    checkpoint = load_checkpoint(path, target)
+    if given is not None and is_hf_folder(given):
+        path, checkpoint = given, read_hf(given, target)
+    else:
+        path = checkpoint_path(given)
+        checkpoint = load_checkpoint(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:
@@ -78,11 +84,7 @@ def load(
 
 
 def checkpoint_path(given: Path | None) -> Path:
-    """The checkpoint file the user means; prints which one when it is chosen for them.
-
-    Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
-    """
+    """The checkpoint file the user means; prints which one when it is chosen for them."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.runs.folder import find_checkpoint
 
@@ -122,11 +124,7 @@ def _other_runs(newest: Path) -> str:
 
 
 def run_folder(given: Path | None) -> Path:
-    """The run folder the user means; prints which one when it is chosen for them.
-
-    Raises:
-        CheckpointError: there is no run to choose, or the path is not a folder.
-    """
+    """The run folder the user means; prints which one when it is chosen for them."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.errors import CheckpointError, did_you_mean
     from minigpt_cli.runs.folder import METRICS, is_folder, newest

@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, in_unicode, printable
+from minigpt_cli.cli.console import err, in_unicode
+from minigpt_cli.io.text import printable_line
 
 if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
@@ -136,6 +137,11 @@ def short_count(number: float) -> str:
     return f"{number:.1f} T"
 
 
+def number(value: float | None, form: str) -> str:
+    """A number in this format; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
 def size(number: float) -> str:
     """A number of bytes in the largest unit that gives at least 1; 1.5 MB is 1,500,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -157,8 +163,8 @@ def duration(seconds: float) -> str:
 
 
 def raw(text: str, style: str = "") -> Text:
-    """Text without markup, and with control characters escaped."""
-    return Text(printable(text), style=style)
+    """A name or a line without markup, with control characters and line breaks escaped."""
+    return Text(printable_line(text), style=style)
 
 
 def one_line(text: str) -> str:
@@ -184,17 +190,9 @@ def losses(train: float | None, validation: float | None) -> str:
 
 @contextmanager
 def file_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows bars on a terminal while texts are downloaded and prepared; they disappear when done.
-
-    Yields:
-        A `data.progress.Progress`: a bar for each stage.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
+    """A `data.progress.Progress` that shows a bar for each stage on a terminal, while in it."""
+    text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
+    columns = (text, bar, DownloadColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
     ) as progress:

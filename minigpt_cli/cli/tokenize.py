@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minigpt_cli.cli.help import examples
-from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
+from minigpt_cli.cli.options import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    Encoding,
+    Json,
+    decoded,
+    in_data,
+    in_output,
+)
 from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
@@ -26,21 +34,9 @@ EXAMPLE = examples(
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
-Check = Annotated[
-    bool,
-    typer.Option(
-        "--check", help="Only list the files that are read or left out.", rich_help_panel=OUTPUT
-    ),
-]
+Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
 ValFraction = Annotated[
-    float,
-    typer.Option(
-        "--val-fraction",
-        min=0,
-        max=1,
-        help="Fraction of the text used for validation.",
-        rich_help_panel=DATA,
-    ),
+    float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
 
 
@@ -57,12 +53,10 @@ def tokenize(
         typer.Option("--vocab-size", min=2, help="Maximum vocabulary size, for bpe and word."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", "-t", help="Show how this text is tokenized.")
+        str | None,
+        typer.Option("--text", "-t", help="Show how this text is tokenized.", callback=decoded),
     ] = None,
-    compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Compare all four kinds.", rich_help_panel=OUTPUT),
-    ] = False,
+    compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,
     val_fraction: ValFraction = 0.1,
     encoding: Encoding = None,

@@ -3,20 +3,17 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.options import (
-    DATA,
     DEFAULT_DATA_DIR,
     DEFAULT_PRESET,
-    RUN,
-    SETTINGS,
     DataDir,
     DeviceOverride,
     Encoding,
@@ -25,16 +22,36 @@ from minigpt_cli.cli.options import (
     Preset,
     SeedOverride,
     parse_settings,
-    whole_number,
+)
+from minigpt_cli.cli.train_options import (
+    BatchSize,
+    Data,
+    DryRun,
+    Freeze,
+    InitFrom,
+    LearningRate,
+    ListPresets,
+    Log,
+    MaxIters,
+    Out,
+    Resume,
+    Settings,
+    TokenizerOption,
+    Watch,
+    Words,
 )
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.reporter import Reporter, TrainResult
+    from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
+
+FINETUNE_PRESET = "finetune"
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -43,111 +60,14 @@ EXAMPLE = examples(
 )
 
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TEXT|PRESET|RUN",
-        help="A text, as with --data; a preset; or with --resume a run (default: the newest).",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="The run folder.", show_default="runs/PRESET", rich_help_panel=RUN
-    ),
-]
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Estimate time, memory and disk from three real steps.",
-        rich_help_panel=RUN,
-    ),
-]
-ListPresets = Annotated[
-    bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        "-d",
-        help="A known corpus, a file or a folder; may be repeated.",
-        show_default="shakespeare",
-        rich_help_panel=DATA,
-    ),
-]
-TokenizerOption = Annotated[
-    TokenizerKind | None,
-    typer.Option(
-        "--tokenizer",
-        help="Tokenizer: char, word, byte or bpe.",
-        show_default="char",
-        rich_help_panel=DATA,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Any setting, as section.key=value; may be repeated.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-MaxIters = Annotated[
-    int | None,
-    typer.Option(
-        "--max-iters",
-        help="Optimizer steps.",
-        parser=whole_number,
-        metavar="N",
-        rich_help_panel=SETTINGS,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        help="Sequences per batch.",
-        parser=whole_number,
-        metavar="N",
-        rich_help_panel=SETTINGS,
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--learning-rate",
-        help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Compile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the model first; worthwhile for long runs.",
-        show_default="only on a GPU",
-        rich_help_panel=SETTINGS,
-    ),
-]
-
-
 def train(
     words: Words = None,
     preset: Preset = None,
+    init_from: InitFrom = None,
     resume: Resume = False,
     out: Out = None,
     watch: Watch = False,
+    log: Log = None,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
     data: Data = None,
@@ -158,13 +78,13 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    freeze: Freeze = None,
     precision: PrecisionOverride = None,
-    compile_blocks: Compile = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a text, from scratch.
+    """Train a model on a text, from scratch or from another model.
 
     Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
@@ -181,46 +101,117 @@ def train(
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
+        "train.freeze": freeze,
         "train.precision": precision,
-        "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,
         "train.seed": seed,
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
-    if resume and (preset is not None or dry_run):
-        raise typer.BadParameter("--resume cannot be combined with --preset or --dry-run")
+    _check_usage(run, preset, init_from, resume, out, dry_run)
+    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    following = _Following(watch, _trackers(log or []))
+    if resume:
+        _resume(run or out, overrides, data_dir, following, as_json)
+    elif dry_run:
+        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
+    else:
+        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+
+
+def _check_usage(
+    run: Path | None,
+    preset: str | None,
+    init_from: Path | None,
+    resume: bool,
+    out: Path | None,
+    dry_run: bool,
+) -> None:
+    """Raises if options contradict each other."""
+    if resume and (preset is not None or dry_run or init_from is not None):
+        raise typer.BadParameter(
+            "--resume cannot be combined with --preset, --init-from or --dry-run"
+        )
     if run is not None and out is not None:
         raise typer.BadParameter("RUN and --out cannot be combined")
-    if resume:
-        _resume(run or out, overrides, data_dir, watch, as_json)
-    elif dry_run:
-        _estimate(preset or DEFAULT_PRESET, overrides, data_dir, out, as_json)
-    else:
-        _start(preset or DEFAULT_PRESET, overrides, data_dir, out, watch, as_json)
 
 
-def _start(
-    preset: str,
-    overrides: "Overrides",
-    data_dir: Path,
-    out: Path | None,
-    watch: bool,
-    as_json: bool,
-) -> None:
+def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
+    known = get_args(TrackerName)
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"--log {name}: use {' or '.join(known)}")
+    return cast(tuple[TrackerName, ...], tuple(dict.fromkeys(names)))
+
+
+@dataclass(frozen=True)
+class _Following:
+    """Where a run can be followed, besides the terminal."""
+
+    report: bool
+    trackers: tuple[TrackerName, ...]
+
+    def check(self) -> None:
+        """Raises unless every tracker can be used, before the work begins."""
+        from minigpt_cli.runs.trackers import check_installed
+
+        for name in self.trackers:
+            check_installed(name)
+
+    def fit(self, trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
+        """Trains, and keeps the report and the trackers current."""
+        from minigpt_cli.cli.live_report import LiveReport
+        from minigpt_cli.cli.tracking import Tracking
+
+        with ExitStack() as held:
+            if self.trackers:
+                reporter = held.enter_context(Tracking(reporter, trainer, self.trackers))
+            if self.report:
+                reporter = held.enter_context(LiveReport(reporter, trainer))
+            return trainer.fit(reporter)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A new run, as the user asked for it."""
+
+    preset: str
+    overrides: "Overrides"
+    out: Path | None
+    init_from: Path | None
+
+    def request(self, workspace: "Workspace") -> "TrainRequest":
+        """The same for the core, with the model to begin from loaded.
+
+        Raises:
+            MinigptError: that model cannot be read.
+        """
+        from minigpt_cli.cli.loading import load
+        from minigpt_cli.training.setup import TrainRequest
+
+        initial = None if self.init_from is None else load(self.init_from).checkpoint
+        return TrainRequest(self.preset, self.overrides, self.out, workspace, initial)
+
+
+def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.setup import TrainRequest, start
+    from minigpt_cli.training.setup import start
 
+    following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            request = TrainRequest(preset, overrides, out, Workspace(data_dir, progress))
+            request = wanted.request(Workspace(data_dir, progress))
             trainer = held.enter_context(start(request))
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
 def _resume(
-    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
+    run: Path | None,
+    overrides: "Overrides",
+    data_dir: Path,
+    following: _Following,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -228,21 +219,22 @@ def _resume(
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume
 
+    following.check()
     folder = RunFolder(run) if run else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
             trainer = held.enter_context(resume(folder, overrides, Workspace(data_dir, progress)))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
-def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
     with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
         progress.print_lines(run_lines(trainer))
-        result = _watched(trainer, progress) if watch else trainer.fit(progress)
+        result = following.fit(trainer, progress)
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
@@ -250,14 +242,6 @@ def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None
     next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
-
-
-def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
-    """Trains, and keeps the run's report current."""
-    from minigpt_cli.cli.live_report import LiveReport
-
-    with LiveReport(reporter, trainer) as watching:
-        return trainer.fit(watching)
 
 
 @contextmanager
@@ -313,19 +297,15 @@ def _first_sentence(preset: str) -> str:
     return comment.partition(". ")[0].partition(";")[0].rstrip(".")
 
 
-def _estimate(
-    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
-) -> None:
+def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.estimate import estimate
-    from minigpt_cli.training.setup import TrainRequest
 
     with file_progress() as progress:
-        workspace = Workspace(data_dir, progress)
-        config, found = estimate(TrainRequest(preset, overrides, out_path, workspace))
+        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return

@@ -1,9 +1,7 @@
 """How training looks in the terminal, while it runs and at its end."""
 
 import os
-import shlex
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -13,11 +11,11 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import count, duration, key_value_table, model_size, raw, size
+from minigpt_cli.cli.render import count, duration, key_value_table, model_size, number, raw, size
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import read_run
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
 from minigpt_cli.training.reporter import Reporter, TrainResult
@@ -32,7 +30,7 @@ _HEADER = (
 class TrainProgress(Reporter):
     """A progress bar that stays at the bottom, and above it a row per evaluation.
 
-    Off a terminal there is no bar, and the rows are plain lines.
+    Without a terminal, only the rows are printed.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -58,12 +56,7 @@ class TrainProgress(Reporter):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def print_lines(self, lines: list[str]) -> None:
@@ -75,8 +68,8 @@ class TrainProgress(Reporter):
             self._task,
             completed=row.step,
             loss=f"{row.loss:.3f}",
-            rate=_number(row.learning_rate, ".2g"),
-            speed=_number(row.tokens_per_second, ",.0f"),
+            rate=number(row.learning_rate, ".2g"),
+            speed=number(row.tokens_per_second, ",.0f"),
         )
 
     def evaluated(self, row: EvaluationRow) -> None:
@@ -84,10 +77,10 @@ class TrainProgress(Reporter):
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
             self._has_header = True
         mark = "*" if row.is_best else " "
-        line = Text(f"{row.step:>7,} {_number(row.train_loss, '.4f'):>11} ")
+        line = Text(f"{row.step:>7,} {number(row.train_loss, '.4f'):>11} ")
         line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
-        line.append(f" {_number(row.bits_per_byte, '.3f'):>9}")
-        line.append(f" {_number(row.tokens_per_second, ',.0f'):>9}")
+        line.append(f" {number(row.bits_per_byte, '.3f'):>9}")
+        line.append(f" {number(row.tokens_per_second, ',.0f'):>9}")
         line.append(f" {duration(row.elapsed or 0.0):>8}")
         err.print(line, soft_wrap=True)
 
@@ -100,10 +93,6 @@ class TrainProgress(Reporter):
 
     def noted(self, message: str) -> None:
         print_note(message)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def run_lines(trainer: Trainer) -> list[str]:
@@ -152,7 +141,7 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
     """Prints what to type next."""
     folder, corpus = trainer.folder, trainer.dataset.metadata.corpus
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
-    elsewhere = "" if usual else f" --data-dir {shlex.quote(str(data_dir))}"
+    elsewhere = "" if usual else f" --data-dir {argument(data_dir)}"
     if not result.finished:
         print_note(f"Stopped at step {result.step:,} and saved. To continue:")
         err.print(raw(f"  {folder.command('train --resume')}{elsewhere}"), soft_wrap=True)

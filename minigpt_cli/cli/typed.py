@@ -7,16 +7,17 @@ import typer
 
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
+from minigpt_cli.interop.hf_folder import is_hf_folder
 
 _RUNS = Path("runs")
 _RUN_FILES = ("checkpoint.safetensors", "state.safetensors", "metrics.jsonl")
 
 
 def is_model(word: str) -> bool:
-    """Whether a run folder or a checkpoint file has this name, or a run under `runs/`."""
+    """Whether a model has this name: a run, a checkpoint file, or a folder of `transformers`."""
     path = named_run(Path(word))
     if path.is_dir():
-        return any((path / name).exists() for name in _RUN_FILES)
+        return is_hf_folder(path) or any((path / name).exists() for name in _RUN_FILES)
     return path.suffix == ".safetensors" and path.is_file()
 
 
@@ -73,9 +74,10 @@ def preset_and_texts(
     for word in words:
         is_preset = word in preset_names() or word.endswith(".toml")
         if is_model(word) and not is_preset:
-            raise typer.BadParameter(
-                f"{word} is a run; to continue it: minigpt train --resume {word}"
-            )
+            what, use = "run; to continue it", "--resume"
+            if is_hf_folder(Path(word)):
+                what, use = "model; to begin from it", "--init-from"
+            raise typer.BadParameter(f"{word} is a {what}: minigpt train {use} {word}")
         if is_preset and os.path.lexists(word) and not word.endswith(".toml"):
             raise typer.BadParameter(
                 f"{word} is a preset and a file here; use --preset {word} or --data {word}"

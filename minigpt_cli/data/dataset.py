@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
-from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
 FORMAT = 1
 _METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
@@ -110,6 +111,7 @@ def prepare_dataset(
     data_dir: Path,
     progress: Progress = no_progress,
     expected: str | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
@@ -123,6 +125,7 @@ def prepare_dataset(
         data_dir: where prepared texts are kept.
         progress: called with the stages of the work.
         expected: the only fingerprint that is wanted; for another text nothing is written.
+        tokenizer: the one that came with the model, if `config.tokenizer_sha256` names one.
 
     Raises:
         TextChangedError: the text is not the expected one.
@@ -130,7 +133,8 @@ def prepare_dataset(
             is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
-    check_settings(config.tokenizer, config.vocab_size)
+    if config.tokenizer_sha256 is None:
+        check_settings(config.tokenizer, config.vocab_size)
     reading = read_corpus(corpus, progress)
     if reading.characters < 2:
         raise CorpusError(
@@ -153,7 +157,8 @@ def prepare_dataset(
                 found = _open_whole(folder, reading, config)
                 if found is None:
                     splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                    _prepare(reading, config, splitting, folder, progress)
+                    tokenizer = tokenizer_for(reading, config, splitting, tokenizer, progress)
+                    _prepare(reading, config, tokenizer, folder, progress)
                     found = _open_whole(folder, reading, config)
     assert found is not None
     return found
@@ -251,7 +256,7 @@ def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
     """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
     hint = "free some space or set TMPDIR to another folder"
     with (
-        reraise_as(CorpusError, tempfile.gettempdir(), "written", hint=hint),
+        reraise_as(CorpusError, "temporary file", "written", hint=hint),
         tempfile.TemporaryFile() as file,
     ):
         count = _write_tokens(file, arrays, dtype)
@@ -265,22 +270,17 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
     parts = [FORMAT, reading.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
     if splitting > 1 and config.tokenizer in ("word", "bpe"):
         parts.append(splitting)
+    if config.tokenizer_sha256 is not None:
+        parts.append(config.tokenizer_sha256)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _prepare(
-    reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
+    reading: Reading, config: DataConfig, tokenizer: Tokenizer, folder: Path, progress: Progress
 ) -> None:
     """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
-    kind = config.tokenizer
-    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
-    if kind == "char":
-        source = [reading.alphabet]
-    elif kind == "word":
-        source = corpus.chunks(progress, "Learning tokens")
-    tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # left by a killed process, or damaged
@@ -293,7 +293,7 @@ def _prepare(
         metadata = DatasetMetadata(
             corpus=corpus.name,
             fingerprint=folder.name,
-            kind=kind,
+            kind=config.tokenizer,
             vocab_size=tokenizer.vocab_size,
             dtype=dtype,
             text_bytes=reading.bytes,

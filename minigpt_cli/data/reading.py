@@ -10,7 +10,7 @@ from minigpt_cli.data.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class Reading:
-    """What one pass over a text tells."""
+    """The result of one pass over a text."""
 
     corpus: Corpus
     sha256: str

@@ -38,13 +38,13 @@ class TextFile:
     path: Path
     encoding: str = "utf-8"
     detected: bool = False
-    """Whether the encoding was told from the contents, and not set."""
+    """Whether the encoding was detected, rather than set."""
     note: str = ""
-    """What the user should know about its contents."""
+    """A note for the user about its contents."""
 
     @property
     def status(self) -> os.stat_result:
-        """What the file system says of it.
+        """The file's size and times on disk.
 
         Raises:
             CorpusError: it is gone.
@@ -101,7 +101,7 @@ def find_files(
         missing: what to say after the name when nothing has it.
 
     Raises:
-        CorpusError: there is no text, or something cannot be read.
+        CorpusError: no text was found, or something cannot be read.
     """
     if not name.strip():
         raise CorpusError(
@@ -174,7 +174,7 @@ def _look_into(
         )
     kind = identify(head, is_wide(encoding))
     if kind is not None:
-        return LeftOut(path, _a(kind.name).split(" ", 1)[1], f"{_a(kind.name)}; {kind.advice}")
+        return LeftOut(path, kind.name, f"{_a(kind.name)}; {kind.advice}")
     return _text_file(path, head, encoding)
 
 

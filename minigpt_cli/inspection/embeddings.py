@@ -25,7 +25,7 @@ and other ideographs; otherwise letters, with or without the space that starts a
 
 NAMED = 120
 """The most tokens that a picture names and whose neighbors are listed."""
-NEIGHBOURS = 5
+NEIGHBORS = 5
 _WRITTEN, _TEXTS = 128, 16
 """Tokens of each text, and texts, from which frequencies are estimated."""
 _FUNCTION_WORDS = frozenset(
@@ -143,10 +143,10 @@ def _neighbors(
     direction = F.normalize(weight)
     cosines = direction[named] @ direction.T  # (named, V)
     cosines[torch.arange(len(named)), named] = -torch.inf  # a token is not its own neighbor
-    values, ids = cosines.topk(min(NEIGHBOURS, len(texts) - 1))
+    values, ids = cosines.topk(min(NEIGHBORS, len(texts) - 1))
     return {
-        i: tuple(Neighbor(texts[j], value) for j, value in zip(near, likeness, strict=True))
-        for i, near, likeness in zip(named, ids.tolist(), values.tolist(), strict=True)
+        i: tuple(Neighbor(texts[j], value) for j, value in zip(near, similarity, strict=True))
+        for i, near, similarity in zip(named, ids.tolist(), values.tolist(), strict=True)
     }
 
 

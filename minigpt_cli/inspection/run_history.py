@@ -1,6 +1,7 @@
 """The history of a run, read from its folder without PyTorch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TypeVar
@@ -45,7 +46,7 @@ class Overfitting:
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What a run folder tells; rows are in the order of their steps."""
+    """The logged history of a run; rows are in the order of their steps."""
 
     path: Path
     config: RunConfig | None
@@ -61,7 +62,7 @@ class RunHistory:
     def last_step(self) -> int:
         return max([row.step for row in self.steps] + [row.step for row in self.evaluations])
 
-    @property
+    @cached_property
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest validation loss; the first, where several share it."""
         return min(self.evaluations, key=lambda row: row.val_loss, default=None)

@@ -19,13 +19,13 @@ def read_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def write_json(value: Any, indent: int | None = None) -> str:
+def write_json(value: Any, indent: int | None = None, in_ascii: bool = False) -> str:
     """A value as JSON by its standard: NaN and infinity, which it cannot write, become null."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+        return json.dumps(value, ensure_ascii=in_ascii, allow_nan=False, indent=indent)
     except ValueError:
         finite = _without_nan(value)
-        return json.dumps(finite, ensure_ascii=False, allow_nan=False, indent=indent)
+        return json.dumps(finite, ensure_ascii=in_ascii, allow_nan=False, indent=indent)
 
 
 def _without_nan(value: Any) -> Any:

@@ -17,6 +17,7 @@ from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.io.text import printable
 
 Format = Literal["png", "svg"]
 DPI = 150
@@ -49,12 +50,7 @@ _missing: set[str] = set()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that lays out its parts without overlap.
-
-    Args:
-        width: inches.
-        height: inches.
-    """
+    """An empty figure of this size in inches, which lays out its parts without overlap."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -68,14 +64,7 @@ def label(text: str) -> str:
 
 
 def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] = "start") -> str:
-    """Any text as a label no wider than its room, with "…" for what is left out.
-
-    Args:
-        text: any text.
-        inches: the room for the label.
-        size: font size in points.
-        keep: which part of a long text to show.
-    """
+    """Any text as a label no wider than this at a font size in points; "…" for what is left out."""
     if keep == "start":
         return _longest(text, inches, size, lambda kept: label(text[:kept]) + "…")
     return _longest(text, inches, size, lambda kept: "…" + label(text[len(text) - kept :]))
@@ -130,6 +119,8 @@ def _ruler() -> Figure:
 
 
 def _shown(char: str) -> str:
+    if printable(char) != char:
+        return f"{ord(char):04X}"
     if ord(char) not in _glyphs() and not _find_font(char):
         _missing.add(char)
         return f"{ord(char):04X}"

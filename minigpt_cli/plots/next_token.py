@@ -16,9 +16,7 @@ def draw_next(next_token: NextToken, model: str) -> Figure:
 
     Lines show where each cut would fall.
 
-    Args:
-        next_token: the distributions.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     count = len(next_token.tokens)
     figure = new_figure(10, 2.2 + 0.2 * count)

@@ -18,6 +18,8 @@ TRAIN, VALIDATION, BEST, BAD = (
 _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
 _TITLE, _LEGEND = 12, 9  # points
+_MOST_POINTS = 10_000
+"""Points of a curve among which Matplotlib looks for the best place for a legend; it is slow."""
 _LEGEND_MARGIN = 0.8
 """Inches for the sample line before a name in a legend, and the space around them."""
 _BELOW = (
@@ -96,14 +98,7 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
             label="training, smoothed",
         )  # fmt: skip
     if run.evaluations:
-        axes.plot(
-            [row.step for row in run.evaluations],
-            [row.val_loss for row in run.evaluations],
-            color=VALIDATION,
-            marker="o",
-            markersize=4,
-            label="validation",
-        )
+        _draw_evaluations(axes, run, VALIDATION, "validation")
     if run.overfitting:
         found = run.overfitting
         axes.axvspan(
@@ -117,7 +112,12 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
     if run.best:
         name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
         _star(axes, run.best, BEST, name)
-    axes.legend(frameon=False, fontsize="small")
+    points = len(run.steps) + len(run.evaluations)
+    axes.legend(
+        loc="best" if points <= _MOST_POINTS else "upper right",  # losses fall
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> None:
@@ -127,16 +127,15 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> N
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
         name = name_in(figure, str(run.path), _LEGEND, f"{letter(i)}  {best}", _LEGEND_MARGIN)
-        axes.plot(
-            [row.step for row in run.evaluations],
-            [row.val_loss for row in run.evaluations],
-            color=_color(i),
-            marker="o",
-            markersize=4,
-            label=f"{letter(i)}  {name}{best}",
-        )
+        _draw_evaluations(axes, run, _color(i), f"{letter(i)}  {name}{best}")
         if run.best:
             _star(axes, run.best, _color(i), "")
+
+
+def _draw_evaluations(axes: Axes, run: RunHistory, color: str, name: str) -> None:
+    steps = [row.step for row in run.evaluations]
+    losses = [row.val_loss for row in run.evaluations]
+    axes.plot(steps, losses, color=color, marker="o", markersize=4, label=name)
 
 
 def _star(axes: Axes, best: EvaluationRow, color: str, name: str) -> None:
@@ -149,12 +148,7 @@ def _mark(known: tuple[list[int], list[float]]) -> str:
 
 
 def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Cuts off outliers that would flatten everything else, and says so.
-
-    Args:
-        axes: where the curves are drawn.
-        curves: the values drawn.
-    """
+    """Cuts off outliers that would flatten everything else, and says so."""
     top = ceiling(curves)
     if top is None:
         return

@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from json import loads
 from pathlib import Path
 from typing import Literal
 
 from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.io.regular import read_bounded
 from minigpt_cli.runs.metrics import Row, read_rows, to_line
 
 RUNS = Path("runs")
@@ -18,11 +20,16 @@ CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
+_MOST_METRICS = 1 << 30
+"""Bytes; a run of a million steps logs a tenth of it."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run.
+
+    Methods raise `CheckpointError` when the operating system refuses; no file is left half-written.
+    """
 
     path: Path
 
@@ -33,7 +40,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """What resuming needs: the latest weights, the optimizer's state, the step."""
+        """The latest weights, the optimizer's state and the step, to resume from."""
         return self.path / STATE
 
     @property
@@ -52,55 +59,35 @@ class RunFolder:
         return self.path / "report.html"
 
     def has(self, file: Path) -> bool:
-        """Whether one of the run's files exists.
-
-        Raises:
-            CheckpointError: the folder cannot be read.
-        """
+        """Whether one of the run's files exists."""
         with file_errors(file, "read"):
             return file.exists()
 
     def command(self, name: str) -> str:
         """A shell command about this run."""
-        return f"minigpt {name} {shlex.quote(str(self.path))}"
+        return f"minigpt {name} {argument(self.path)}"
 
     def write_config(self, toml: str) -> None:
-        """Replaces the configuration.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the configuration."""
         _replace(self.config, toml)
 
     def write_report(self, html: str) -> None:
-        """Replaces the report.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the report."""
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:
-        """Every readable row of the metrics; none if there is no such file.
-
-        Raises:
-            CheckpointError: the file cannot be read.
-        """
+        """Every readable row of the metrics; empty if the file is missing."""
         with (
-            file_errors(self.metrics, "read"),
+            file_errors(self.metrics, "read", also=(ValueError,)),
             suppress(FileNotFoundError, NotADirectoryError),
         ):
-            return list(read_rows(self.metrics.read_bytes()))
+            return list(read_rows(read_bounded(self.metrics, _MOST_METRICS)))
         return []
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
-        """Appends rows: all of them or none.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
+        """Appends rows: all of them or none."""
         data = "".join(map(to_line, rows)).encode()
-        with file_errors(self.metrics, "written"), self.metrics.open("ab", buffering=0) as file:
+        with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             length = file.seek(0, os.SEEK_END)
             try:
                 while data:
@@ -111,23 +98,19 @@ class RunFolder:
                 raise
 
     def sync_metrics(self) -> None:
-        """Returns once the metrics are safely on the disk.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
-        with file_errors(self.metrics, "written"), self.metrics.open("ab") as file:
+        """Returns once the metrics are safely on the disk."""
+        with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             os.fsync(file.fileno())
 
     def cut_metrics(self, step: int) -> None:
-        """Drops what was logged after `step`, and a line that a crash left half-written.
-
-        Raises:
-            CheckpointError: the file cannot be read or written; it is unharmed.
-        """
+        """Drops what was logged after `step`, and a line that a crash left half-written."""
         kept = []
-        with file_errors(self.metrics, "read"):
-            raw = self.metrics.read_bytes() if self.metrics.exists() else b""
+        raw = b""
+        with (
+            file_errors(self.metrics, "read", also=(ValueError,)),
+            suppress(FileNotFoundError),
+        ):
+            raw = read_bounded(self.metrics, _MOST_METRICS)
         for line in raw.splitlines(keepends=True):
             try:
                 if loads(line)["step"] <= step and line.endswith(b"\n"):
@@ -142,9 +125,20 @@ def file_errors(
 ) -> AbstractContextManager[None]:
     """Turns a failed file operation inside a run folder into a `CheckpointError`."""
     if done == "read":
-        return reraise_as(CheckpointError, path, done)
+        return reraise_as(CheckpointError, path, done, also=also)
     hint = "free some space or choose another run folder"
     return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
+
+
+def _appending(path: Path) -> FileIO:
+    """Opens a file to append to it; a FIFO without a reader is an error, not waited for."""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    return FileIO(path, "a", opener=lambda name, mode: os.open(name, mode | flags, 0o666))
+
+
+def argument(path: Path) -> str:
+    """A path as a shell command names it: quoted, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -166,11 +160,11 @@ def is_folder(path: Path) -> bool:
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     """The checkpoint a user means, and whether it was chosen for them.
 
-    A run folder means its checkpoint. No path at all, or the bare name `checkpoint.safetensors`
-    where there is no such file, means the newest run's.
+    For a run folder, it is the run's. Without a path, or with the bare name
+    `checkpoint.safetensors` when that file does not exist, it is the newest run's.
 
     Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
+        CheckpointError: no run exists, or the path cannot be read.
     """
     with file_errors(path or RUNS, "read"):
         if path is None or (path == Path(CHECKPOINT) and not path.exists()):
@@ -184,7 +178,8 @@ def newest(file: str) -> RunFolder:
     Raises:
         CheckpointError: no run has that file.
     """
-    found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    with file_errors(RUNS, "read"):
+        found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
             f"no {file} under {RUNS.resolve()}; train a model: minigpt train --preset small"

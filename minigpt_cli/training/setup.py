@@ -13,9 +13,11 @@ from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.model.compilation import should_compile
+from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.continuation import continued
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.state import saved_run
@@ -40,6 +42,8 @@ class TrainRequest:
     out: Path | None = None
     """The new run folder; by default `runs/<preset>`, numbered if that exists."""
     workspace: Workspace = field(default_factory=lambda: Workspace(Path("data")))
+    initial: Checkpoint | None = None
+    """The model to begin from, with its tokenizer; None begins from nothing."""
 
     @property
     def run_name(self) -> str:
@@ -55,10 +59,16 @@ class TrainRequest:
         Raises:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
         """
+        overrides, initial = self.overrides, self.initial
+        if initial is not None:
+            overrides = {name: v for name, v in overrides.items() if not name.startswith("model.")}
         if isinstance(self.preset, RunConfig):
-            tables = self.preset.model_dump()
-            return resolve_machine(resolve(tables, self.overrides, "the configuration"))
-        return resolve_machine(load_run_config(self.preset, self.overrides))
+            config = resolve(self.preset.model_dump(), overrides, "the configuration")
+        else:
+            config = load_run_config(self.preset, overrides)
+        if initial is not None:
+            config = continued(config, initial, self.overrides)
+        return resolve_machine(config)
 
     def learner(self) -> Learner:
         """Prepares the text and builds the model.
@@ -67,8 +77,10 @@ class TrainRequest:
             MinigptError: in the preset or the data, or memory ran out.
         """
         config = self.config()
-        dataset = self.workspace.dataset(config.data)
-        learner = Learner(config, dataset)
+        initial = self.initial
+        tokenizer = None if initial is None else initial.tokenizer
+        dataset = self.workspace.dataset(config.data, tokenizer)
+        learner = Learner(config, dataset, None if initial is None else initial.model)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "
@@ -127,13 +139,8 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
 def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Iterator[Trainer]:
     """Prepares to continue a run from its last save, and holds its folder while in the context.
 
-    Args:
-        folder: the run.
-        overrides: settings to change, among `RESUMABLE_SETTINGS`.
-        workspace: where the run's text is.
-
     Raises:
-        CheckpointError: there is nothing to resume, or an override would make it another run.
+        CheckpointError: nothing is saved, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
     with Run.existing(folder) as run:
@@ -171,7 +178,7 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
 def resolve_machine(config: RunConfig) -> RunConfig:
     """The same configuration with `auto` replaced by what suits this machine.
 
-    The run folder records the result, so that a resumed run computes alike.
+    The run folder records the result, so that a resumed run computes the same way.
 
     Raises:
         ConfigError: the device is not on this machine.

@@ -12,7 +12,8 @@ from rich.text import Text
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json
-from minigpt_cli.cli.render import count, file_progress, key_value_table, raw
+from minigpt_cli.cli.render import count, file_progress, key_value_table
+from minigpt_cli.io.text import printable
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.batch import StepBatch
@@ -37,7 +38,7 @@ def show(
         dataset = Workspace(data_dir, progress).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     length = saved.config.model.block_size
-    Output(as_json).show(asdict(batch), lambda: _tables(batch, length))
+    Output(as_json).show(asdict(batch), _tables(batch, length))
 
 
 def _tables(batch: "StepBatch", length: int) -> Iterator[Table | Rule | Text]:
@@ -48,4 +49,4 @@ def _tables(batch: "StepBatch", length: int) -> Iterator[Table | Rule | Text]:
     yield table
     for window in batch.windows:
         yield Rule(f"from token {count(window.start)} of the training text", align="left")
-        yield raw(window.text)
+        yield Text(printable(window.text))

@@ -1,6 +1,5 @@
 """The overview of a file: what a checkpoint is, from its header alone."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,19 @@ from minigpt_cli.cli.render import (
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
+MOST_TENSORS = 1000
+"""Rows of a table; laying out more takes minutes."""
+
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
-    """Shows what the header of a safetensors file says.
-
-    Args:
-        path: the file.
-        tensors: list every tensor instead of the components.
-        output: where to show it.
-    """
+    """Shows what the header of a safetensors file says: its components, or every tensor."""
     inspection = inspect_file(path)
-
-    def tables() -> Iterator[Table | Text]:
-        yield _summary(inspection)
-        yield Text()
-        if inspection.components and not tensors:
-            yield _component_table(inspection)
-        else:
-            yield _tensor_table(inspection)
-
+    by_component = inspection.components and not tensors
+    table = _component_table(inspection) if by_component else _tensor_table(inspection)
+    tables: list[Table | Text] = [_summary(inspection), Text(), table]
+    if not by_component and len(inspection.tensors) > MOST_TENSORS:
+        more = len(inspection.tensors) - MOST_TENSORS
+        tables.append(Text(f"and {count(more)} more tensors; --json lists all", "dim"))
     output.show(_json(inspection), tables)
 
 
@@ -49,8 +42,8 @@ def _summary(inspection: Inspection) -> Table:
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
     if inspection.checkpoint is None:
-        ours = inspection.metadata.get("format") == "minigpt-state"
-        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
+        made_by = "minigpt: the state of a run" if inspection.is_state else "another program"
+        table.add_row("made by", made_by)
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
@@ -74,6 +67,7 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
         ("size", f"{model_size(model)}, block {count(model.block_size)}"),
         ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
         ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
+        ("text files", ", ".join(metadata.data.corpus)),
         ("step", count(metadata.step)),
         ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
         ("written by", f"minigpt {metadata.version}"),
@@ -104,7 +98,7 @@ def _component_table(inspection: Inspection) -> Table:
 
 def _tensor_table(inspection: Inspection) -> Table:
     table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
-    for tensor in inspection.tensors:
+    for tensor in inspection.tensors[:MOST_TENSORS]:
         table.add_row(
             raw(tensor.name),
             "x".join(str(n) for n in tensor.shape) or "scalar",
@@ -119,9 +113,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
     metadata = inspection.checkpoint
     described = None
     if metadata is not None:
-        described = {
-            **metadata_adapter().dump_python(metadata, mode="json"),
-        }
+        described = metadata_adapter().dump_python(metadata, mode="json")
         del described["tokenizer"]  # long, and named in data
     return {
         "path": str(inspection.path),

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import checkpoint_path
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.typed import is_text, named_run
 from minigpt_cli.errors import ConfigError
 
@@ -19,8 +18,7 @@ EXAMPLE = "minigpt inspect runs/small runs/tiny"
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILES",
-        help="Run folders, or a safetensors file. Default: the newest checkpoint.",
+        metavar="FILES", help="Run folders, or a safetensors file. Default: the newest checkpoint."
     ),
 ]
 Tensors = Annotated[
@@ -38,16 +36,21 @@ def show(
     """Show how runs went or what a checkpoint is (the default view)."""
     from minigpt_cli.cli.inspect.checkpoint import show_file
     from minigpt_cli.cli.inspect.history import show_runs
+    from minigpt_cli.interop.hf_folder import WEIGHTS, is_hf_folder
     from minigpt_cli.runs.folder import is_folder
 
     output = Output(as_json, plot, force=force)
     files = [named_run(path) for path in files or []]
+    if len(files) == 1 and is_hf_folder(files[0]):
+        files = [files[0] / WEIGHTS]
     _check_words(files)
     if files and not tensors and any(is_folder(path) for path in files):
         show_runs(files, output)
         return
     if files and len(files) > 1:
         raise typer.BadParameter("several files cannot be combined; pass one, or run folders")
+    if plot:
+        raise typer.BadParameter("--plot is not available for this view")
     show_file(checkpoint_path(files[0] if files else None), tensors, output)
 
 

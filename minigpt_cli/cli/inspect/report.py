@@ -1,11 +1,21 @@
 """`minigpt inspect report`: everything known about a run, as one HTML page."""
 
-from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Html, Plot
-from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.loading import RunPath, run_folder
-from minigpt_cli.cli.options import Json
+from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from minigpt_cli.cli.console import print_note
+from minigpt_cli.cli.inspect.output import Output, save, save_plot
+from minigpt_cli.cli.loading import RunPath, load, run_folder
+from minigpt_cli.cli.options import Force, Html, Json, Plot
+
+Playground = Annotated[
+    bool,
+    typer.Option(
+        "--playground", help="Include the model, to write with in the browser (see export)."
+    ),
+]
 EXAMPLE = "minigpt inspect report runs/small"
 
 
@@ -13,6 +23,7 @@ def show(
     run: RunPath = None,
     html: Html = None,
     plot: Plot = None,
+    playground: Playground = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -28,16 +39,30 @@ def show(
     output = Output(as_json, plot, html, force)
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
-
-    def page() -> str:
-        return report_page(history, look_inside(folder))
-
-    if html is None:
-        folder.write_report(page())
-        print_note(f"Wrote {folder.report}")
-    output.show(
-        rendering.as_json([history]),
-        lambda: [rendering.summary(history)],
-        lambda: rendering.draw([history]),
-        page,
+    page = report_page(
+        history, look_inside(folder), playground=_playground(folder.path) if playground else None
     )
+    if html is None:
+        folder.write_report(page)
+        print_note(f"Wrote {folder.report}")
+    else:
+        save(page.encode(), html)
+    if plot:
+        from minigpt_cli.plots.runs import draw_runs
+
+        save_plot(draw_runs([history]), plot)
+    output.show(rendering.as_json([history]), [rendering.summary(history)])
+
+
+def _playground(run: Path) -> str:
+    """The model of a run as a page.
+
+    Raises:
+        MinigptError: there is no checkpoint, or it is too large for a page.
+    """
+    from minigpt_cli.cli.export.html import check_size
+    from minigpt_cli.pages.playground import playground_page, usual_dtype
+
+    loaded = load(run)
+    check_size(loaded, usual_dtype(loaded.checkpoint))
+    return playground_page(loaded.checkpoint)

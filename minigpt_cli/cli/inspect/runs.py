@@ -9,7 +9,7 @@ from rich.table import Table
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.options import Json
-from minigpt_cli.cli.render import count, grid, raw, short_count
+from minigpt_cli.cli.render import count, grid, number, raw, short_count
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.run_list import RunSummary
@@ -25,7 +25,7 @@ def show(as_json: Json = False) -> None:
     found = list(list_runs())
     if not found:
         print_note(f"No runs under {RUNS.resolve()}; train one with: minigpt train --preset small")
-    Output(as_json).show([_json(run) for run in found], lambda: [_table(found)] if found else [])
+    Output(as_json).show([_json(run) for run in found], [_table(found)] if found else [])
 
 
 def _table(runs: "list[RunSummary]") -> Table:
@@ -35,7 +35,7 @@ def _table(runs: "list[RunSummary]") -> Table:
             raw(str(run.path)),
             raw(_texts(run.corpus)),
             "-" if run.parameters is None else short_count(run.parameters),
-            "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}",
+            number(run.best_val_loss, ".4f"),
             _progress(run),
             f"{run.updated.astimezone():%Y-%m-%d %H:%M}",
         )

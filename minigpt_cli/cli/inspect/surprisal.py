@@ -8,10 +8,9 @@ import typer
 from rich.text import Text
 
 from minigpt_cli.cli.console import out, print_note, printable
-from minigpt_cli.cli.inspect.options import Force, Html
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save
 from minigpt_cli.cli.loading import CheckpointPath, load, short_name
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Force, Html, Json
 from minigpt_cli.cli.render import SURPRISE_STYLES as STYLES
 from minigpt_cli.cli.render import (
     count,
@@ -64,11 +63,10 @@ def show(
     summary = [("checkpoint", f"{loaded.path} (step {step})"), ("text", file)]
     summary += summary_rows(found)
 
-    def page() -> str:
-        return surprisal_page(found, short_name(loaded.path), file, summary)
-
+    if html:
+        save(surprisal_page(found, short_name(loaded.path), file, summary).encode(), html)
     value: dict[str, Any] = {"checkpoint": str(loaded.path), "text": file, **asdict(found)}
-    output.show(value, lambda: _tables(summary, found), page=page)
+    output.show(value, _tables(summary, found))
 
 
 def _tables(summary: list[tuple[str, str]], found: "Surprisal") -> "Iterator[RenderableType]":
