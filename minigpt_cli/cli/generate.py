@@ -110,8 +110,6 @@ ShowProbabilities = Annotated[
     bool, in_output("--show-probabilities", help="Color each token by its probability.")
 ]
 Top = Annotated[str | None, typer.Option("--top", hidden=True, callback=_moved)]
-
-
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="PROMPT", help="Text to continue, as with --prompt."),
@@ -150,6 +148,7 @@ def generate(
         {
             "--prompt-file": prompt_file is not None,
             "--prompt": prompt is not None,
+            "a prompt": bool(words),
             "--interactive": interactive,
             "--json": as_json,
             "--show-probabilities": show_probabilities,
@@ -159,27 +158,19 @@ def generate(
         }
     )
     if words:
-        if prompt_file is not None:
-            raise typer.BadParameter("--prompt-file and a prompt cannot be combined")
         checkpoint, prompt = model_and_prompt(words, checkpoint, prompt)
+    from minigpt_cli.cli.writing import Writer
     from minigpt_cli.generation.sampling import Sampling
 
     with usage_errors():
         sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     prompts = _prompts(prompt, prompt_file)
     _note_escapes([*([prompt] if prompt else []), *(stop or [])])
-
-    from minigpt_cli.cli.writing import Writer
-
     writer = Writer(
-        load(checkpoint, device, precision, quantize).checkpoint,
-        sampling,
-        max_new_tokens,
-        num_samples=num_samples,
-        stop=tuple(stop or ()),
-        exact_window=exact_window,
+        load(checkpoint, device, precision, quantize).checkpoint, sampling, max_new_tokens,
+        num_samples=num_samples, stop=tuple(stop or ()), exact_window=exact_window,
         probabilities=show_probabilities,
-    )
+    )  # fmt: skip
     if as_json:
         writer.print_json(prompts, as_lines=prompt_file is not None)
     else:
@@ -195,7 +186,7 @@ def _take_turns(writer: "Writer", prompts: list[str]) -> None:
 def _check_combinations(given: dict[str, bool]) -> None:
     """Refuses options that contradict each other."""
     for one, others in (
-        ("--prompt-file", ["--prompt", "--interactive"]),
+        ("--prompt-file", ["--prompt", "a prompt", "--interactive"]),
         ("--interactive", ["--json", "--show-probabilities", "--num-samples"]),
         ("--quantize", ["--precision fp32"]),
     ):

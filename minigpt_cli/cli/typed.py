@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from minigpt_cli.cli.options import decoded
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
 from minigpt_cli.interop.hf_folder import is_hf_folder
@@ -16,6 +17,8 @@ _RUN_FILES = ("checkpoint.safetensors", "state.safetensors", "metrics.jsonl")
 def is_model(word: str) -> bool:
     """Whether a model has this name: a run, a checkpoint file, or a folder of `transformers`."""
     path = named_run(Path(word))
+    if not os.path.lexists(path):  # asked first, because it takes a prompt of any length
+        return False
     if path.is_dir():
         return is_hf_folder(path) or any((path / name).exists() for name in _RUN_FILES)
     return path.suffix == ".safetensors" and path.is_file()
@@ -26,6 +29,8 @@ def is_text(word: str) -> bool:
     path = Path(word)
     if is_model(word):
         return False
+    if not os.path.lexists(path):
+        return _is_corpus(word)
     if path.is_dir():
         from minigpt_cli.data.sources import TEXT_SUFFIXES
 
@@ -40,8 +45,9 @@ def _is_corpus(word: str) -> bool:
 def named_run(path: Path) -> Path:
     """`runs/NAME` for the bare NAME of a run, where nothing else has that name."""
     run = _RUNS / path
-    bare = path.name == str(path) and path.name
-    return run if bare and not os.path.lexists(path) and run.is_dir() else path
+    if path.name != str(path) or not path.name or os.path.lexists(path):
+        return path
+    return run if os.path.lexists(run) and run.is_dir() else path
 
 
 def resumed_run(words: list[str]) -> Path | None:
@@ -128,7 +134,7 @@ def model_and_prompt(
     if checkpoint is None and is_model(words[0]):
         checkpoint, words = Path(words[0]), words[1:]
         found.append(f"--checkpoint {checkpoint}")
-    if len(words) == 1 and Path(words[0]).suffix in (".txt", ".md") and Path(words[0]).is_file():
+    if len(words) == 1 and words[0].endswith((".txt", ".md")) and is_text(words[0]):
         raise typer.BadParameter(
             f"{words[0]} is a file; use --prompt-file {words[0]} (one prompt per line) or "
             f"--prompt - < {words[0]}"
@@ -136,7 +142,7 @@ def model_and_prompt(
     if words and prompt is not None:
         raise typer.BadParameter(f"the prompt is given twice: {words[0]} and --prompt")
     if words:
-        prompt = " ".join(words)
+        prompt = decoded(" ".join(words))
     if len(words) > 1:  # without quotes
         found.append(f'--prompt "{prompt}"')
     if found:

@@ -172,3 +172,8 @@ def test_numbers_of_options_may_be_written_with_an_exponent(
 ) -> None:
     given = ("train", "tiny", "story.txt", "--max-iters", number, "--dry-run", "--device", "cpu")
     assert minigpt(*given).exit_code == rc
+
+
+def test_prompt_longer_than_a_file_name(minigpt: Minigpt) -> None:
+    done = minigpt("generate", "The old " * 1000, "-n", 3)
+    assert done.exit_code == 0

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from minigpt_cli.cli.export.request import ExportDtype, Request
+from minigpt_cli.cli.help import examples
 
-EXAMPLE = (
-    "Examples:  minigpt export runs/small --to html letters.html    "
-    "minigpt export --to hf my-model    minigpt export --to gguf my-model.gguf"
+EXAMPLE = examples(
+    "minigpt export runs/small --to html letters.html",
+    "minigpt export --to hf my-model",
+    "minigpt export --to gguf my-model.gguf",
 )
 PAGE = "Page"
 

@@ -82,7 +82,9 @@ def _check_words(files: list[Path]) -> None:
 def _is_plain(path: Path) -> bool:
     """Whether a file starts as text; a folder was looked into before."""
     try:
-        head = path.read_bytes()[:4096] if path.is_file() else b""
+        if not path.is_file():
+            return True
+        with path.open("rb") as file:
+            return b"\0" not in file.read(4096)
     except OSError:
         return False
-    return b"\0" not in head
