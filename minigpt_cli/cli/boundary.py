@@ -1,6 +1,7 @@
 """The one place where errors become messages."""
 
 import errno
+import signal
 import sys
 from typing import Any
 
@@ -11,6 +12,10 @@ from minigpt_cli.cli.options import how_to_set
 from minigpt_cli.errors import MinigptError
 
 INTERRUPTED = 130
+ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""The signals that ask a program to end: Ctrl-C, `kill`, and a terminal that was closed."""
 
 
 class ErrorBoundary(TyperGroup):

@@ -26,6 +26,12 @@ class _MessageConsole(Console):
         except OSError:  # for example, a log file on a full disk
             self.on_broken_pipe()
 
+    def __exit__(self, *exception: Any) -> None:
+        try:
+            super().__exit__(*exception)
+        except OSError:  # a bar is written here, not by `print`; its terminal may be gone
+            self.on_broken_pipe()
+
     def on_broken_pipe(self) -> None:
         self.quiet = True
         silence(sys.stderr)

@@ -78,6 +78,7 @@ def evaluate(
     Bits per byte can be compared between models with different tokenizers.
     """
     from minigpt_cli.cli.console import print_json, print_note
+    from minigpt_cli.cli.render import count_progress
     from minigpt_cli.evaluation import evaluate as score
 
     if encoding and not data:
@@ -90,9 +91,11 @@ def evaluate(
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
         tokens = _tokens(loaded.checkpoint, text)
-        result = score(model, tokenizer, tokens)
+        with count_progress("tokens") as progress:
+            result = score(model, tokenizer, tokens, progress=progress)
         if quantize:
-            exact = score(load(path).checkpoint.model, tokenizer, tokens)
+            with count_progress("tokens") as progress:
+                exact = score(load(path).checkpoint.model, tokenizer, tokens, progress=progress)
             print_note(
                 f"{path}: {quantize} adds {result.loss - exact.loss:+.4f} to the loss "
                 f"({exact.loss:.4f} without)"

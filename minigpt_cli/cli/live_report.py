@@ -51,6 +51,9 @@ class LiveReport(Reporter):
         self._follow()
         self._reporter.stepped(row)
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        self._reporter.evaluating(stage, done, total)
+
     def evaluated(self, row: EvaluationRow) -> None:
         self._reporter.evaluated(row)
         self._is_due = row.step < self._max_iters  # the end writes its own

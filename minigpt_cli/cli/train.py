@@ -1,7 +1,8 @@
 """`minigpt train`: train a model on a text."""
 
+import _thread
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.options import (
     DATA,
     DEFAULT_DATA_DIR,
@@ -218,9 +220,14 @@ def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
-    with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
+    with (
+        TrainProgress(trainer.config) as progress,
+        _stopped_by_signals(trainer, progress.stopping) as signals,
+    ):
         progress.print_lines(run_lines(trainer))
         result = _watched(trainer, progress) if watch else trainer.fit(progress)
+    if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
+        raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
@@ -239,20 +246,28 @@ def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
 
 
 @contextmanager
-def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM ends the run after the current step, the second immediately.
+def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[list[int]]:
+    """The first signal that ends a program ends the run after its step, the second immediately.
+
+    Args:
+        trainer: saves and stops.
+        answer: called at once with what happens now.
 
     Yields:
         The signals received so far.
     """
     received: list[int] = []
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
         trainer.stop_requested = True
+        message = f"finishing step {trainer.state.step + 1:,}, saving…"
+        # The main thread may be inside a write to the terminal, which cannot be entered again; and
+        # a `Thread` takes a lock to start, which the main thread may hold.
+        _thread.start_new_thread(answer, (message,))
         for each, handler in before.items():
             signal.signal(each, handler)
 

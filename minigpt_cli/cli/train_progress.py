@@ -7,15 +7,16 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import count, duration, key_value_table, model_size, raw, size
+from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, raw, size
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.io.text import duration
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
@@ -24,7 +25,7 @@ from minigpt_cli.training.trainer import Trainer
 
 _HEADER = (
     f"{'step':>7} {'train loss':>11} {'val loss':>9}   "
-    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>8}"
+    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>11}"
 )
 
 
@@ -35,7 +36,7 @@ class TrainProgress(Reporter):
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._has_header = False
+        self._has_header = self._stopping = False
         self._max_iters = config.train.max_iters
         self._progress = Progress(
             TextColumn("step {task.completed:,}/{task.total:,}"),
@@ -43,14 +44,15 @@ class TrainProgress(Reporter):
             TextColumn(
                 "loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s"
             ),
-            TimeRemainingColumn(compact=True),
+            TimeLeft(),
+            TextColumn("{task.fields[doing]}", style="bold"),
             console=err,
             disable=not err.is_terminal,
             transient=True,
             expand=True,
         )
         self._task = self._progress.add_task(
-            "", total=self._max_iters, loss="-", rate="-", speed="-"
+            "", total=self._max_iters, loss="-", rate="-", speed="-", doing=""
         )
 
     def __enter__(self) -> Self:
@@ -78,6 +80,18 @@ class TrainProgress(Reporter):
             speed=_number(row.tokens_per_second, ",.0f"),
         )
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        if not self._stopping:
+            doing = f"{stage.lower()} {done / total:.0%}" if done < total else ""
+            self._progress.update(self._task, doing=doing)
+
+    def stopping(self, message: str) -> None:
+        """Answers a signal, from any thread: in the bar, or without one in a line."""
+        self._stopping = True
+        self._progress.update(self._task, doing=message)
+        if not err.is_terminal:
+            print_note(message)
+
     def evaluated(self, row: EvaluationRow) -> None:
         if not self._has_header:
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
@@ -87,7 +101,7 @@ class TrainProgress(Reporter):
         line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
         line.append(f" {_number(row.bits_per_byte, '.3f'):>9}")
         line.append(f" {_number(row.tokens_per_second, ',.0f'):>9}")
-        line.append(f" {duration(row.elapsed or 0.0):>8}")
+        line.append(f" {duration(row.elapsed or 0.0):>11}")
         err.print(line, soft_wrap=True)
 
     def sampled(self, text: str) -> None:

@@ -218,10 +218,12 @@ class TrainConfig(_Table):
     """Sequences of `block_size` tokens per forward pass."""
     grad_accum_steps: Count = 1
     """Forward and backward passes per optimizer step."""
-    eval_interval: Count = 250
-    """Optimizer steps between evaluations."""
-    eval_tokens: Count = 131_072
-    """Validation tokens per evaluation; a longer validation text is sampled evenly."""
+    eval_interval: Count | Literal["auto"] = "auto"
+    """Steps between evaluations; `auto` makes at least six of them, the first by step 50."""
+    eval_tokens: Count = 16_384
+    """Validation tokens per evaluation, spread evenly; the last evaluation reads more or all."""
+    patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Evaluations without a new best after which training ends early; 0 never does."""
     save_every_seconds: NonNegativeFloat = 60.0
     """Seconds between saves of the training state; 0 saves only at evaluations."""
     log_interval: Count = 10

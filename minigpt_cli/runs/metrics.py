@@ -52,6 +52,12 @@ class EvaluationRow:
     is_best: bool | None = None
     """Whether no earlier evaluation had a lower validation loss."""
     tokens_per_second: Number | None = None
+    val_tokens: Annotated[int, Field(ge=0)] | None = None
+    """How many tokens `val_loss` is measured on: the same ones at every evaluation of a run."""
+    whole_val_loss: Number | None = None
+    """At the end of a run, the loss on all or most of the validation text."""
+    whole_val_tokens: Annotated[int, Field(ge=0)] | None = None
+    """How many tokens `whole_val_loss` is measured on."""
     mfu: Number | None = None
     """Model FLOPs utilization: a share of the matrix-product peak measured at the start."""
 

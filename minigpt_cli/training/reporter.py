@@ -12,6 +12,9 @@ class Reporter:
     def stepped(self, row: StepRow) -> None:
         """An optimizer step was taken (on an accelerator: the last of several)."""
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        """So many tokens of an evaluation are done; called at least once a second or pass."""
+
     def evaluated(self, row: EvaluationRow) -> None:
         """The model was evaluated and, if it is the best so far, saved."""
 
@@ -30,7 +33,9 @@ class TrainResult:
     """The run folder."""
     step: int
     finished: bool
-    """False if the run was stopped before `max_iters`."""
+    """False if the run was interrupted before its end."""
+    stopped_early: bool
+    """Whether it ended because of `train.patience`."""
     best_val_loss: float | None
     best_step: int
     elapsed: float

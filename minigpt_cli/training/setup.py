@@ -24,7 +24,7 @@ from minigpt_cli.training.trainer import Trainer
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
-    "train.threads", "train.on_nonfinite",
+    "train.threads", "train.on_nonfinite", "train.patience",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run."""
 

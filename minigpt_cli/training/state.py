@@ -36,6 +36,7 @@ class TrainState:
     step: StepNumber = 0
     best_val_loss: Loss | None = None
     best_step: StepNumber = 0
+    evaluations_since_best: StepNumber = 0
     elapsed: Seconds = 0.0
     step_seconds: Seconds = 0.0
     recent_losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))

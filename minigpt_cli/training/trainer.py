@@ -10,12 +10,14 @@ from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
+from minigpt_cli.io.text import ended
 from minigpt_cli.model.compilation import eagerly
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training import schedule
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
@@ -91,7 +93,7 @@ class Trainer:
         self._begin(reporter)
         while True:
             try:
-                while self.state.step < self.config.train.max_iters and not self.stop_requested:
+                while not (self._is_finished() or self.stop_requested):
                     self._advance(reporter)
                 self._check_everything()
                 break
@@ -120,7 +122,7 @@ class Trainer:
     def _advance(self, reporter: Reporter) -> None:
         """Takes the next step, and does what is due after it."""
         train, step = self.config.train, self.state.step + 1
-        evaluates = step == train.max_iters or step % train.eval_interval == 0
+        evaluates = schedule.evaluates(train, step)
         logs = evaluates or step % train.log_interval == 0 or step == 1
         checks = logs or step % self.learner.check_interval == 0
         if step in self.state.skipped:
@@ -223,17 +225,17 @@ class Trainer:
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
         self._check_everything()
-        with self._eagerly():
-            result = evaluate(
-                self.learner.model,
-                self.dataset.tokenizer,
-                self._validation,
-                self.config.train.eval_tokens,
-            )
-        check_finite(self.state.step, validation_loss=result.loss)
+        # Every evaluation reads the same tokens, and only their losses are compared: with each
+        # other, here and wherever a best one is looked for. What the last one reads beyond them
+        # is reported, and has no part in choosing the model that is saved.
+        result = self._evaluate(self.config.train.eval_tokens, reporter)
+        whole = self._evaluate_whole(result, reporter)
         best = self.state.best_val_loss
         if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
+            self.state.evaluations_since_best = 0
+        else:
+            self.state.evaluations_since_best += 1
         row = EvaluationRow(
             step=self.state.step,
             val_loss=result.loss,
@@ -242,16 +244,43 @@ class Trainer:
             elapsed=self.state.elapsed,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
+            val_tokens=result.tokens,
+            whole_val_loss=whole.loss if whole else None,
+            whole_val_tokens=whole.tokens if whole else None,
             mfu=self.mfu,
         )
         self.writer.row(row)
         text = self._sample() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
-        self._save(self._checkpoint_metadata(result) if is_best else None)
+        self._save(self._checkpoint_metadata(whole or result) if is_best else None)
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
+
+    def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
+        with self._eagerly():
+            result = evaluate(
+                self.learner.model,
+                self.dataset.tokenizer,
+                self._validation,
+                most,
+                reporter.evaluating,
+            )
+        check_finite(self.state.step, validation_loss=result.loss)
+        return result
+
+    def _evaluate_whole(self, part: Evaluation, reporter: Reporter) -> Evaluation | None:
+        """At the end of the run, the score on all of the validation text.
+
+        Of a text that is long for the run, only as much as costs little: predicting takes a third
+        of the time of training.
+        """
+        train = self.config.train
+        most = train.max_iters * self.learner.tokens_per_step // 10
+        if self.state.step < train.max_iters or part.tokens >= min(most, len(self._validation) - 1):
+            return None
+        return self._evaluate(most, reporter)
 
     def _sample(self) -> str:
         """Generates a text from nothing, with randomness of its own."""
@@ -259,7 +288,7 @@ class Trainer:
         count = self.config.train.sample_tokens
         writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
         with self._eagerly():
-            return "".join(generate(writer, "", count, sampling))
+            return ended("".join(generate(writer, "", count, sampling)))
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
@@ -294,12 +323,21 @@ class Trainer:
         checkpoint = checkpoint_file(folder.checkpoint, model, metadata) if metadata else None
         self.writer.save(self.state.step, state, checkpoint)
 
+    def _is_finished(self) -> bool:
+        return self.state.step >= self.config.train.max_iters or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation loss has not improved for `train.patience` evaluations."""
+        return 0 < self.config.train.patience <= self.state.evaluations_since_best
+
     def _result(self) -> TrainResult:
         state = self.state
         return TrainResult(
             run=self.folder.path,
             step=state.step,
-            finished=state.step >= self.config.train.max_iters,
+            finished=self._is_finished(),
+            stopped_early=self.stopped_early,
             best_val_loss=state.best_val_loss,
             best_step=state.best_step,
             elapsed=state.elapsed,

@@ -11,17 +11,10 @@ from rich.text import Text
 from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.render import (
-    count,
-    duration,
-    grid,
-    key_value_table,
-    losses,
-    model_size,
-    raw,
-)
+from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_size, raw
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
+from minigpt_cli.io.text import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,6 +21,7 @@ def show(
     The report is RUN/report.html and is replaced each time; --html FILE writes it elsewhere.
     """
     from minigpt_cli.cli.inspect import history as rendering
+    from minigpt_cli.cli.render import busy
     from minigpt_cli.inspection.run_history import read_run
     from minigpt_cli.pages.run_report import look_inside, report_page
     from minigpt_cli.runs.folder import RunFolder
@@ -30,7 +31,8 @@ def show(
     history = read_run(folder.path)
 
     def page() -> str:
-        return report_page(history, look_inside(folder))
+        with busy("Drawing the report"):
+            return report_page(history, look_inside(folder))
 
     if html is None:
         folder.write_report(page())
