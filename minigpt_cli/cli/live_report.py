@@ -8,6 +8,7 @@ from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages.run_report import Inside, look_inside, report_page
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.reporter import Reporter
+from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 REFRESH_SECONDS = 10
@@ -61,6 +62,9 @@ class LiveReport(Reporter):
     def sampled(self, text: str) -> None:
         self._reporter.sampled(text)
         self._follow()
+
+    def slowed(self, slowdown: Slowdown) -> None:
+        self._reporter.slowed(slowdown)
 
     def noted(self, message: str) -> None:
         self._reporter.noted(message)

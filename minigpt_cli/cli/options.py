@@ -17,7 +17,7 @@ DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"
 
 
 def _complete_preset(incomplete: str) -> list[str]:
-    return [name for name in preset_names() if name.startswith(incomplete)]
+    return [name for name in [*preset_names(), "auto"] if name.startswith(incomplete)]
 
 
 Preset = Annotated[
@@ -25,7 +25,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         "-p",
-        help="Preset name, or path to a TOML file.",
+        help="Preset name, auto, or path to a TOML file.",
         show_default=DEFAULT_PRESET,
         autocompletion=_complete_preset,
         rich_help_panel=RUN,

@@ -51,7 +51,11 @@ Resume = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="The run folder.", show_default="runs/PRESET", rich_help_panel=RUN
+        "--out",
+        "-o",
+        help="The run folder.",
+        show_default="runs/PRESET or runs/TEXT",
+        rich_help_panel=RUN,
     ),
 ]
 Watch = Annotated[
@@ -70,6 +74,20 @@ DryRun = Annotated[
 ]
 ListPresets = Annotated[
     bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
+]
+Listdef _complete_setting(incomplete: str) -> list[str]:
+    from minigpt_cli.config.listing import names_for_completion
+
+    return names_for_completion(incomplete)
+
+
+Settings = Annotated[
+    bool,
+    typer.Option(
+        "--list-settings",
+        help="List every setting for --set, with default and limits.",
+        rich_help_panel=SETTINGS,
+    ),
 ]
 Data = Annotated[
     list[str] | None,
@@ -95,6 +113,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         help="Any setting, as section.key=value; may be repeated.",
+        autocompletion=_complete_setting,
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -131,6 +150,7 @@ def train(
     watch: Watch = False,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
+    list_settings: ListSettings = False,
     data: Data = None,
     tokenizer: TokenizerOption = None,
     encoding: Encoding = None,
@@ -151,6 +171,9 @@ def train(
     """
     if list_presets:
         _list_presets(as_json)
+        return
+    if list_settings:
+        _list_settings(as_json)
         return
     named = {
         "data.corpus": data,
@@ -188,13 +211,15 @@ def _start(
     watch: bool,
     as_json: bool,
 ) -> None:
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import TrainRequest, start
 
     with ExitStack() as held:
         with file_progress() as progress:
-            request = TrainRequest(preset, overrides, out, Workspace(data_dir, progress))
+            workspace = Workspace(data_dir, progress)
+            request = TrainRequest(preset, overrides, out, workspace, print_note)
             trainer = held.enter_context(start(request))
         _fit(trainer, data_dir, watch, as_json)
 
@@ -299,6 +324,25 @@ def _list_presets(as_json: bool) -> None:
     out.print(table)
 
 
+def _list_settings(as_json: bool) -> None:
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import grid, raw
+    from minigpt_cli.config import listing
+
+    settings = listing.list_settings()
+    if as_json:
+        print_json(listing.as_json(settings))
+        return
+    table = grid("setting", "default", "limits", "what it does", text_columns=4)
+    for column in table.columns[2:]:
+        column.no_wrap, column.overflow = False, "fold"
+    for setting in settings:
+        family = f" ({setting.family} only)" if setting.family else ""
+        default = setting.default or "-"
+        table.add_row(setting.name, raw(default), raw(setting.limits), raw(setting.text + family))
+    out.print(table)
+
+
 def _first_sentence(preset: str) -> str:
     """The first sentence of the comment at the top of a preset."""
     text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
@@ -318,7 +362,8 @@ def _estimate(
 
     with file_progress() as progress:
         workspace = Workspace(data_dir, progress)
-        config, found = estimate(TrainRequest(preset, overrides, out_path, workspace))
+        request = TrainRequest(preset, overrides, out_path, workspace, print_note)
+        config, found = estimate(request)
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return

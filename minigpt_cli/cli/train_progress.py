@@ -21,7 +21,10 @@ from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
 from minigpt_cli.training.reporter import Reporter, TrainResult
+from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
+
+_MANY_EPOCHS, _SMALL_TEXT = 20, 200_000
 
 _HEADER = (
     f"{'step':>7} {'train loss':>11} {'val loss':>9}   "
@@ -111,6 +114,15 @@ class TrainProgress(Reporter):
                 if part.plain.strip():
                     err.print(Text(indent + part.plain.rstrip(), "dim italic"), soft_wrap=True)
 
+    def slowed(self, slowdown: Slowdown) -> None:
+        several = torch.get_num_threads() > 1
+        advice = "; Ctrl-C, then --resume --set train.threads=1 may be faster" if several else ""
+        now, before = duration(slowdown.seconds_now), duration(slowdown.seconds_before)
+        print_note(
+            f"A step takes {now} now and took {before}: another program keeps this machine busy"
+            f"{advice}"
+        )
+
     def noted(self, message: str) -> None:
         print_note(message)
 
@@ -126,10 +138,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
-    read = min(text.val_tokens, config.train.eval_tokens)
-    validation = (
-        count(read) if read == text.val_tokens else f"{count(read)} of {count(text.val_tokens)}"
-    )
+    validation = count(text.val_tokens)
     epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
     steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
     tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
@@ -138,7 +147,25 @@ def run_lines(trainer: Trainer) -> list[str]:
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
+        *_forecast(trainer, epochs),
     ]
+
+
+def _forecast(trainer: Trainer, epochs: float) -> list[str]:
+    """How long the run takes, and what to take instead when the text is too small for it."""
+    learner, train_tokens = trainer.learner, trainer.dataset.metadata.train_tokens
+    lines = []
+    if learner.expected_seconds is not None:
+        lines.append(f"Time:   about {duration(learner.expected_seconds)}")
+    is_careful = trainer.config.train.patience > 0  # as with the preset auto
+    if epochs > 1.1 * _MANY_EPOCHS and train_tokens < _SMALL_TEXT and not is_careful:
+        steps = max(1, _MANY_EPOCHS * train_tokens // learner.tokens_per_step)
+        lines.append(
+            f"Note:   {epochs:,.0f} epochs of so small a text are learned by heart; take "
+            f"--preset auto, which suits the text, or --max-iters {steps} ({_MANY_EPOCHS} epochs), "
+            "or --set train.patience=3, which ends when it no longer improves"
+        )
+    return lines
 
 
 def result_table(folder: RunFolder, result: TrainResult) -> Table:
@@ -147,6 +174,11 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
+    if result.whole_val_loss is not None:
+        tokens = f"on {count(result.whole_val_tokens or 0)} tokens, at the last step"
+        table.add_row("last validation loss", f"{result.whole_val_loss:.4f} {tokens}")
+    if result.stopped_early:
+        table.add_row("ended early", "no better evaluation for as long as train.patience allows")
     if result.best_step and (overfitting := read_run(folder.path).overfitting):
         table.add_row("", f"{overfitting}: it started to memorize the training text")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} in steps")

@@ -33,5 +33,7 @@ def preset_path(preset: str) -> Path:
     if preset in names:
         return shipped_folder("configs") / f"{preset}.toml"
     close = difflib.get_close_matches(preset.lower(), names, n=2)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
+    hint = (
+        f"did you mean {' or '.join(close)}?" if close else f"available: auto, {', '.join(names)}"
+    )
     raise ConfigError(f"unknown preset {preset}; {hint}")

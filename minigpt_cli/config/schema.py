@@ -237,7 +237,7 @@ class TrainConfig(_Table):
     on_nonfinite: Literal["rewind", "stop"] = "rewind"
     """Action when a loss or gradient is NaN or infinite: rewind past the batch, or stop."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 uses PyTorch's default. Results can differ in the last digits."""
+    """CPU threads; 0 takes the fastest number in a short timing, which the run then keeps."""
     device: str = "auto"
     """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

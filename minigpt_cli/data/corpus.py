@@ -55,6 +55,11 @@ class Corpus:
                     yield chunk
 
 
+def known_corpora() -> dict[str, Path]:
+    """The dataset cards that ship with the package, by the name of their corpus."""
+    return {path.stem: path for path in shipped_folder("data").glob("*.toml")}
+
+
 def open_corpus(
     sources: tuple[str, ...],
     data_dir: Path,
@@ -80,7 +85,7 @@ def open_corpus(
             "utf-16",
             settings=("data.encoding",),
         ) from None
-    cards = {path.stem: path for path in shipped_folder("data").glob("*.toml")}
+    cards = known_corpora()
     known = [source for source in sources if source in cards]
     if known and codecs.lookup(encoding).name != "utf-8":
         raise CorpusError(

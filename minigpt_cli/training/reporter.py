@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+
+if TYPE_CHECKING:
+    from minigpt_cli.training.speed import Slowdown
 
 
 class Reporter:
@@ -20,6 +24,9 @@ class Reporter:
 
     def sampled(self, text: str) -> None:
         """The model generated a text after an evaluation."""
+
+    def slowed(self, slowdown: "Slowdown") -> None:
+        """Steps take far longer than they did; said once in a session."""
 
     def noted(self, message: str) -> None:
         """Something unusual happened, such as a full disk or a skipped batch."""
@@ -38,6 +45,9 @@ class TrainResult:
     """Whether it ended because of `train.patience`."""
     best_val_loss: float | None
     best_step: int
+    whole_val_loss: float | None
+    """The last model's loss on all or most of the validation text; None if not at the end."""
+    whole_val_tokens: int | None
     elapsed: float
     """Seconds since the run began, without interruptions."""
     step_seconds: float

@@ -1,6 +1,6 @@
 """From what a user asks for to a trainer that is ready, for a new run or a resumed one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,19 @@ import torch
 
 from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
+from minigpt_cli.data.corpus import known_corpora
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
-from minigpt_cli.device import dtype_name, pick_device, pick_dtype
+from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.model.compilation import should_compile
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
+from minigpt_cli.training.speed import choose_threads, expected_seconds
 from minigpt_cli.training.state import saved_run
 from minigpt_cli.training.trainer import Trainer
 
@@ -38,8 +42,10 @@ class TrainRequest:
     overrides: Overrides = field(default_factory=dict)
     """Settings to change, by full name, as in `{"train.max_iters": 500}`."""
     out: Path | None = None
-    """The new run folder; by default `runs/<preset>`, numbered if that exists."""
+    """The new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`."""
     workspace: Workspace = field(default_factory=lambda: Workspace(Path("data")))
+    note: Callable[[str], None] = lambda _: None
+    """Called with what was chosen."""
 
     @property
     def run_name(self) -> str:
@@ -55,6 +61,8 @@ class TrainRequest:
         Raises:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
         """
+        if self.preset == AUTO:
+            return resolve_machine(resolve({}, self.overrides, "preset auto"))
         if isinstance(self.preset, RunConfig):
             tables = self.preset.model_dump()
             return resolve_machine(resolve(tables, self.overrides, "the configuration"))
@@ -68,7 +76,9 @@ class TrainRequest:
         """
         config = self.config()
         dataset = self.workspace.dataset(config.data)
-        learner = Learner(config, dataset)
+        if self.preset == AUTO:
+            config, why = self._automatic(dataset)
+            self.note(f"Preset auto: {why}")
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "
@@ -76,7 +86,29 @@ class TrainRequest:
                 "a larger data.val_fraction",
                 settings=("data.val_fraction=0.2",),
             )
+        learner = Learner(config, dataset)
+        # Before there is a run folder: also finds out whether memory suffices for a step.
+        chosen = config.train.threads or choose_threads(learner)
+        train = config.train.model_copy(update={"threads": chosen})
+        learner.config = config.model_copy(update={"train": train})
+        if train.compile != "on":
+            learner.expected_seconds = expected_seconds(learner, train.max_iters)
         return learner
+
+    def _automatic(self, dataset: Dataset) -> tuple[RunConfig, str]:
+        metadata, machine = dataset.metadata, self.config()
+        device = pick_device(machine.train.device)
+        peak = matmul_flops(device, pick_dtype(machine.train.precision, device))
+        config, why = automatic_config(
+            metadata.train_tokens, metadata.vocab_size, peak, self.overrides
+        )
+        return resolve_machine(config), why
+
+    def run_name_for(self, dataset: Dataset) -> str:
+        """The name of a run's folder: of the user's own text, or of the preset for known ones."""
+        own = set(self.config().data.corpus) - set(known_corpora())
+        is_again = not isinstance(self.preset, RunConfig) and Path(self.preset).name == CONFIG
+        return dataset.metadata.corpus if own and not is_again else self.run_name
 
 
 def train(
@@ -92,7 +124,7 @@ def train(
     Args:
         config: a configuration, a shipped preset's name, or the path of a TOML file.
         overrides: settings to change, by full name, as in `{"train.max_iters": 500}`.
-        out: the new run folder; by default `runs/<preset>`, numbered if that exists.
+        out: the new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`.
         data_dir: where downloaded and prepared texts are kept.
         reporter: receives training events.
 
@@ -119,7 +151,7 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
         MinigptError: in the preset, the data or the folder.
     """
     learner = request.learner()
-    with Run.new(request.run_name, request.out) as run:
+    with Run.new(request.run_name_for(learner.dataset), request.out) as run:
         yield Trainer(learner, RunWriter(run))
 
 
@@ -140,6 +172,12 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
         config = _resumed_config(folder, overrides)
         trainer = Trainer(Learner(config, workspace.dataset(config.data)), RunWriter(run))
         trainer.restore()
+        if trainer.stopped_early:
+            raise CheckpointError(
+                f"{folder.path}: ended early, at step {trainer.state.step}; to train longer, raise "
+                "train.patience, or set it to 0",
+                settings=("train.patience=0",),
+            )
         if trainer.state.step >= config.train.max_iters:
             raise CheckpointError(
                 f"{folder.path}: already finished, at step {trainer.state.step}; to train longer, "
@@ -154,6 +192,9 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
     tables = read_toml(folder.config)
     before = saved_run(folder.state).config
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
+    if not after.train.threads:
+        train = after.train.model_copy(update={"threads": torch.get_num_threads()})
+        after = after.model_copy(update={"train": train})
     changed = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(before, after).items()
@@ -181,7 +222,6 @@ def resolve_machine(config: RunConfig) -> RunConfig:
     resolved = {
         "device": str(device),
         "precision": dtype_name(pick_dtype(train.precision, device)),
-        "threads": train.threads or torch.get_num_threads(),
         "compile": "on" if compiles else "off",
     }
     return config.model_copy(update={"train": train.model_copy(update=resolved)})

@@ -21,6 +21,7 @@ from minigpt_cli.training import schedule
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
+from minigpt_cli.training.speed import StepTimes
 from minigpt_cli.training.stability import (
     MAX_REWINDS,
     LossMonitor,
@@ -47,6 +48,8 @@ class Trainer:
         """Set it, for example from a signal handler, to end the run after the current step."""
         self._validation = self.dataset.tokens("val")
         self._monitor = LossMonitor()
+        self._step_times = StepTimes()
+        self._whole: Evaluation | None = None
         self._session_seconds, self._session_steps = 0.0, 0
         self._peak_flops = math.inf
 
@@ -128,7 +131,10 @@ class Trainer:
         if step in self.state.skipped:
             self.state.step = step
         else:
-            self._timed_step(checks)
+            seconds = self._timed_step(checks)
+            on_cpu = self.learner.check_interval == 1  # elsewhere steps are not timed one by one
+            if on_cpu and (slowdown := self._step_times.add(seconds)) is not None:
+                reporter.slowed(slowdown)
             if checks:
                 row = self._step_row()
                 reporter.stepped(row)
@@ -145,8 +151,8 @@ class Trainer:
     def _update_clock(self) -> None:
         self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
 
-    def _timed_step(self, checks: bool) -> None:
-        """Takes a step; with `checks`, waits until the device has finished it."""
+    def _timed_step(self, checks: bool) -> float:
+        """Takes a step, waiting for the device with `checks`; returns its seconds."""
         started = time.perf_counter()
         loss, grad_norm = self.learner.take_step(self.state.step)
         self.state.step += 1
@@ -157,6 +163,7 @@ class Trainer:
         self.state.step_seconds += seconds
         self._session_seconds += seconds
         self._session_steps += 1
+        return seconds
 
     def _check_steps(self) -> None:
         """Reads the losses and gradient norms since the last check.
@@ -229,7 +236,7 @@ class Trainer:
         # other, here and wherever a best one is looked for. What the last one reads beyond them
         # is reported, and has no part in choosing the model that is saved.
         result = self._evaluate(self.config.train.eval_tokens, reporter)
-        whole = self._evaluate_whole(result, reporter)
+        self._whole = whole = self._evaluate_whole(result, reporter)
         best = self.state.best_val_loss
         if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
@@ -340,6 +347,8 @@ class Trainer:
             stopped_early=self.stopped_early,
             best_val_loss=state.best_val_loss,
             best_step=state.best_step,
+            whole_val_loss=self._whole.loss if self._whole else None,
+            whole_val_tokens=self._whole.tokens if self._whole else None,
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,
             tokens_per_second=self.tokens_per_second,
