@@ -109,12 +109,13 @@ def evaluate(
 
 def _tokens(checkpoint: "Checkpoint", text: Text) -> "Tokens":
     """The tokens to predict: of the model's own text, found by its fingerprint, or of another."""
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.dataset import encode_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        workspace = Workspace(text.data_dir, progress)
+        workspace = Workspace(text.data_dir, progress, print_note)
         if text.sources:
             corpus = workspace.corpus(text.sources, text.encoding)
             fraction = checkpoint.metadata.data.val_fraction

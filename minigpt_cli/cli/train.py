@@ -75,13 +75,7 @@ DryRun = Annotated[
 ListPresets = Annotated[
     bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
 ]
-Listdef _complete_setting(incomplete: str) -> list[str]:
-    from minigpt_cli.config.listing import names_for_completion
-
-    return names_for_completion(incomplete)
-
-
-Settings = Annotated[
+ListSettings = Annotated[
     bool,
     typer.Option(
         "--list-settings",
@@ -108,6 +102,14 @@ TokenizerOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    from minigpt_cli.config.listing import names_for_completion
+
+    return names_for_completion(incomplete)
+
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -236,7 +238,8 @@ def _resume(
     folder = RunFolder(run) if run else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
-            trainer = held.enter_context(resume(folder, overrides, Workspace(data_dir, progress)))
+            workspace = Workspace(data_dir, progress, print_note)
+            trainer = held.enter_context(resume(folder, overrides, workspace))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
         _fit(trainer, data_dir, watch, as_json)
 
@@ -333,13 +336,13 @@ def _list_settings(as_json: bool) -> None:
     if as_json:
         print_json(listing.as_json(settings))
         return
-    table = grid("setting", "default", "limits", "what it does", text_columns=4)
-    for column in table.columns[2:]:
-        column.no_wrap, column.overflow = False, "fold"
+    table = grid("setting", "default", "what it does", text_columns=3)
+    table.columns[0].no_wrap = True  # a name is there to be copied
     for setting in settings:
         family = f" ({setting.family} only)" if setting.family else ""
         default = setting.default or "-"
-        table.add_row(setting.name, raw(default), raw(setting.limits), raw(setting.text + family))
+        limits = f" [{setting.limits}]" if setting.limits else ""
+        table.add_row(setting.name, raw(default), raw(f"{setting.text}{family}{limits}"))
     out.print(table)
 
 

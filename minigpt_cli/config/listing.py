@@ -11,6 +11,8 @@ from pydantic_core import PydanticUndefined
 
 from minigpt_cli.config import schema
 
+_TOO_LARGE_TO_MATTER = 2**31
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -30,12 +32,17 @@ class Setting:
 
 def list_settings() -> list[Setting]:
     """Every setting, in the order of a run's configuration."""
-    families = {"classic": schema.ClassicConfig, "modern": schema.ModernConfig}
+    families: dict[str, type[BaseModel]] = {
+        "classic": schema.ClassicConfig,
+        "modern": schema.ModernConfig,
+    }
+    modern: type[BaseModel] = schema.ModernConfig
     shared = set(schema.ClassicConfig.model_fields) & set(schema.ModernConfig.model_fields)
     found = [Setting("model.family", '"modern"', "classic, modern", "Which family of models.")]
-    for name in schema.ModernConfig.model_fields:
-        if name in shared and name != "family":
-            found.append(_setting("model", name, schema.ModernConfig))
+    found += [
+        _setting("model", name, modern)
+        for name in modern.model_fields if name in shared - {"family"}
+    ]  # fmt: skip
     for family, table in families.items():
         found += [
             _setting("model", name, table, family)
@@ -63,7 +70,7 @@ def _limits(annotation: Any, metadata: list[Any]) -> str:
         words += [
             f"{word} {getattr(part, bound)}"
             for bound, word in (("gt", "above"), ("ge", "from"), ("lt", "below"), ("le", "up to"))
-            if getattr(part, bound, None) is not None
+            if getattr(part, bound, None) not in (None, _TOO_LARGE_TO_MATTER)
         ]
         words += [w for w in [_limits(None, getattr(part, "metadata", []))] if w]
     if annotation is bool:

@@ -125,6 +125,14 @@ def prepare_dataset(
     return found
 
 
+def find_prepared(data_dir: Path, fingerprint: str) -> Dataset | None:
+    """A text that was prepared earlier, by its fingerprint alone; None if it is not there."""
+    for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
+        if (found := _open_whole(folder)) is not None and found.metadata.fingerprint == fingerprint:
+            return found
+    return None
+
+
 @contextmanager
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     """Keeps other processes from preparing `folder`; a crash releases the lock."""

@@ -69,9 +69,10 @@ def automatic_config(
         config = resolve(_tables(size, train_tokens), shortened, "preset auto")
     model, train = config.model, config.train
     return config, (
-        f"{model.n_layer} layers, {model.n_embd} wide, block {model.block_size}, {train.max_iters:,} "
-        f"steps, dropout {model.dropout:g}: a text of {train_tokens:,} tokens is enough for about "
-        f"{size.epochs} epochs of that, and this machine does it within {duration(_SECONDS)}"
+        f"{model.n_layer} layers, {model.n_embd} wide, block {model.block_size}, "
+        f"{train.max_iters:,} steps, dropout {model.dropout:g}: a text of {train_tokens:,} tokens "
+        f"is enough for about {size.epochs} epochs of that, and this machine does it within "
+        f"{duration(_SECONDS)}"
     )
 
 

@@ -22,15 +22,18 @@ from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.speed import choose_threads, expected_seconds
-from minigpt_cli.training.state import saved_run
+from minigpt_cli.training.state import SavedRun, saved_run
 from minigpt_cli.training.trainer import Trainer
 
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
-    "train.threads", "train.on_nonfinite", "train.patience",
+    "train.threads", "train.on_nonfinite", "train.patience", "data.corpus", "data.encoding",
 }  # fmt: skip
-"""The settings that a resumed run may change; any other would make it a different run."""
+"""The settings that a resumed run may change; any other would make it a different run.
+
+Where its text is may change too, but not the text, which is known by its fingerprint.
+"""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,11 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
     """
     with Run.existing(folder) as run:
         config = _resumed_config(folder, overrides)
-        trainer = Trainer(Learner(config, workspace.dataset(config.data)), RunWriter(run))
+        trained = SavedRun(config, saved_run(folder.state).fingerprint)
+        # A text that the user names now is that one or none; `restore` compares the fingerprints.
+        named = "data.corpus" in overrides
+        dataset = workspace.dataset(config.data) if named else workspace.own_dataset(trained)
+        trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
         if trainer.stopped_early:
             raise CheckpointError(

@@ -151,10 +151,14 @@ def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
     assert {path: path.read_bytes() for path in RUN.iterdir()} == before
 
 
-def test_resuming_after_the_text_changed_is_refused(refused: Refused, home: Path) -> None:
+def test_another_text_is_refused_when_resuming(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
-    assert "was trained on another text or tokenizer" in refused("train", "--resume", RUN)
+    message = refused("train", "--resume", RUN, "--data", "story.txt")
+    assert "was trained on another text or tokenizer" in message
+    shutil.rmtree("data")
+    message = refused("train", "--resume", RUN)
+    assert message.startswith("story: the text has changed since the model was trained, and there")
 
 
 @pytest.mark.parametrize(
