@@ -17,7 +17,7 @@ CheckpointPath = Annotated[
         "--checkpoint",
         "-c",
         metavar="RUN|FILE",
-        help="A run folder or a checkpoint file.",
+        help="A run folder (its best model), a checkpoint, or a state (the last model).",
         show_default="the newest run",
     ),
 ]
@@ -60,10 +60,13 @@ def load(
     from minigpt_cli.device import pick_device, pick_dtype
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
+    from minigpt_cli.runs.folder import STATE
+    from minigpt_cli.training.state import is_state, load_last
 
     path = checkpoint_path(given)
     target = pick_device("cpu" if quantize and device == "auto" else device)
-    checkpoint = load_checkpoint(path, target)
+    read = load_last if path.name == STATE and is_state(path) else load_checkpoint
+    checkpoint = read(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:

@@ -85,6 +85,7 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
     "data.encoding": ("--encoding",),
     "data.tokenizer": ("--tokenizer", "--kind"),
+    "data.val_corpus": ("--val-data",),
     "data.val_fraction": ("--val-fraction",),
     "data.vocab_size": ("--vocab-size",),
     "data_dir": ("--data-dir",),

@@ -93,6 +93,15 @@ Data = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+ValidationData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--val-data",
+        help="A text to validate on; may be repeated.",
+        show_default="the last tenth of --data",
+        rich_help_panel=DATA,
+    ),
+]
 TokenizerOption = Annotated[
     TokenizerKind | None,
     typer.Option(
@@ -154,6 +163,7 @@ def train(
     list_presets: ListPresets = False,
     list_settings: ListSettings = False,
     data: Data = None,
+    val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -179,6 +189,7 @@ def train(
         return
     named = {
         "data.corpus": data,
+        "data.val_corpus": val_data,
         "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,

@@ -15,7 +15,7 @@ from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, raw, size
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
@@ -179,8 +179,9 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
         table.add_row("last validation loss", f"{result.whole_val_loss:.4f} {tokens}")
     if result.stopped_early:
         table.add_row("ended early", "no better evaluation for as long as train.patience allows")
-    if result.best_step and (overfitting := read_run(folder.path).overfitting):
-        table.add_row("", f"{overfitting}: it started to memorize the training text")
+    if result.best_step and (rise := read_run(folder.path).rise):
+        learned = ": it started to memorize the training text"
+        table.add_row("", f"{rise}{learned if type(rise) is Overfitting else ''}")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} in steps")
     table.add_row(
         "speed",

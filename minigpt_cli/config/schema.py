@@ -138,6 +138,8 @@ class DataConfig(_Table):
 
     corpus: Annotated[tuple[str, ...], Field(strict=False)] = ("shakespeare",)
     """Known corpora, files or folders, read in this order."""
+    val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """A validation text of its own; by default the end of the training text is kept for it."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark."""
     tokenizer: TokenizerKind = "char"
@@ -149,7 +151,7 @@ class DataConfig(_Table):
     sampling: Literal["random", "epochs"] = "epochs"
     """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
-    @field_validator("corpus", mode="before")
+    @field_validator("corpus", "val_corpus", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -159,6 +161,11 @@ class DataConfig(_Table):
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("names no text; give a corpus, a file or a folder")
+        return value
+
+    @field_validator("corpus", "val_corpus")
+    @classmethod
+    def _valid_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.encode("utf-8", "replace").decode() != name:  # not valid UTF-8
                 raise ValueError(f"{name!a} is not valid UTF-8; rename the file")

@@ -26,6 +26,7 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
+from minigpt_cli.io.locking import take
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
@@ -90,12 +91,38 @@ class _Scan:
     alphabet: str
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """What a dataset is made of."""
+
+    corpus: Corpus
+    scan: _Scan
+    validation: Corpus | None
+    """Of its own, instead of the corpus's end."""
+    validation_scan: _Scan | None
+
+    @property
+    def scans(self) -> list[_Scan]:
+        return [self.scan] if self.validation_scan is None else [self.scan, self.validation_scan]
+
+    def chunks(self, progress: Progress, stage: str) -> Iterator[str]:
+        """All of the text."""
+        for corpus in (self.corpus, self.validation):
+            if corpus is not None:
+                yield from corpus.chunks(progress, stage)
+
+
 def prepare_dataset(
-    corpus: Corpus, config: DataConfig, data_dir: Path, progress: Progress = no_progress
+    corpus: Corpus,
+    config: DataConfig,
+    data_dir: Path,
+    progress: Progress = no_progress,
+    validation: Corpus | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
-    The first `1 - val_fraction` of the characters are for training, the rest for validation. The
+    With a `validation` text of its own, all of the corpus is for training. Otherwise the first
+    `1 - val_fraction` of the characters are for training, the rest for validation. The
     `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
@@ -105,12 +132,13 @@ def prepare_dataset(
     """
     check_settings(config.tokenizer, config.vocab_size)
     scan = _scan(corpus, progress)
+    texts = _Texts(corpus, scan, validation, _scan(validation, progress) if validation else None)
     if scan.characters < 2:
         raise CorpusError(
             f"{', '.join(map(str, corpus.files))}: the text has {scan.characters} characters and "
             "needs at least 2; use a longer text"
         )
-    fingerprint = _fingerprint(scan, config)
+    fingerprint = _fingerprint(texts, config)
     folder = data_dir / corpus.name / fingerprint
     hint = "free some space or choose another data folder"
     with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
@@ -119,7 +147,7 @@ def prepare_dataset(
             with _locked(folder, progress):
                 found = _open_whole(folder)
                 if found is None:
-                    _prepare(corpus, config, scan, folder, progress)
+                    _prepare(texts, config, folder, progress)
                     found = _open_whole(folder)
     assert found is not None
     return found
@@ -139,10 +167,10 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
-        lock.acquire(blocking=False)
+        take(lock, blocking=False)
     except Timeout:
         progress("Waiting for another process", 0, 0)
-        lock.acquire()
+        take(lock, blocking=True)
     try:
         yield
     finally:
@@ -213,24 +241,28 @@ def _scan(corpus: Corpus, progress: Progress) -> _Scan:
     return _Scan(digest.hexdigest(), characters, size, "".join(sorted(alphabet)))
 
 
-def _fingerprint(scan: _Scan, config: DataConfig) -> str:
-    parts = [FORMAT, scan.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+def _fingerprint(texts: _Texts, config: DataConfig) -> str:
+    parts = [FORMAT, texts.scan.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+    if texts.validation_scan is not None:
+        parts[-1] = texts.validation_scan.sha256
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(
-    corpus: Corpus, config: DataConfig, scan: _Scan, folder: Path, progress: Progress
-) -> None:
+def _prepare(texts: _Texts, config: DataConfig, folder: Path, progress: Progress) -> None:
     """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
-    split = _training_characters(scan.characters, config.val_fraction)
+    corpus = texts.corpus
+    own = texts.validation
+    split = texts.scan.characters
+    if own is None:
+        split = _training_characters(split, config.val_fraction)
     training = _first(corpus.chunks(progress, "Learning tokens"), split)
     kind = config.tokenizer
     source: Iterable[str] = training
     if kind == "char":
-        source = [scan.alphabet]
+        source = ["".join(scan.alphabet for scan in texts.scans)]
     elif kind == "word":
-        source = corpus.chunks(progress, "Learning tokens")
+        source = texts.chunks(progress, "Learning tokens")
     tokenizer = train_tokenizer(kind, source, config.vocab_size)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
@@ -242,7 +274,10 @@ def _prepare(
         halves = _Halves(chunks, split)
         counts = [
             _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
-            for name, half in (("train", halves.first()), ("val", halves.second()))
+            for name, half in (
+                ("train", halves.first()),
+                ("val", own.chunks(progress, "Tokenizing validation") if own else halves.second()),
+            )
         ]
         metadata = DatasetMetadata(
             corpus=corpus.name,
@@ -250,8 +285,8 @@ def _prepare(
             kind=kind,
             vocab_size=tokenizer.vocab_size,
             dtype=dtype,
-            text_bytes=scan.bytes,
-            characters=scan.characters,
+            text_bytes=sum(scan.bytes for scan in texts.scans),
+            characters=sum(scan.characters for scan in texts.scans),
             train_tokens=counts[0],
             val_tokens=counts[1],
             sha256=_digest(temporary),

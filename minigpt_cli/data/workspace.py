@@ -54,7 +54,8 @@ class Workspace:
             TokenizerError: the tokenizer's settings are impossible.
         """
         corpus = self.corpus(config.corpus, config.encoding)
-        return prepare_dataset(corpus, config, self.data_dir, self.progress)
+        own = self.corpus(config.val_corpus, config.encoding) if config.val_corpus else None
+        return prepare_dataset(corpus, config, self.data_dir, self.progress, own)
 
     def own_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from minigpt_cli.errors import CheckpointError, reraise_as
-from minigpt_cli.io.atomic import replacing
+from minigpt_cli.io.atomic import replacing, sweep
 from minigpt_cli.runs.metrics import Row, read_rows, to_line
 
 RUNS = Path("runs")
@@ -18,6 +18,8 @@ CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
+_LONGEST_WRITE = 60.0
+"""Seconds after which a half-written report is one that a killed process left."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class RunFolder:
         Raises:
             CheckpointError: the write failed; the old file is unharmed.
         """
+        with file_errors(self.report, "written"):
+            sweep(self.path, self.report.name, older_than=_LONGEST_WRITE)
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:

@@ -52,6 +52,8 @@ class EvaluationRow:
     is_best: bool | None = None
     """Whether no earlier evaluation had a lower validation loss."""
     tokens_per_second: Number | None = None
+    epochs: Number | None = None
+    """How often the training text has been read."""
     val_tokens: Annotated[int, Field(ge=0)] | None = None
     """How many tokens `val_loss` is measured on: the same ones at every evaluation of a run."""
     whole_val_loss: Number | None = None

@@ -21,6 +21,7 @@ from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
+from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import choose_threads, expected_seconds
 from minigpt_cli.training.state import SavedRun, saved_run
 from minigpt_cli.training.trainer import Trainer
@@ -28,12 +29,16 @@ from minigpt_cli.training.trainer import Trainer
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
-    "train.threads", "train.on_nonfinite", "train.patience", "data.corpus", "data.encoding",
+    "train.threads", "train.on_nonfinite", "train.patience", "data.corpus",
+    "data.val_corpus", "data.encoding",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run.
 
 Where its text is may change too, but not the text, which is known by its fingerprint.
 """
+
+_JUMP = 1.5
+"""A change of the learning rate by this factor, from one step to the next, is said."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
         config = _resumed_config(folder, overrides)
         trained = SavedRun(config, saved_run(folder.state).fingerprint)
         # A text that the user names now is that one or none; `restore` compares the fingerprints.
-        named = "data.corpus" in overrides
+        named = not overrides.keys().isdisjoint({"data.corpus", "data.val_corpus"})
         dataset = workspace.dataset(config.data) if named else workspace.own_dataset(trained)
         trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
@@ -191,7 +196,23 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
                 "raise train.max_iters",
                 settings=("train.max_iters",),
             )
+        _say_if_the_rate_jumps(folder, trainer, workspace)
         yield trainer
+
+
+def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Workspace) -> None:
+    """More steps stretch the schedule: at the same step, the learning rate is another."""
+    before, after, step = saved_run(folder.state).config, trainer.config, trainer.state.step
+    if not step or before.train.max_iters == after.train.max_iters:
+        return
+    old = learning_rate(before.optimizer, step, before.train.max_iters)
+    new = learning_rate(after.optimizer, step + 1, after.train.max_iters)
+    if new > _JUMP * old or old > _JUMP * new:
+        workspace.note(
+            f"The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
+            f"stretched from {before.train.max_iters:,} to {after.train.max_iters:,} steps: the "
+            "loss will move away first, and the run is not what one of that length would have been"
+        )
 
 
 def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:

@@ -251,6 +251,7 @@ class Trainer:
             elapsed=self.state.elapsed,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
+            epochs=self._epochs,
             val_tokens=result.tokens,
             whole_val_loss=whole.loss if whole else None,
             whole_val_tokens=whole.tokens if whole else None,
@@ -264,6 +265,11 @@ class Trainer:
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
+
+    @property
+    def _epochs(self) -> float:
+        read = self.state.step * self.learner.tokens_per_step
+        return read / self.dataset.metadata.train_tokens
 
     def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
         with self._eagerly():

@@ -83,8 +83,8 @@ def summary(run: RunHistory) -> Table:
         table.add_row("last evaluation", f"{shown} at step {count(last.step)}")
         if last.elapsed is not None:
             table.add_row("time", duration(last.elapsed))
-    if run.overfitting:
-        table.add_row("", Text(str(run.overfitting), "bold red"))
+    if run.rise:
+        table.add_row("", Text(str(run.rise), "bold red"))
     for incident in run.incidents:
         table.add_row("", raw(str(incident), "red"))
     return table
@@ -108,8 +108,8 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
         )
     yield table
     for name, run in zip(names, runs, strict=True):
-        if run.overfitting:
-            yield Text(f"{name}: {run.overfitting}", "bold red")
+        if run.rise:
+            yield Text(f"{name}: {run.rise}", "bold red")
         if run.config_problem:
             yield raw(f"{name}: {run.config_problem}", "red")
     yield _differences(names, runs)
