@@ -87,6 +87,7 @@ class TrainRequest:
         if self.preset == AUTO:
             config, why = self._automatic(dataset)
             self.note(f"Preset auto: {why}")
+        learner = Learner(config, dataset)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "
@@ -94,7 +95,6 @@ class TrainRequest:
                 "a larger data.val_fraction",
                 settings=("data.val_fraction=0.2",),
             )
-        learner = Learner(config, dataset)
         # Before there is a run folder: also finds out whether memory suffices for a step.
         chosen = config.train.threads or choose_threads(learner)
         train = config.train.model_copy(update={"threads": chosen})

@@ -112,7 +112,8 @@ def test_next_commands_work_as_they_are_printed(minigpt: Minigpt) -> None:
 
 def test_existing_run_is_never_overwritten(minigpt: Minigpt, refused: Refused) -> None:
     before = {path: path.read_bytes() for path in RUN.iterdir()}
-    assert "runs/tiny-2" in minigpt(*SHORT).stdout
+    assert "runs/story/" in minigpt(*SHORT).stdout
+    assert "runs/story-2/" in minigpt(*SHORT).stdout
     message = refused(*SHORT, "--out", RUN)
     assert message.startswith(f"{RUN}: already exists and is not overwritten")
     assert f"minigpt train --resume {RUN}" in message
@@ -225,7 +226,7 @@ def test_presets_are_listed_with_their_sizes(minigpt: Minigpt) -> None:
 
 def test_json_is_all_that_stdout_holds(minigpt: Minigpt) -> None:
     found = json.loads(minigpt(*SHORT, "--json").stdout)
-    assert found["run"] == "runs/tiny-2"
+    assert found["run"] == "runs/story"
     assert (found["step"], found["finished"]) == (4, True)
     evaluations = [row for row in metrics(Path(found["run"])) if row["type"] == "evaluation"]
     assert found["best_val_loss"] == min(row["val_loss"] for row in evaluations)
