@@ -99,10 +99,6 @@ def keep_freed_memory() -> None:
 def reraise_out_of_memory(advice: str, settings: tuple[str, ...] = ()) -> Iterator[None]:
     """Turns a failed allocation into `out of memory; ADVICE`.
 
-    Args:
-        advice: the fix.
-        settings: those that the advice names, as in `MinigptError`.
-
     Raises:
         OutOfMemoryError: an allocation failed inside.
     """

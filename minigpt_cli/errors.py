@@ -22,7 +22,7 @@ class MinigptError(Exception):
     Args:
         message: one line. It names settings, as in `train.batch_size`, never command-line options.
         settings: the settings that would fix it, each as `name` or `name=value`. The command line
-            adds how to set them, for the options that the command at hand has.
+            adds how to set them, for the options that the command has.
     """
 
     def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:

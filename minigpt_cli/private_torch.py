@@ -1,8 +1,8 @@
 """Every operator of PyTorch that has no public name, in one place.
 
 PyTorch may change these in any release. `tests/test_private_torch.py` names the version they were
-checked with and compares each with a public formula. Where the plain formula is short, it stands
-in when the operator is missing.
+checked with and compares each with a public formula. Where the plain formula is short, it
+replaces an operator that is missing.
 """
 
 import platform
@@ -19,10 +19,7 @@ def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     """The gradient of the scores whose softmax over the last axis is `weights`.
 
     One pass where the formula takes three; autograd calls it, but offers it to no one else.
-
-    Args:
-        grad: the gradient of the weights, in the shape of `weights`.
-        weights: (..., T), each row summing to 1.
+    Gradient and weights are (..., T); each row of weights sums to 1.
     """
     operator = getattr(torch.ops.aten, "_softmax_backward_data", None)
     if operator is None:
@@ -42,13 +39,8 @@ def silu_backward_into(grad: Tensor, x: Tensor, out: Tensor) -> None:
 def int8_product(x: Tensor, numbers: Tensor, scale: Tensor) -> Tensor:
     """Multiplies by a matrix in 8 bits without converting it first: x · (numbers · scale)ᵀ.
 
-    Args:
-        x: bf16, (B, in), where 16 divides `in`.
-        numbers: int8, (out, in).
-        scale: bf16, (out,).
-
-    Returns:
-        bf16, (B, out).
+    x is bf16, (B, in), where 16 divides `in`; numbers int8, (out, in); scale bf16, (out,); the
+    result bf16, (B, out).
     """
     operator = getattr(torch.ops.aten, "_weight_int8pack_mm", None)
     if operator is None:
@@ -58,15 +50,10 @@ def int8_product(x: Tensor, numbers: Tensor, scale: Tensor) -> Tensor:
 
 
 def packed_linear(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """Multiplies by a bf16 matrix that is laid out for oneDNN once instead of for every token.
+    """Multiplies by a matrix that is laid out for oneDNN once instead of for every token.
 
-    PyTorch's compiler does the same.
-
-    Args:
-        weight: bf16 on a CPU, (out, in).
-
-    Returns:
-        A function from bf16, (B, in), to bf16, (B, out); None where oneDNN cannot do it.
+    PyTorch's compiler does the same. The weight is bf16 on a CPU, (out, in); the result a function
+    from bf16, (B, in), to bf16, (B, out), or None where oneDNN cannot do it.
     """
     available = (
         platform.machine() in ("x86_64", "AMD64")  # not tried on others
@@ -103,17 +90,10 @@ def fused_adamw_(
 ) -> None:
     """One step of AdamW (Loshchilov & Hutter 2019) on all parameters, in place, ε = 1e-8.
 
-    The public way, `torch.optim.AdamW`, imports PyTorch's compiler, which takes a second.
-
-    Args:
-        parameters: the weights, changed in place.
-        grads: a gradient for each.
-        exp_avgs: running means of the gradients, changed in place.
-        exp_avg_sqs: running means of their squares, changed in place.
-        steps: for each the number of this step, from 1, as a tensor without axes.
-        lr: learning rate.
-        betas: shares of the past kept in the two means.
-        weight_decay: decoupled, times the learning rate.
+    The public way, `torch.optim.AdamW`, imports PyTorch's compiler, which takes a second. The lists
+    have a tensor for each parameter: its gradient, the running means of the gradients and of their
+    squares, and the number of this step, from 1. The betas are the shares of the past kept in the
+    means; weight decay is decoupled.
     """
     torch._fused_adamw_(
         parameters,

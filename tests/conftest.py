@@ -115,11 +115,14 @@ def dataset(tmp_path: Path, story: str) -> "Dataset":
     """The story, one token per character."""
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import prepare_dataset
+    from minigpt_cli.data.sources import TextFile
     from tests.helpers.training import small_config
 
     path = tmp_path / "story.txt"
     path.write_text(story, encoding="utf-8")
-    return prepare_dataset(Corpus("story", (path,)), small_config().data, tmp_path / "data")
+    return prepare_dataset(
+        Corpus("story", (TextFile(path),)), small_config().data, tmp_path / "data"
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The guide, followed from top to bottom as a reader would, with small models and our own texts."""
+"""README and guides, followed from top to bottom as a reader would, with small models and texts."""
 
 import contextlib
 import hashlib
@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -21,6 +22,7 @@ from minigpt_cli.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh.md"
+README, COMMANDS = ROOT / "README.md", ROOT / "docs" / "commands.md"
 PAGES = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
 
 SHORT: dict[str, list[str]] = {
@@ -35,6 +37,9 @@ SHORT: dict[str, list[str]] = {
 
 PICTURES = {"attention_pattern.png", "embeddings.png", "loss_curve.png"}
 """Those that the guide this one grew from asks its readers for."""
+
+HEAD = r"[a-z/]+( [a-z/]+)*( [\d.]+)?"
+"""A column's head in a table: words, perhaps with a number."""
 
 OWN = ("It writes", "It copies", "Marry, sir")
 """Beginnings of lines that need the guide's own text, and its long training."""
@@ -79,8 +84,10 @@ def steps(page: Path) -> list[Step]:
     for language, block in blocks(page):
         if language == "python":
             found.append(Step("python", "\n".join(block)))
-        elif language == "text" and block[0].startswith("    minigpt "):
-            command = block[0].strip()
+        elif language == "text" and (typed := re.match("    (?:python3 .* && )?(.*)", block[0])):
+            if not re.match("(cat .*)?minigpt ", typed[1]):
+                continue
+            command = typed[1]
             found.append(Step("shell", command))
         elif language == "text":
             # A table whose rows begin with options varies the command before it.
@@ -105,7 +112,7 @@ def landmarks(step: Step) -> list[str]:
     for line in step.shown:
         columns = re.split(r"\s{2,}", line.strip())
         beginning = re.match(r"[A-Za-z][A-Za-z :/-]*", columns[0])
-        if len(columns) > 2 and re.fullmatch(r"( ?[a-z/]+( [\d.]+)?)+", " ".join(columns)):
+        if len(columns) > 2 and all(re.fullmatch(HEAD, column) for column in columns):
             found.append(".*".join(map(any_number, columns)))
         elif line.startswith("   ") or line.startswith(OWN):
             continue
@@ -123,7 +130,7 @@ def missing(step: Step, printed: str) -> list[str]:
     """What the page shows and the step did not print."""
     found = [mark for mark in landmarks(step) if not re.search(mark, printed, re.MULTILINE)]
     said = as_commented(step.text)
-    return found + [said] * (step.kind == "python" and printed != said)
+    return found + [said] * (bool(said) and printed != said)
 
 
 def call(step: Step) -> tuple[int, str]:
@@ -133,10 +140,11 @@ def call(step: Step) -> tuple[int, str]:
         with contextlib.redirect_stdout(printed):
             exec(compile(step.text, "guide", "exec"), {})
         return 0, printed.getvalue()
-    if not step.text.startswith("minigpt "):
-        done = subprocess.run(step.text, shell=True, capture_output=True, encoding="utf-8")
+    if not step.text.startswith("minigpt ") or re.search("[|>]", step.text):
+        command = re.sub(r"\bminigpt ", f"{shlex.quote(sys.executable)} -m minigpt_cli ", step.text)
+        done = subprocess.run(command, shell=True, capture_output=True, encoding="utf-8")
         return done.returncode, done.stdout + done.stderr
-    arguments = shlex.split(step.text)[1:]
+    arguments = shlex.split(step.text, comments=True)[1:]
     if step.exit_code != 1 and "--resume" not in arguments:
         arguments += SHORT.get(arguments[0], [])
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -174,6 +182,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
     what = ("三只纸船", "河上的灯", "远处的桥", "慢慢的潮水")
     novel = "".join(f"{a}{b}{c}。\n" for a, b, c in product(who, does, what))
     (desk / "hongloumeng.txt").write_text(20 * novel, encoding="utf-8")
+    (desk / "my-diary.txt").write_text(scene, encoding="utf-8")
+    (desk / "scene.txt").write_text("ROMEO:\nBut soft", encoding="utf-8")
+    (desk / "prompts.txt").write_text("ROMEO:\nJULIET:\n", encoding="utf-8")
     monkeypatch.chdir(desk)
     monkeypatch.setenv("COLUMNS", "90")  # as wide as the page shows it
     return desk
@@ -197,11 +208,12 @@ def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return waiting
 
 
-def test_reader_who_types_all_that_the_guide_says_sees_what_it_shows(
-    desk: Path, interrupts: list[int]
+@pytest.mark.parametrize("page", [README, COMMANDS, ENGLISH], ids=lambda page: page.name)
+def test_reader_who_types_all_that_a_page_says_sees_what_it_shows(
+    page: Path, desk: Path, interrupts: list[int]
 ) -> None:
     problems = []
-    for step in steps(ENGLISH):
+    for step in steps(page):
         interrupts[:] = [2] if step.exit_code == 130 else []
         exit_code, printed = call(step)
         if exit_code != step.exit_code or missing(step, printed):
@@ -209,7 +221,8 @@ def test_reader_who_types_all_that_the_guide_says_sees_what_it_shows(
                 f"{step.text}\nexit code {exit_code}, misses {missing(step, printed)}\n{printed}"
             )
     assert not problems, "\n\n".join(problems)
-    assert {path.name for path in desk.iterdir()} >= PICTURES
+    if page == ENGLISH:
+        assert {path.name for path in desk.iterdir()} >= PICTURES
 
 
 def test_both_languages_type_and_show_the_same() -> None:

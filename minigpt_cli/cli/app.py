@@ -30,8 +30,7 @@ def _version(wanted: bool) -> None:
 @app.callback(epilog="Start with:  minigpt train --preset small")
 def main(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Train a small GPT from scratch on your own text, generate with it, and look inside it."""

@@ -8,13 +8,13 @@ import typer
 
 from minigpt_cli.cli.loading import load, short_name
 from minigpt_cli.cli.options import (
-    DATA,
     DEFAULT_DATA_DIR,
     DataDir,
     Device,
     Encoding,
     Json,
     Quantize,
+    in_data,
 )
 from minigpt_cli.config.choices import Split
 
@@ -58,13 +58,12 @@ def evaluate(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", "-d", help="Another text: known corpus, file or folder; repeatable.",
-                     show_default="the text it was trained on", rich_help_panel=DATA),
+        in_data("--data", "-d", help="Another text: known corpus, file or folder; repeatable.",
+                show_default="the text it was trained on"),
     ] = None,
     split: Annotated[
         Split | None,
-        typer.Option("--split", help="Which part of the text.", show_default="val; all with --data",
-                     rich_help_panel=DATA),
+        in_data("--split", help="Which part of the text.", show_default="val; all with --data"),
     ] = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -85,12 +84,12 @@ def evaluate(
         raise typer.BadParameter("--encoding is only valid with --data")
     default: Split = "all" if data else "val"
     text = Text(tuple(data or ()), split or default, encoding or "utf-8", data_dir)
-    scored = []
+    scored: list[Scored] = []
     wanted: list[Path | None] = [*(checkpoints or [])] or [None]
     for given in wanted:
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
-        tokens = _tokens(loaded.checkpoint, text)
+        tokens = _tokens(loaded.checkpoint, text, first=not scored)
         with count_progress("tokens") as progress:
             result = score(model, tokenizer, tokens, progress=progress)
         if quantize:
@@ -107,19 +106,22 @@ def evaluate(
         _print_table(scored, text)
 
 
-def _tokens(checkpoint: "Checkpoint", text: Text) -> "Tokens":
+def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     """The tokens to predict: of the model's own text, found by its fingerprint, or of another."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.cli.text_files import corpus_lines
     from minigpt_cli.data.dataset import encode_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
         workspace = Workspace(text.data_dir, progress, print_note)
         if text.sources:
-            corpus = workspace.corpus(text.sources, text.encoding)
-            fraction = checkpoint.metadata.data.val_fraction
-            return encode_corpus(corpus, checkpoint.tokenizer, text.split, fraction)
+            trained = checkpoint.metadata.data
+            corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)
+            for line in corpus_lines(corpus) if first else []:
+                print_note(line)
+            return encode_corpus(corpus, checkpoint.tokenizer, text.split, trained.val_fraction)
         return workspace.own_dataset(checkpoint.metadata).tokens(text.split)
 
 

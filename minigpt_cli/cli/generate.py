@@ -1,6 +1,7 @@
 """`minigpt generate`: continue a prompt."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,13 +9,16 @@ import typer
 
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import (
-    OUTPUT,
-    SETTINGS,
+    TOP_K,
+    TOP_P,
     Device,
     Json,
     Precision,
     Quantize,
     Seed,
+    in_choice,
+    in_output,
+    in_settings,
     usage_errors,
 )
 from minigpt_cli.errors import ConfigError, reraise_as
@@ -26,7 +30,7 @@ EXAMPLE = (
     'Examples:  minigpt generate --prompt "ROMEO:"    minigpt generate --interactive    '
     "minigpt generate --prompt-file prompts.txt --json"
 )
-PROMPT, CHOICE = "Prompt", "Choice of the next token"
+in_prompt = partial(typer.Option, rich_help_panel="Prompt")
 
 
 def _moved(value: str | None) -> None:
@@ -42,22 +46,14 @@ def _not_empty(texts: list[str] | None) -> list[str]:
 
 Prompt = Annotated[
     str | None,
-    typer.Option(
-        "--prompt",
-        "-p",
-        help="Text to continue; - reads it from stdin.",
-        show_default="empty",
-        rich_help_panel=PROMPT,
+    in_prompt(
+        "--prompt", "-p", help="Text to continue; - reads it from stdin.", show_default="empty"
     ),
 ]
 PromptFile = Annotated[
-    Path | None,
-    typer.Option("--prompt-file", help="A file with one prompt per line.", rich_help_panel=PROMPT),
+    Path | None, in_prompt("--prompt-file", help="A file with one prompt per line.")
 ]
-Interactive = Annotated[
-    bool,
-    typer.Option("--interactive", "-i", help="Take turns with the model.", rich_help_panel=PROMPT),
-]
+Interactive = Annotated[bool, in_prompt("--interactive", "-i", help="Take turns with the model.")]
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to generate.")
 ]
@@ -68,63 +64,39 @@ Stop = Annotated[
 ]
 Temperature = Annotated[
     float,
-    typer.Option(
+    in_choice(
         "--temperature",
         "-t",
         min=0,
         help="0 always picks the most likely token; 1 samples from the model as is.",
-        rich_help_panel=CHOICE,
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option("--top-k", min=1, help="Only the K most likely tokens.", rich_help_panel=CHOICE),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p",
-        min=0,
-        max=1,
-        help="Nucleus sampling: the smallest set of tokens whose probabilities sum to P.",
-        rich_help_panel=CHOICE,
     ),
 ]
 MinP = Annotated[
     float | None,
-    typer.Option(
+    in_choice(
         "--min-p",
         min=0,
         max=1,
         help="Drop tokens below P times the most likely token's probability.",
-        rich_help_panel=CHOICE,
     ),
 ]
 RepetitionPenalty = Annotated[
     float,
-    typer.Option(
+    in_choice(
         "--repetition-penalty",
         min=0.01,
         max=100,
         help="Above 1, discourages tokens already in the text.",
-        rich_help_panel=CHOICE,
     ),
 ]
 ExactWindow = Annotated[
     bool,
-    typer.Option(
-        "--exact-window",
-        help="Past the context window, re-read it for every token (slow).",
-        rich_help_panel=SETTINGS,
+    in_settings(
+        "--exact-window", help="Past the context window, re-read it for every token (slow)."
     ),
 ]
 ShowProbabilities = Annotated[
-    bool,
-    typer.Option(
-        "--show-probabilities",
-        help="Color each token by its probability.",
-        rich_help_panel=OUTPUT,
-    ),
+    bool, in_output("--show-probabilities", help="Color each token by its probability.")
 ]
 Top = Annotated[str | None, typer.Option("--top", hidden=True, callback=_moved)]
 
@@ -138,8 +110,8 @@ def generate(
     num_samples: NumSamples = 1,
     stop: Stop = None,
     temperature: Temperature = 0.8,
-    top_k: TopK = None,
-    top_p: TopP = None,
+    top_k: Annotated[int | None, TOP_K] = None,
+    top_p: Annotated[float | None, TOP_P] = None,
     min_p: MinP = None,
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = 0,
@@ -197,11 +169,7 @@ def _take_turns(writer: "Writer", prompts: list[str]) -> None:
 
 
 def _check_combinations(given: dict[str, bool]) -> None:
-    """Checks for options that contradict each other.
-
-    Raises:
-        typer.BadParameter: two of them were given.
-    """
+    """Refuses options that contradict each other."""
     for one, others in (
         ("--prompt-file", ["--prompt", "--interactive"]),
         ("--interactive", ["--json", "--show-probabilities", "--num-samples"]),
@@ -213,11 +181,7 @@ def _check_combinations(given: dict[str, bool]) -> None:
 
 
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
-    """What to continue: one text, or the lines of a file.
-
-    Raises:
-        ConfigError: a file or stdin cannot be read, or is not UTF-8.
-    """
+    """What to continue: one text, or the lines of a file."""
     if prompt_file is None and prompt != "-":
         return [prompt or ""]
     name = str(prompt_file or "stdin")

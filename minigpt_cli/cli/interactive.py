@@ -12,7 +12,7 @@ import typer
 
 from minigpt_cli.cli.console import print_error, print_note
 from minigpt_cli.cli.writing import Writer
-from minigpt_cli.errors import ConfigError, MinigptError
+from minigpt_cli.errors import ConfigError, MinigptError, reraise_as
 
 HELP = """\
 Type the next words; the model continues from there. An empty line lets it continue alone.
@@ -76,11 +76,7 @@ class _Session:
                     return
 
     def command(self, name: str, value: str) -> None:
-        """Runs a command: changes a setting, or resets or saves the text.
-
-        Raises:
-            ConfigError: the command is unknown, or its value is invalid.
-        """
+        """Runs a command: changes a setting, or resets or saves the text."""
         setting = name.replace("-", "_")
         if name == "help":
             print_note(HELP)
@@ -100,18 +96,11 @@ class _Session:
             raise ConfigError(f"/{name}: unknown command; /help lists them")
 
     def save(self, name: str) -> None:
-        """Writes the text to a file.
-
-        Raises:
-            ConfigError: the name is missing, or the file cannot be written.
-        """
+        """Writes the text to a file."""
         if not name:
             raise ConfigError("/save: no file name; try /save text.txt")
-        try:
+        with reraise_as(ConfigError, f"/save {name}", "written", also=(ValueError,)):
             Path(name).write_text(self.text, encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"/save {name}: cannot be written ({reason})") from None
         print_note(f"{name}: {len(self.text):,} characters")
 
 

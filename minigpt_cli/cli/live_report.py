@@ -1,7 +1,6 @@
 """`minigpt train --watch`: a report that a browser can keep open while training goes on."""
 
 import time
-from types import TracebackType
 from typing import Self
 
 from minigpt_cli.inspection.run_history import read_run
@@ -21,10 +20,6 @@ class LiveReport(Reporter):
     """Passes events on to another reporter, and rewrites the run's report.
 
     Leaving the context writes the final report, which no longer refreshes itself.
-
-    Args:
-        reporter: receives every event.
-        trainer: provides the run folder and the configuration.
     """
 
     def __init__(self, reporter: Reporter, trainer: Trainer) -> None:
@@ -38,12 +33,7 @@ class LiveReport(Reporter):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or issubclass(kind, Exception):  # not on a second Ctrl-C
             self._next_look = 0.0
             self._write(None)

@@ -54,7 +54,7 @@ def load(
         quantize: round the matrices to 8 bits.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: the checkpoint is missing or damaged.
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import pick_device, pick_dtype
@@ -75,11 +75,7 @@ def load(
 
 
 def checkpoint_path(given: Path | None) -> Path:
-    """The checkpoint file the user means; prints which one when it is chosen for them.
-
-    Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
-    """
+    """The checkpoint file the user means; prints which one when it is chosen for them."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.runs.folder import find_checkpoint
 
@@ -90,11 +86,7 @@ def checkpoint_path(given: Path | None) -> Path:
 
 
 def run_folder(given: Path | None) -> Path:
-    """The run folder the user means; prints which one when it is chosen for them.
-
-    Raises:
-        CheckpointError: there is no run to choose, or the path is not a folder.
-    """
+    """The run folder the user means; prints which one when it is chosen for them."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.errors import CheckpointError
     from minigpt_cli.runs.folder import METRICS, is_folder, newest

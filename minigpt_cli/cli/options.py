@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,11 @@ from minigpt_cli.errors import ConfigError
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
-DATA, RUN, SETTINGS, OUTPUT = "Text", "Run", "Settings", "Output"
+in_data, in_run, in_choice, in_settings, in_output = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("Text", "Run", "Choice of the next token", "Settings", "Output")
+)
+"""`typer.Option` in one of the panels of `--help`."""
 
 
 def _complete_preset(incomplete: str) -> list[str]:
@@ -22,64 +27,60 @@ def _complete_preset(incomplete: str) -> list[str]:
 
 Preset = Annotated[
     str | None,
-    typer.Option(
+    in_run(
         "--preset",
         "-p",
         help="Preset name, auto, or path to a TOML file.",
         show_default=DEFAULT_PRESET,
         autocompletion=_complete_preset,
-        rich_help_panel=RUN,
     ),
 ]
 DataDir = Annotated[
     Path,
-    typer.Option(
+    in_data(
         "--data-dir",
         envvar="MINIGPT_DATA",
         help="Folder for downloaded and prepared texts.",
         readable=False,  # the core reports what cannot be read, in one way for all files
-        rich_help_panel=DATA,
     ),
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option(
+    in_data(
         "--encoding",
-        help="Encoding of your files: utf-8, gb18030, cp1252, utf-16 ...",
+        help="Encoding of your files: auto, utf-8, gb18030, cp1252, utf-16 ...",
         show_default="utf-8",
-        rich_help_panel=DATA,
     ),
 ]
-_DEVICE = typer.Option(
-    "--device",
-    help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
-    rich_help_panel=SETTINGS,
-)
+_DEVICE = in_settings("--device", help="Device to compute on: auto, cpu, cuda, cuda:N or mps.")
 Device = Annotated[str, _DEVICE]
 DeviceOverride = Annotated[str | None, _DEVICE]
-"""For a command whose preset or checkpoint has a device of its own."""
-_PRECISION = typer.Option(
-    "--precision",
-    help="Numeric precision: auto, fp32 or bf16.",
-    rich_help_panel=SETTINGS,
-)
+"""For a command whose preset names a device already."""
+_PRECISION = in_settings("--precision", help="Numeric precision: auto, fp32 or bf16.")
 Precision = Annotated[choices.Precision, _PRECISION]
 PrecisionOverride = Annotated[choices.Precision | None, _PRECISION]
-_SEED = typer.Option("--seed", min=0, help="Random seed.", rich_help_panel=SETTINGS)
+_SEED = in_settings("--seed", min=0, help="Random seed.")
 Seed = Annotated[int, _SEED]
 SeedOverride = Annotated[int | None, _SEED]
+TOP_K = in_choice("--top-k", min=1, help="Only the K most likely tokens.")
+TOP_P = in_choice(
+    "--top-p",
+    min=0,
+    max=1,
+    help="Nucleus sampling: the smallest set of tokens whose probabilities sum to P.",
+)
 Quantize = Annotated[
     choices.Quantization | None,
-    typer.Option(
+    in_settings(
         "--quantize",
         help="Quantize the weight matrices: int8 is faster for a single text on a CPU.",
-        rich_help_panel=SETTINGS,
     ),
 ]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON to stdout.", rich_help_panel=OUTPUT),
-]
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
+Plot = Annotated[Path | None, in_output("--plot", help="Save a picture, as .png or .svg.")]
+Html = Annotated[Path | None, in_output("--html", help="Save an HTML page.")]
+Force = Annotated[bool, in_output("--force", help="Overwrite existing files.")]
+Json = Annotated[bool, in_output("--json", help="Print JSON to stdout.")]
 
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
@@ -92,7 +93,6 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "optimizer.learning_rate": ("--learning-rate",),
     "out": ("--out",),
     "train.batch_size": ("--batch-size",),
-    "train.compile": ("--compile",),
     "train.device": ("--device",),
     "train.max_iters": ("--max-iters",),
     "train.precision": ("--precision",),
@@ -106,7 +106,7 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
 
     Args:
         settings: each as `name` or `name=value`.
-        available: the options of the command at hand.
+        available: the options of the command that ran.
 
     Returns:
         For example ` (set with --batch-size or --set model.block_size=64)`; empty where the
@@ -124,11 +124,7 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
-    """The values given with `--set`, by the full name of their setting; the last one wins.
-
-    Raises:
-        typer.BadParameter: one is not `section.key=value`.
-    """
+    """The values given with `--set`, by the full name of their setting; the last one wins."""
     from minigpt_cli.config.loading import parse_override
 
     try:
@@ -139,11 +135,7 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Reports settings that are out of range as usage errors, with exit code 2.
-
-    Raises:
-        typer.BadParameter: a setting inside was refused.
-    """
+    """Reports settings that are out of range as usage errors, with exit code 2."""
     try:
         yield
     except ConfigError as error:

@@ -44,6 +44,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def number(value: float | None, form: str) -> str:
+    """A number in this format; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
 def size(number: float) -> str:
     """A number of bytes in the largest unit that gives at least 1; 1.5 MB is 1,500,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt_cli.cli.options import DATA, DEFAULT_DATA_DIR, OUTPUT, DataDir, Encoding, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Encoding, Json, in_data, in_output
 from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from minigpt_cli.config.schema import DataConfig
     from minigpt_cli.data.dataset import Dataset, DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
@@ -23,6 +24,11 @@ EXAMPLE = (
 # Alternating backgrounds that are readable on dark and light terminals.
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
+
+Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
+ValFraction = Annotated[
+    float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
+]
 
 
 def tokenize(
@@ -40,20 +46,9 @@ def tokenize(
     text: Annotated[
         str | None, typer.Option("--text", "-t", help="Show how this text is tokenized.")
     ] = None,
-    compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Compare all four kinds.", rich_help_panel=OUTPUT),
-    ] = False,
-    val_fraction: Annotated[
-        float,
-        typer.Option(
-            "--val-fraction",
-            min=0,
-            max=1,
-            help="Fraction of the text used for validation.",
-            rich_help_panel=DATA,
-        ),
-    ] = 0.1,
+    compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
+    check: Check = False,
+    val_fraction: ValFraction = 0.1,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: Json = False,
@@ -62,17 +57,25 @@ def tokenize(
 
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
-    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import raw
+    from minigpt_cli.cli.text_files import reading_lines
 
+    if check:
+        if text is not None or compare:
+            raise typer.BadParameter("--check cannot be combined with --text or --compare")
+        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+        return
     # In a comparison, the size applies to the kinds whose size can be chosen.
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
     datasets = [
-        _prepare(files, kind, size, val_fraction, encoding, data_dir)
+        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir)
         for kind, size in sizes.items()
     ]
+    for line in reading_lines(datasets[0].reading, val_fraction):
+        print_note(line)
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
     if as_json:
         results = [_with_rates(dataset.metadata) for dataset in datasets]
@@ -88,17 +91,14 @@ def tokenize(
         out.print(_colored(dataset.tokenizer, split))
 
 
-def _prepare(
+def _config(
     files: list[str] | None,
     kind: TokenizerKind,
     vocab_size: int | None,
     val_fraction: float,
     encoding: str | None,
-    data_dir: Path,
-) -> "Dataset":
-    from minigpt_cli.cli.render import file_progress
+) -> "DataConfig":
     from minigpt_cli.config.loading import resolve
-    from minigpt_cli.data.workspace import Workspace
 
     table: dict[str, Any] = {
         "corpus": files or ["shakespeare"],
@@ -107,9 +107,37 @@ def _prepare(
     }
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    data = resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+
+
+def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
+
     with file_progress() as progress:
-        return Workspace(data_dir, progress).dataset(data)
+        return Workspace(data_dir, progress).dataset(config)
+
+
+def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
+    """Reads the files, says so, and keeps nothing."""
+    from minigpt_cli.cli.console import out, print_json, print_note
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.data.reading import read_corpus
+    from minigpt_cli.data.workspace import Workspace
+
+    with file_progress() as progress:
+        corpus = Workspace(data_dir, progress).corpus(
+            config.corpus, config.encoding, config.newlines
+        )
+        reading = read_corpus(corpus, progress)
+    for line in reading_lines(reading, config.val_fraction):
+        print_note(line)
+    if as_json:
+        print_json(reading_json(reading, config.val_fraction))
+        return
+    for table in reading_tables(reading, config.val_fraction):
+        out.print(table)
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

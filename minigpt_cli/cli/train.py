@@ -13,11 +13,8 @@ import typer
 
 from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.options import (
-    DATA,
     DEFAULT_DATA_DIR,
     DEFAULT_PRESET,
-    RUN,
-    SETTINGS,
     DataDir,
     DeviceOverride,
     Encoding,
@@ -25,6 +22,9 @@ from minigpt_cli.cli.options import (
     PrecisionOverride,
     Preset,
     SeedOverride,
+    in_data,
+    in_run,
+    in_settings,
     parse_settings,
 )
 from minigpt_cli.config.choices import TokenizerKind
@@ -45,71 +45,40 @@ Run = Annotated[
     Path | None,
     typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue a run that was stopped.", rich_help_panel=RUN)
-]
+Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
 Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        help="The run folder.",
-        show_default="runs/PRESET or runs/TEXT",
-        rich_help_panel=RUN,
-    ),
+    in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET or runs/TEXT"),
 ]
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch", help="Keep report.html in the run folder up to date.", rich_help_panel=RUN
-    ),
-]
+Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Estimate time, memory and disk from three real steps.",
-        rich_help_panel=RUN,
-    ),
+    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
 ]
-ListPresets = Annotated[
-    bool, typer.Option("--list-presets", help="List the presets.", rich_help_panel=RUN)
-]
+ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
 ListSettings = Annotated[
     bool,
-    typer.Option(
-        "--list-settings",
-        help="List every setting for --set, with default and limits.",
-        rich_help_panel=SETTINGS,
-    ),
+    in_settings("--list-settings", help="List every setting for --set, with default and limits."),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
+    in_data(
         "--data",
         "-d",
         help="A known corpus, a file or a folder; may be repeated.",
         show_default="shakespeare",
-        rich_help_panel=DATA,
     ),
 ]
 ValidationData = Annotated[
     list[str] | None,
-    typer.Option(
+    in_data(
         "--val-data",
         help="A text to validate on; may be repeated.",
         show_default="the last tenth of --data",
-        rich_help_panel=DATA,
     ),
 ]
 TokenizerOption = Annotated[
     TokenizerKind | None,
-    typer.Option(
-        "--tokenizer",
-        help="Tokenizer: char, word, byte or bpe.",
-        show_default="char",
-        rich_help_panel=DATA,
-    ),
+    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
 ]
 
 
@@ -121,34 +90,19 @@ def _complete_setting(incomplete: str) -> list[str]:
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
+    in_settings(
         "--set",
         help="Any setting, as section.key=value; may be repeated.",
         autocompletion=_complete_setting,
-        rich_help_panel=SETTINGS,
     ),
 ]
-MaxIters = Annotated[
-    int | None, typer.Option("--max-iters", help="Optimizer steps.", rich_help_panel=SETTINGS)
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Sequences per batch.", rich_help_panel=SETTINGS)
-]
+MaxIters = Annotated[int | None, in_settings("--max-iters", help="Optimizer steps.")]
+BatchSize = Annotated[int | None, in_settings("--batch-size", help="Sequences per batch.")]
 LearningRate = Annotated[
     float | None,
-    typer.Option(
+    in_settings(
         "--learning-rate",
         help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
-        rich_help_panel=SETTINGS,
-    ),
-]
-Compile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the model first; worthwhile for long runs.",
-        show_default="only on a GPU",
-        rich_help_panel=SETTINGS,
     ),
 ]
 
@@ -172,7 +126,6 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     precision: PrecisionOverride = None,
-    compile_blocks: Compile = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
     as_json: Json = False,
@@ -196,7 +149,6 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.precision": precision,
-        "train.compile": None if compile_blocks is None else "on" if compile_blocks else "off",
         "train.device": device,
         "train.seed": seed,
     }

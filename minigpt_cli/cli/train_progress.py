@@ -3,7 +3,6 @@
 import os
 import shlex
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -13,7 +12,8 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, raw, size
+from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, number, raw, size
+from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration
@@ -35,7 +35,7 @@ _HEADER = (
 class TrainProgress(Reporter):
     """A progress bar that stays at the bottom, and above it a row per evaluation.
 
-    Off a terminal there is no bar, and the rows are plain lines.
+    Without a terminal, only the rows are printed.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -62,12 +62,7 @@ class TrainProgress(Reporter):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def print_lines(self, lines: list[str]) -> None:
@@ -79,8 +74,8 @@ class TrainProgress(Reporter):
             self._task,
             completed=row.step,
             loss=f"{row.loss:.3f}",
-            rate=_number(row.learning_rate, ".2g"),
-            speed=_number(row.tokens_per_second, ",.0f"),
+            rate=number(row.learning_rate, ".2g"),
+            speed=number(row.tokens_per_second, ",.0f"),
         )
 
     def evaluating(self, stage: str, done: int, total: int) -> None:
@@ -100,10 +95,10 @@ class TrainProgress(Reporter):
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
             self._has_header = True
         mark = "*" if row.is_best else " "
-        line = Text(f"{row.step:>7,} {_number(row.train_loss, '.4f'):>11} ")
+        line = Text(f"{row.step:>7,} {number(row.train_loss, '.4f'):>11} ")
         line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
-        line.append(f" {_number(row.bits_per_byte, '.3f'):>9}")
-        line.append(f" {_number(row.tokens_per_second, ',.0f'):>9}")
+        line.append(f" {number(row.bits_per_byte, '.3f'):>9}")
+        line.append(f" {number(row.tokens_per_second, ',.0f'):>9}")
         line.append(f" {duration(row.elapsed or 0.0):>11}")
         err.print(line, soft_wrap=True)
 
@@ -127,14 +122,10 @@ class TrainProgress(Reporter):
         print_note(message)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
-    sizes, device = config.model, learner.device
+    sizes, device, split = config.model, learner.device, config.data.val_fraction
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
@@ -145,6 +136,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     return [
         f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
+        *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
         *_forecast(trainer, epochs),

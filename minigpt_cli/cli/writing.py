@@ -37,27 +37,17 @@ class Writer:
         return [prompt_ids(self.checkpoint.tokenizer, prompt) for prompt in prompts]
 
     def pieces(self, prompts: Sequence[str]) -> Iterator[list[Piece]]:
-        """Pieces of all samples of all prompts, in parallel.
-
-        Raises:
-            TokenizerError: a prompt contains characters outside the vocabulary.
-            ConfigError: a stop text is empty.
-        """
+        """Pieces of all samples of all prompts, in parallel."""
+        ids, count = self.ids(prompts), self.num_samples
         request = GenerationRequest(
-            self.ids(prompts),
-            self.max_new_tokens,
-            self.sampling,
-            self.num_samples,
-            self.exact_window,
+            ids, self.max_new_tokens, self.sampling, count, self.exact_window
         )
         return generate_texts(self.checkpoint, request, self.stop, self.probabilities)
 
     def note_prompts(self, prompts: Sequence[str]) -> None:
         """Notes prompts that are longer than the window, or have words outside the vocabulary."""
-        window, unknown = (
-            self.checkpoint.metadata.model.block_size,
-            self.checkpoint.tokenizer.unknown_id,
-        )
+        window = self.checkpoint.metadata.model.block_size
+        unknown = self.checkpoint.tokenizer.unknown_id
         for number, ids in enumerate(self.ids(prompts), start=1):
             which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
             if len(ids) > window:
@@ -103,13 +93,11 @@ class Writer:
                 "text": "".join(piece.text for piece in pieces),
             }
             if self.probabilities:
+                decode = self.checkpoint.tokenizer.decode
                 text["tokens"] = [
-                    {
-                        "text": self.checkpoint.tokenizer.decode([p.token]),
-                        "probability": p.probability,
-                    }
-                    for p in pieces
-                    if p.token is not None
+                    {"text": decode([piece.token]), "probability": piece.probability}
+                    for piece in pieces
+                    if piece.token is not None
                 ]
             texts.append(text)
         (print_json_lines if as_lines else print_json)(texts)
@@ -119,9 +107,6 @@ class Writer:
 
         Call `note_prompts` first: it reads every prompt, so that a bad one is refused before any
         text is generated.
-
-        Raises:
-            OutOfMemoryError: the samples of a single prompt do not fit.
         """
         together = max(1, TEXTS_TOGETHER // self.num_samples)
         for i in range(0, len(prompts), together):

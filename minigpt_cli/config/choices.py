@@ -5,4 +5,5 @@ from typing import Literal
 TokenizerKind = Literal["char", "word", "byte", "bpe"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["train", "val", "all"]
+Newlines = Literal["lf", "keep"]
 Quantization = Literal["int8"]

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Precision, TokenizerKind
+from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -141,7 +141,9 @@ class DataConfig(_Table):
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
     encoding: str = "utf-8"
-    """Text encoding of the files; `utf-8` accepts a byte order mark."""
+    """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
+    newlines: Newlines = "lf"
+    """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None

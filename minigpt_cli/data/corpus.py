@@ -1,58 +1,70 @@
 """Known corpora, files and folders become text, read as a stream."""
 
-import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
+from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.presets import shipped_folder
-from minigpt_cli.data.download import downloaded, read_card
+from minigpt_cli.data.download import downloaded, is_downloaded, read_card
+from minigpt_cli.data.encodings import check_encoding, decode_file
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.data.sources import LeftOut, Sources, TextFile, find_files
 
-TEXT_SUFFIXES = (".txt", ".md")
-_CHUNK = 1 << 20
 # A corpus names a folder. File systems allow 255 bytes, and a character takes up to 4.
 _LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Text files in reading order."""
+    """A text: files in reading order, and what else was found where they are."""
 
     name: str
-    files: tuple[Path, ...]
-    encoding: str = "utf-8"
+    files: tuple[TextFile, ...]
+    newlines: Newlines = "lf"
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.files)
+        return sum(file.size for file in self.files)
+
+    @property
+    def permissions(self) -> int:
+        """The file permissions that all files have in common."""
+        return reduce(and_, (file.status.st_mode for file in self.files), 0o777)
 
     def chunks(self, progress: Progress = no_progress, stage: str = "Reading") -> Iterator[str]:
         """The text in pieces of about a megabyte, with each file starting on a new line.
-
-        Line endings are kept as they are.
 
         Args:
             progress: called after each piece.
             stage: the name of the stage it is given.
 
         Raises:
-            CorpusError: a file cannot be read, or is not in the encoding.
+            CorpusError: a file cannot be read, or is not in its encoding.
         """
+        return (chunk for _, chunk in self.chunks_by_file(progress, stage))
+
+    def chunks_by_file(
+        self, progress: Progress = no_progress, stage: str = "Reading"
+    ) -> Iterator[tuple[int, str]]:
+        """Like `chunks`, each piece with the index of the file it belongs to."""
         total, done = self.size, 0
         ends_line = True
-        for path in self.files:
+        for index, file in enumerate(self.files):
             if not ends_line:
-                yield "\n"
+                yield index - 1, "\n"
                 ends_line = True
-            for chunk, length in _decode_file(path, self.encoding):
+            for chunk, length in decode_file(file.path, file.encoding, self.newlines):
                 done += length
                 progress(stage, done, total)
                 if chunk:
                     ends_line = chunk.endswith("\n")
-                    yield chunk
+                    yield index, chunk
 
 
 def known_corpora() -> dict[str, Path]:
@@ -64,6 +76,7 @@ def open_corpus(
     sources: tuple[str, ...],
     data_dir: Path,
     encoding: str = "utf-8",
+    newlines: Newlines = "lf",
     progress: Progress = no_progress,
 ) -> Corpus:
     """Finds or downloads the text that `sources` name.
@@ -71,98 +84,38 @@ def open_corpus(
     Args:
         sources: known corpora, files or folders.
         data_dir: where downloaded corpora are kept.
-        encoding: encoding of all files; downloaded ones are UTF-8.
+        encoding: encoding of the user's files, or `auto`; downloaded ones are UTF-8.
+        newlines: whether line endings are read as LF, or kept.
         progress: called while a corpus is downloaded.
 
     Raises:
         CorpusError: a source is missing, empty or cannot be downloaded.
     """
-    try:
-        "".encode(encoding)  # unlike codecs.lookup, rejects hex and others that do not give text
-    except (LookupError, ValueError):
-        raise CorpusError(
-            f"data.encoding = {encoding}: unknown encoding; common ones: utf-8, gb18030, cp1252, "
-            "utf-16",
-            settings=("data.encoding",),
-        ) from None
-    cards = known_corpora()
-    known = [source for source in sources if source in cards]
-    if known and codecs.lookup(encoding).name != "utf-8":
-        raise CorpusError(
-            f"data.encoding = {encoding}: {known[0]} is UTF-8, and all texts of a run share one "
-            "encoding; convert your files to UTF-8"
-        )
-    files: list[Path] = []
+    check_encoding(encoding)
+    cards = {name: read_card(path) for name, path in sorted(known_corpora().items())}
+
+    def is_ours(path: Path) -> bool:
+        return any(is_downloaded(path, card, data_dir) for card in cards.values())
+
+    missing = f"no such file or folder in {Path.cwd()}, nor a known corpus ({', '.join(cards)})"
+    found = Sources()
     for source in sources:
         if source in cards:
-            files.append(downloaded(read_card(cards[source]), data_dir, progress))
+            path = downloaded(cards[source], data_dir, progress)
+            found += Sources((TextFile(path),), notes=_namesakes(source, data_dir))
         else:
-            files += _own_files(source, sorted(cards))
+            found += find_files(source, encoding, is_ours, missing)
     names = [source if source in cards else Path(source).resolve().stem for source in sources]
-    name = "+".join(names)
+    name = "+".join(names) or "text"
     if len(name) > _LONGEST_NAME and len(names) > 1:
         name = f"{names[0][:_LONGEST_NAME]}+{len(names) - 1}"
-    return Corpus(name, tuple(files), encoding)
+    return Corpus(name, found.files, newlines, found.left_out, found.notes)
 
 
-def _own_files(source: str, known: list[str]) -> list[Path]:
-    path = Path(source)
-    try:
-        if path.is_dir():
-            next(path.iterdir(), None)  # raises where rglob would find nothing
-            texts = (p for p in path.rglob("*") if p.suffix.lower() in TEXT_SUFFIXES)
-            files = sorted(p for p in texts if p.is_file())
-            if not files:
-                raise CorpusError(
-                    f"{source}: no {' or '.join(TEXT_SUFFIXES)} file in this folder; "
-                    "pass the files themselves"
-                )
-            return files
-        if path.exists() and not path.is_file():
-            raise CorpusError(
-                f"{source}: not a regular file (a text is read more than once); save it to a file "
-                "first"
-            )
-        with path.open("rb"):
-            return [path]
-    except FileNotFoundError:
-        raise CorpusError(
-            f"{source}: no such file or folder in {Path.cwd()}, nor a known corpus "
-            f"({', '.join(known)})"
-        ) from None
-    except (OSError, ValueError) as error:  # also a zero byte, which no name can have
-        reason = getattr(error, "strerror", None) or error
-        raise CorpusError(f"{source}: cannot be read ({reason})") from None
-
-
-def _decode_file(path: Path, encoding: str) -> Iterator[tuple[str, int]]:
-    """Pieces of one file, each with its length in bytes."""
-    codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-    decoder = codecs.getincrementaldecoder(codec)()
-    consumed = 0  # bytes read before this piece
-    with reraise_as(CorpusError, path, "read"), path.open("rb") as file:
-        while True:
-            data = file.read(_CHUNK)
-            consumed += len(data)
-            try:
-                text = decoder.decode(data, final=not data)
-                text.encode()  # UTF-7 and others can encode half characters
-            except UnicodeError as error:
-                raise _wrong_encoding(path, encoding, consumed, error) from None
-            yield text, len(data)
-            if not data:
-                return
-
-
-def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeError) -> CorpusError:
-    reason = str(error)  # a missing byte order mark has no offset
-    if isinstance(error, UnicodeDecodeError):
-        # The decoder's input starts with bytes held back from before, perhaps without the byte
-        # order mark, but it ends where the file has been read to.
-        offset = consumed - len(error.object) + error.start
-        reason = f"byte {offset} (0x{error.object[error.start]:02x}) is not part of any character"
-    return CorpusError(
-        f"{path}: not {encoding}: {reason}; if the file has another encoding, set data.encoding "
-        "to gb18030, cp1252, utf-16 …",
-        settings=("data.encoding",),
-    )
+def _namesakes(name: str, data_dir: Path) -> tuple[str, ...]:
+    """Says so where a file or folder of the user has the name of a known corpus."""
+    own = Path(name)
+    if not own.exists() or own.resolve() == (data_dir / name).resolve():
+        return ()
+    kind = "folder" if own.is_dir() else "file"
+    return (f"{name} is the known corpus; to read your {kind} of that name, write ./{name}",)

@@ -13,48 +13,71 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from minigpt_cli.config.choices import Split
+from minigpt_cli.config.choices import Split, TokenizerKind
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.io.permissions import enterable, restrict
+from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
+from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
 FORMAT = 1
+_METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
+_MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+class TextChangedError(CorpusError):
+    """A text is not the one that a model was trained on."""
+
+
+_Count = Annotated[int, Field(ge=0)]
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class DatasetMetadata:
     """What is known about a prepared dataset."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
     corpus: str
     fingerprint: str
-    kind: str
-    vocab_size: int
-    dtype: str
-    text_bytes: int
-    characters: int
-    train_tokens: int
-    val_tokens: int
-    sha256: str
+    kind: TokenizerKind
+    vocab_size: Annotated[int, Field(gt=0)]
+    dtype: Literal["uint16", "uint32"]
+    text_bytes: _Count
+    characters: _Count
+    train_tokens: _Count
+    val_tokens: _Count
+    sha256: _Digest
     """Digest of the token ids of both splits on disk."""
-    seconds: float
+    tokenizer_sha256: _Digest
+    """Digest of `tokenizer.json`."""
+    seconds: Annotated[float, Field(ge=0)]
     """How long preparing took, when it was first prepared."""
 
     @property
     def tokens(self) -> int:
         return self.train_tokens + self.val_tokens
+
+
+_SCHEMA = TypeAdapter(DatasetMetadata)
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,8 @@ class Dataset:
     folder: Path
     metadata: DatasetMetadata
     tokenizer: Tokenizer
+    reading: Reading
+    """The text that it was prepared from, read just now; without files if it was not at hand."""
 
     def tokens(self, split: Split) -> Tokens:
         """The token ids of one split, mapped from disk, or of the whole text.
@@ -81,42 +106,12 @@ class Dataset:
         return mapped
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """The result of one pass over the text."""
-
-    sha256: str
-    characters: int
-    bytes: int
-    alphabet: str
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """What a dataset is made of."""
-
-    corpus: Corpus
-    scan: _Scan
-    validation: Corpus | None
-    """Of its own, instead of the corpus's end."""
-    validation_scan: _Scan | None
-
-    @property
-    def scans(self) -> list[_Scan]:
-        return [self.scan] if self.validation_scan is None else [self.scan, self.validation_scan]
-
-    def chunks(self, progress: Progress, stage: str) -> Iterator[str]:
-        """All of the text."""
-        for corpus in (self.corpus, self.validation):
-            if corpus is not None:
-                yield from corpus.chunks(progress, stage)
-
-
 def prepare_dataset(
     corpus: Corpus,
     config: DataConfig,
     data_dir: Path,
     progress: Progress = no_progress,
+    expected: str | None = None,
     validation: Corpus | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
@@ -126,29 +121,47 @@ def prepare_dataset(
     `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
+    Args:
+        corpus: the text.
+        config: how to cut and split it.
+        data_dir: where prepared texts are kept.
+        progress: called with the stages of the work.
+        validation: a text to validate on, instead of the end of the corpus.
+        expected: the only fingerprint that is wanted; for another text nothing is written.
+
     Raises:
-        CorpusError: the text is empty, cannot be read, or the disk cannot hold the result.
+        TextChangedError: the text is not the expected one.
+        CorpusError: the text is empty, cannot be read, or changes while it
+            is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
     check_settings(config.tokenizer, config.vocab_size)
-    scan = _scan(corpus, progress)
-    texts = _Texts(corpus, scan, validation, _scan(validation, progress) if validation else None)
-    if scan.characters < 2:
+    reading = read_corpus(corpus, progress)
+    if validation is not None:
+        reading = replace(reading, validation=read_corpus(validation, progress))
+    if reading.characters < 2:
         raise CorpusError(
-            f"{', '.join(map(str, corpus.files))}: the text has {scan.characters} characters and "
-            "needs at least 2; use a longer text"
+            f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
+            f"{reading.characters} characters and needs at least 2; use a longer text"
         )
-    fingerprint = _fingerprint(texts, config)
+    fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
+    fingerprint = expected or fingerprints[0]
+    if fingerprint not in fingerprints:
+        raise TextChangedError(
+            f"{corpus.name}: the text has changed since the model was trained on it; "
+            "restore the original text, or train a new model"
+        )
     folder = data_dir / corpus.name / fingerprint
     hint = "free some space or choose another data folder"
     with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
-        found = _open_whole(folder)  # before locking: the folder may be read-only
+        found = _open_whole(folder, reading, config)  # before locking: it may be read-only
         if found is None:
             with _locked(folder, progress):
-                found = _open_whole(folder)
+                found = _open_whole(folder, reading, config)
                 if found is None:
-                    _prepare(texts, config, folder, progress)
-                    found = _open_whole(folder)
+                    splitting = SPLITTINGS[fingerprints.index(fingerprint)]
+                    _prepare(reading, config, splitting, folder, progress)
+                    found = _open_whole(folder, reading, config)
     assert found is not None
     return found
 
@@ -156,7 +169,7 @@ def prepare_dataset(
 def find_prepared(data_dir: Path, fingerprint: str) -> Dataset | None:
     """A text that was prepared earlier, by its fingerprint alone; None if it is not there."""
     for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
-        if (found := _open_whole(folder)) is not None and found.metadata.fingerprint == fingerprint:
+        if (found := _open_whole(folder, None, None)) is not None:
             return found
     return None
 
@@ -177,22 +190,65 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _open_whole(folder: Path) -> Dataset | None:
-    """Opens a prepared folder; None if it is missing or damaged."""
+def _open_whole(folder: Path, reading: Reading | None, config: DataConfig | None) -> Dataset | None:
+    """Opens a prepared folder; None if it is not there, or not exactly what would be written."""
     try:
-        metadata = DatasetMetadata(
-            **json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        )
-        tokenizer = tokenizer_from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        stored = read_bounded(folder / _METADATA, _MOST_METADATA).decode()
+        read_json(stored)  # refuses what readers of JSON disagree about
+        metadata = _SCHEMA.validate_json(stored)
+        saved = read_bounded(folder / _TOKENIZER, _MOST_TOKENIZER)
+        if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
+            return None
+        tokenizer = tokenizer_from_json(saved.decode())
+        if reading is None or config is None:  # without its text, by its fingerprint alone
+            if (metadata.fingerprint, metadata.vocab_size, metadata.dtype) != (
+                folder.name, tokenizer.vocab_size, _narrowest(tokenizer)
+            ):  # fmt: skip
+                return None
+        elif _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
+            return None
         width = np.dtype(metadata.dtype).itemsize
         sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
-    except (FileNotFoundError, ValueError, TypeError, TokenizerError):
+        if sizes != [metadata.train_tokens * width, metadata.val_tokens * width]:
+            return None
+        if _digest(folder) != metadata.sha256:
+            return None
+    except (FileNotFoundError, NotRegularError, IsADirectoryError, ValueError, TokenizerError):
         return None
-    if sizes != [metadata.train_tokens * width, metadata.val_tokens * width]:
-        return None
-    if _digest(folder) != metadata.sha256:
-        return None
-    return Dataset(folder, metadata, tokenizer)
+    if reading is not None:
+        _restrict(folder, reading.corpus.permissions)
+    else:
+        corpus = Corpus(metadata.corpus, ())
+        reading = Reading(corpus, "", metadata.text_bytes, (metadata.characters,), "")
+    dataset = Dataset(folder, metadata, tokenizer, reading)
+    splits = (dataset.tokens("train"), dataset.tokens("val"))
+    return (
+        dataset if all(int(ids.max(initial=0)) < tokenizer.vocab_size for ids in splits) else None
+    )
+
+
+def _identity(metadata: DatasetMetadata) -> tuple[object, ...]:
+    """What the text and the settings alone say of a dataset."""
+    return (
+        metadata.corpus, metadata.fingerprint, metadata.kind, metadata.vocab_size, metadata.dtype,
+        metadata.text_bytes, metadata.characters,
+    )  # fmt: skip
+
+
+def _expected_identity(
+    folder: Path, reading: Reading, config: DataConfig, tokenizer: Tokenizer
+) -> tuple[object, ...]:
+    return (
+        reading.corpus.name, folder.name, config.tokenizer, tokenizer.vocab_size,
+        _narrowest(tokenizer), reading.bytes, reading.characters,
+    )  # fmt: skip
+
+
+def _restrict(folder: Path, permissions: int) -> None:
+    """Takes from a prepared folder the permissions that its text does not give."""
+    restrict(folder, enterable(permissions))
+    for name in (_METADATA, _TOKENIZER, "train.bin", "val.bin"):
+        restrict(folder / name, permissions)
 
 
 def encode_corpus(
@@ -207,7 +263,7 @@ def encode_corpus(
     chunks = corpus.chunks()
     if split != "all":
         length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = _Halves(chunks, _training_characters(length, val_fraction))
+        halves = Halves(chunks, training_characters(length, val_fraction))
         chunks = halves.first()
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
@@ -229,116 +285,117 @@ def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
         return mapped
 
 
-def _scan(corpus: Corpus, progress: Progress) -> _Scan:
-    digest, characters, size = hashlib.sha256(), 0, 0
-    alphabet: set[str] = set()
-    for chunk in corpus.chunks(progress):
-        data = chunk.encode("utf-8", "surrogatepass")
-        digest.update(data)
-        size += len(data)
-        characters += len(chunk)
-        alphabet.update(chunk)
-    return _Scan(digest.hexdigest(), characters, size, "".join(sorted(alphabet)))
-
-
-def _fingerprint(texts: _Texts, config: DataConfig) -> str:
-    parts = [FORMAT, texts.scan.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
-    if texts.validation_scan is not None:
-        parts[-1] = texts.validation_scan.sha256
+def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
+    parts = [FORMAT, reading.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
+    if splitting > 1 and config.tokenizer in ("word", "bpe"):
+        parts.append(splitting)
+    if reading.validation is not None:
+        parts.append(f"validation {reading.validation.sha256}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(texts: _Texts, config: DataConfig, folder: Path, progress: Progress) -> None:
+def _prepare(
+    reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
+) -> None:
     """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
-    corpus = texts.corpus
-    own = texts.validation
-    split = texts.scan.characters
-    if own is None:
-        split = _training_characters(split, config.val_fraction)
-    training = _first(corpus.chunks(progress, "Learning tokens"), split)
+    corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
-    source: Iterable[str] = training
+    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
     if kind == "char":
-        source = ["".join(scan.alphabet for scan in texts.scans)]
+        source = [text.alphabet for text in reading.texts]
     elif kind == "word":
-        source = texts.chunks(progress, "Learning tokens")
-    tokenizer = train_tokenizer(kind, source, config.vocab_size)
+        source = chain.from_iterable(
+            text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
+        )
+    tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
     dtype = _narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # left by a killed process, or damaged
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:
-        chunks = corpus.chunks(progress, "Tokenizing")
-        halves = _Halves(chunks, split)
-        counts = [
-            _write_split(temporary / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
-            for name, half in (
-                ("train", halves.first()),
-                ("val", own.chunks(progress, "Tokenizing validation") if own else halves.second()),
-            )
-        ]
+        temporary.chmod(0o700)  # until its files have the permissions of the text
+        counts = _write_splits(temporary, reading, split, tokenizer, dtype, progress)
+        saved = tokenizer.to_json()
         metadata = DatasetMetadata(
             corpus=corpus.name,
             fingerprint=folder.name,
             kind=kind,
             vocab_size=tokenizer.vocab_size,
             dtype=dtype,
-            text_bytes=sum(scan.bytes for scan in texts.scans),
-            characters=sum(scan.characters for scan in texts.scans),
+            text_bytes=reading.bytes,
+            characters=reading.characters,
             train_tokens=counts[0],
             val_tokens=counts[1],
             sha256=_digest(temporary),
+            tokenizer_sha256=hashlib.sha256(saved.encode()).hexdigest(),
             seconds=time.perf_counter() - started,
         )
-        _write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        _write_text(temporary / "facts.json", json.dumps(asdict(metadata)))
+        _write_text(temporary / _TOKENIZER, saved)
+        _write_text(temporary / _METADATA, json.dumps(asdict(metadata)))
+        _restrict(temporary, corpus.permissions)
+        parent = temporary.parent.stat().st_mode & 0o777
+        temporary.chmod(parent & enterable(corpus.permissions) | 0o700)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _write_splits(
+    folder: Path,
+    reading: Reading,
+    split: int,
+    tokenizer: Tokenizer,
+    dtype: str,
+    progress: Progress,
+) -> list[int]:
+    """Writes the tokens of both splits, and counts them.
+
+    Raises:
+        CorpusError: the text is not the one that was read before.
+    """
+    digests = [hashlib.sha256() for _ in reading.texts]
+
+    def hashed(chunks: Iterator[str], digest: "hashlib._Hash") -> Iterator[str]:
+        for chunk in chunks:
+            digest.update(to_utf8(chunk))
+            yield chunk
+
+    changed = CorpusError(
+        f"{reading.corpus.name}: the text changed while it was read; run the command again"
+    )
+    chunks = [
+        hashed(text.corpus.chunks(progress, "Tokenizing"), digest)
+        for text, digest in zip(reading.texts, digests, strict=True)
+    ]
+    halves = Halves(chunks[0], split)
+
+    def second() -> Iterator[str]:
+        yield from halves.second()  # nothing, beside a validation text of its own
+        yield from chain.from_iterable(chunks[1:])
+
+    try:
+        counts = [
+            _write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            for name, half in (("train", halves.first()), ("val", second()))
+        ]
+    except TokenizerError:  # a character that was not there before
+        raise changed from None
+    if [digest.hexdigest() for digest in digests] != [text.sha256 for text in reading.texts]:
+        raise changed
+    return counts
+
+
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in ("train", "val"):
-        with (folder / f"{name}.bin").open("rb") as file:
+        with open_regular(folder / f"{name}.bin") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
-def _training_characters(characters: int, val_fraction: float) -> int:
-    return int(characters * (1 - val_fraction))
-
-
-class _Halves:
-    """A stream of text cut in two at a character, read in order."""
-
-    def __init__(self, chunks: Iterator[str], split: int) -> None:
-        self._chunks, self._split = chunks, split
-        self._rest = ""
-
-    def first(self) -> Iterator[str]:
-        left = self._split
-        for chunk in self._chunks:
-            if len(chunk) >= left:
-                self._rest = chunk[left:]
-                yield chunk[:left]
-                return
-            left -= len(chunk)
-            yield chunk
-
-    def second(self) -> Iterator[str]:
-        if self._rest:
-            yield self._rest
-        yield from self._chunks
-
-
-def _first(chunks: Iterator[str], length: int) -> Iterator[str]:
-    return _Halves(chunks, length).first()
-
-
-def _narrowest(tokenizer: Tokenizer) -> str:
+def _narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
     """The dtype that holds every id."""
     return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
 

@@ -92,6 +92,20 @@ def downloaded(card: Card, data_dir: Path, progress: Progress) -> Path:
     )
 
 
+def is_downloaded(path: Path, card: Card, data_dir: Path) -> bool:
+    """Whether a file is the corpus of a card as it is kept in this data folder, or another.
+
+    Raises:
+        CorpusError: the file cannot be read.
+    """
+    if path.name != card.file or path.parent.name != card.name:
+        return False
+    if path.resolve() == (data_dir / card.name / card.file).resolve():
+        return True
+    with reraise_as(CorpusError, path, "read"):
+        return path.stat().st_size == card.bytes and _sha256(path) == card.sha256
+
+
 def _from_url(card: Card, progress: Progress) -> bytes:
     progress(_STAGE, 0, card.bytes)
     data = bytearray()

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus, open_corpus
-from minigpt_cli.data.dataset import Dataset, find_prepared, prepare_dataset
+from minigpt_cli.data.dataset import (
+    Dataset,
+    TextChangedError,
+    find_prepared,
+    prepare_dataset,
+)
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 
@@ -34,17 +40,20 @@ class Workspace:
     note: Callable[[str], None] = lambda _: None
     """Called when a text is not the one that its name stands for now."""
 
-    def corpus(self, sources: tuple[str, ...], encoding: str = "utf-8") -> Corpus:
+    def corpus(
+        self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
+    ) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
             sources: known corpora, files or folders.
-            encoding: encoding of all files; downloaded ones are UTF-8.
+            encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
+            newlines: whether line ends are read as LF, or kept.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, self.progress)
+        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
 
     def dataset(self, config: DataConfig) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -53,9 +62,7 @@ class Workspace:
             CorpusError: the text is missing or unreadable, or the disk cannot hold the result.
             TokenizerError: the tokenizer's settings are impossible.
         """
-        corpus = self.corpus(config.corpus, config.encoding)
-        own = self.corpus(config.val_corpus, config.encoding) if config.val_corpus else None
-        return prepare_dataset(corpus, config, self.data_dir, self.progress, own)
+        return self._prepared(config, None)
 
     def own_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
@@ -63,27 +70,46 @@ class Workspace:
         A text that has grown, moved or gone since is taken as it was prepared then.
 
         Raises:
-            CorpusError: the text is missing or has changed since, and its prepared form is gone.
+            CorpusError: the text is missing or has changed since, and its prepared form is gone;
+                nothing is written.
         """
-        problem, dataset = "", None
         try:
-            dataset = self.dataset(trained.data)
+            return self.named_dataset(trained)
         except CorpusError as error:
             problem = str(error)
-        else:
-            if dataset.metadata.fingerprint == trained.fingerprint:
-                return dataset
-            problem = f"{dataset.metadata.corpus}: the text has changed since the model was trained"
-        if not _FINGERPRINT.fullmatch(trained.fingerprint):
-            prepared = None  # of a checkpoint that minigpt did not write
-        else:
-            prepared = find_prepared(self.data_dir, trained.fingerprint)
+        # A fingerprint of another form is of a file that minigpt did not write.
+        is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
+        prepared = find_prepared(self.data_dir, trained.fingerprint) if is_ours else None
         if prepared is None:
+            problem = problem.partition(";")[0]
             raise CorpusError(
-                f"{problem}, and there is no copy as it was prepared under {self.data_dir} "
+                f"{problem}; and there is no copy as it was prepared under {self.data_dir} "
                 f"(*/{trained.fingerprint}); restore the original text, name the file that it is "
                 "in now, or use the data folder of that time",
                 settings=("data.corpus", "data_dir"),
             )
+        problem = problem.partition(";")[0]
         self.note(f"{problem}; going on with the text as it was prepared then: {prepared.folder}")
         return prepared
+
+    def named_dataset(self, trained: HasText) -> Dataset:
+        """Finds or prepares a text that must be the one a model was trained on.
+
+        Raises:
+            CorpusError: it is another text; nothing is written.
+        """
+        try:
+            return self._prepared(trained.data, trained.fingerprint)
+        except TextChangedError:
+            if trained.data.newlines == "keep":
+                raise
+        # minigpt 0.1.0 kept line endings, and did not record it.
+        kept = trained.data.model_copy(update={"newlines": "keep"})
+        return self._prepared(kept, trained.fingerprint)
+
+    def _prepared(self, config: DataConfig, expected: str | None) -> Dataset:
+        corpus = self.corpus(config.corpus, config.encoding, config.newlines)
+        own = None
+        if config.val_corpus:
+            own = self.corpus(config.val_corpus, config.encoding, config.newlines)
+        return prepare_dataset(corpus, config, self.data_dir, self.progress, expected, own)

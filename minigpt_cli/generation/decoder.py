@@ -2,7 +2,7 @@
 
 `GPT.forward` reads a prompt and fills the cache; from there `Decoder` computes the same for one new
 token of each text. Matrices are kept in the model's compute dtype, everything else in fp32: for a
-single token that is no slower, and attention is much faster.
+single token that costs nothing, and attention is much faster.
 `tests/generation/test_decoder.py` compares every step with a forward pass over the whole text.
 
 Shapes: B texts side by side, C n_embd, H heads, K key/value heads, D head_dim, V vocab.

@@ -3,6 +3,7 @@
 Shapes: B texts side by side, V vocab.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,25 +30,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigError: one is outside its range.
-        """
+        """Raises `ConfigError` for a setting outside its range."""
+        temperature, penalty = self.temperature, self.repetition_penalty
+        top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
         for name, allowed, limits in (
-            (
-                "temperature",
-                0 <= self.temperature < float("inf"),
-                ">= 0 (0: the most likely token)",
-            ),
-            ("top_k", self.top_k is None or self.top_k >= 1, ">= 1 (unset: no limit)"),
-            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "> 0 and <= 1"),
-            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1"),
-            (
-                "repetition_penalty",
-                0.01 <= self.repetition_penalty <= 100,
-                "from 0.01 to 100 (1: no penalty)",
-            ),
+            ("temperature", 0 <= temperature < math.inf, ">= 0 (0: the most likely token)"),
+            ("top_k", top_k is None or top_k >= 1, ">= 1 (unset: no limit)"),
+            ("top_p", top_p is None or 0 < top_p <= 1, "> 0 and <= 1"),
+            ("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 0.01 <= penalty <= 100, "from 0.01 to 100 (1: no penalty)"),
         ):
             if not allowed:
                 raise ConfigError(f"{name} must be {limits}, not {getattr(self, name)}")

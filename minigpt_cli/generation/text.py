@@ -74,10 +74,10 @@ def generate_texts(
     stop: Sequence[str] = (),
     probabilities: bool = False,
 ) -> Iterator[list[Piece]]:
-    """Continues prompts side by side, as text.
+    """Continues prompts side by side, as text, without dropout.
 
     Args:
-        checkpoint: a model and its tokenizer; writes without dropout.
+        checkpoint: a model and its tokenizer.
         request: what to write.
         stop: texts to end before, even where they span several tokens.
         probabilities: whether pieces carry the probabilities of their tokens.

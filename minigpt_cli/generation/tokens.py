@@ -50,11 +50,7 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
 
     Only the last `block_size` tokens of a prompt are read. Past the window, a model with relative
     positions slides: new tokens replace the oldest in the cache. A model with absolute positions
-    reads the last half window again and continues from there.
-
-    Args:
-        model: writes without dropout.
-        request: what to write.
+    reads the last half window again and continues from there. Dropout is off.
 
     Yields:
         The next token of each text.

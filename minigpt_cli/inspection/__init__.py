@@ -1,1 +1,1 @@
-"""Facts about checkpoints, models, texts and runs, as dataclasses; `cli/` shows them."""
+"""What checkpoints, models, texts and runs contain, as dataclasses; `cli/` shows them."""

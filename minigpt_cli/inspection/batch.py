@@ -30,12 +30,7 @@ class StepBatch:
 
 
 def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
-    """The windows that a step was or will be computed from.
-
-    Args:
-        run: the run.
-        dataset: the text it was trained on.
-        step: 1 for the first.
+    """The windows that a step, from 1, was or will be computed from.
 
     Raises:
         ConfigError: the run has no such step.

@@ -11,9 +11,6 @@ def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
 
     The height of a curve is its first value (the loss before anything is learned) or its 90th
     percentile, whichever is more: only a few of its values can be too high.
-
-    Args:
-        curves: the values of each curve, in order.
     """
     curves = [curve for curve in curves if curve]
     heights = [max(curve[0], sorted(curve)[-1 - len(curve) // 10]) for curve in curves]
@@ -21,5 +18,5 @@ def ceiling(curves: Sequence[Sequence[float]]) -> float | None:
     values = [value for curve in curves for value in curve]
     if too_high <= 0 or max(values) <= too_high:
         return None
-    tame = max(height for height in heights if height <= too_high)
-    return max(value for value in values if value <= 2 * tame)
+    typical = max(height for height in heights if height <= too_high)
+    return max(value for value in values if value <= 2 * typical)

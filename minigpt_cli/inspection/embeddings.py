@@ -21,7 +21,7 @@ or without the space that starts a word."""
 
 NAMED = 120
 """The most tokens that a picture names and whose neighbors are listed."""
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ def _neighbors(
     direction = F.normalize(weight)
     cosines = direction[named] @ direction.T  # (named, V)
     cosines[torch.arange(len(named)), named] = -torch.inf  # a token is not its own neighbor
-    values, ids = cosines.topk(min(NEIGHBOURS, len(texts) - 1))
+    values, ids = cosines.topk(min(NEIGHBORS, len(texts) - 1))
     return {
-        i: tuple(Neighbor(texts[j], value) for j, value in zip(near, likeness, strict=True))
-        for i, near, likeness in zip(named, ids.tolist(), values.tolist(), strict=True)
+        i: tuple(Neighbor(texts[j], value) for j, value in zip(near, similarity, strict=True))
+        for i, near, similarity in zip(named, ids.tolist(), values.tolist(), strict=True)
     }
 
 

@@ -25,7 +25,7 @@ _BLOCK_COMPONENTS = {
 
 @dataclass(frozen=True)
 class Component:
-    """Tensors that do one job, over all blocks."""
+    """Tensors with one role, over all blocks."""
 
     name: str
     tensors: tuple[TensorEntry, ...]
@@ -36,19 +36,28 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What is known of a file without loading it."""
+class Inspection(Header):
+    """A file's header, and what can be computed from it."""
 
-    path: Path
-    file_bytes: int
-    parameters: int
-    tensors: tuple[TensorEntry, ...]
-    metadata: dict[str, str]
     checkpoint: CheckpointMetadata | None
-    """None for another program's file, as are the next two."""
-    components: tuple[Component, ...] | None
-    flops_per_token: int | None
-    """Forward pass, one token at the end of a full window."""
+    """None for another program's file, as are `components` and `flops_per_token`."""
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model; a run's state contains the optimizer's tensors too."""
+        skipped = "optimizer." if self.is_state else ()
+        return sum(t.elements for t in self.tensors if not t.name.startswith(skipped))
+
+    @property
+    def components(self) -> tuple[Component, ...] | None:
+        return _components(self.tensors) if self.checkpoint else None
+
+    @property
+    def flops_per_token(self) -> int | None:
+        """Forward pass, one token at the end of a full window."""
+        if self.checkpoint is None:
+            return None
+        return forward_flops_per_token(self.checkpoint.model, self.checkpoint.vocab_size)
 
 
 def inspect_file(path: Path) -> Inspection:
@@ -59,27 +68,11 @@ def inspect_file(path: Path) -> Inspection:
     """
     header = read_header(path)
     checkpoint = header.checkpoint_metadata() if header.is_checkpoint else None
-    return Inspection(
-        path=path,
-        file_bytes=header.file_bytes,
-        parameters=sum(tensor.elements for tensor in header.tensors if _is_weight(header, tensor)),
-        tensors=header.tensors,
-        metadata=header.metadata,
-        checkpoint=checkpoint,
-        components=_components(header.tensors) if checkpoint else None,
-        flops_per_token=forward_flops_per_token(checkpoint.model, checkpoint.vocab_size)
-        if checkpoint
-        else None,
-    )
-
-
-def _is_weight(header: Header, tensor: TensorEntry) -> bool:
-    """A run's state contains the optimizer's tensors too."""
-    return not (header.is_state and tensor.name.startswith("optimizer."))
+    return Inspection(**vars(header), checkpoint=checkpoint)
 
 
 def _components(tensors: tuple[TensorEntry, ...]) -> tuple[Component, ...]:
-    """Groups the tensors of a GPT by what they do, in the order of the forward pass."""
+    """Groups the tensors of a GPT by their role, in the order of the forward pass."""
     groups: dict[str, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
         first, *rest = tensor.name.split(".")

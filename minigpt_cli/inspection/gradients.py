@@ -85,14 +85,9 @@ def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
 
 
 def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = False) -> Gradients:
-    """Runs one batch forward and backward, without dropout and without changing the model.
+    """Runs a batch forward and backward, without dropout and without changing the model.
 
-    Args:
-        model: the model; frozen parameters have no gradient.
-        x: token ids, (B, T).
-        y: the next tokens, (B, T).
-        step: the step that the batch belongs to.
-        as_in_run: whether it is the batch that the run uses.
+    Token ids and the next tokens are (B, T); `as_in_run` is whether the run uses this batch.
     """
     device = model.head.weight.device
     named = dict(model.named_parameters())

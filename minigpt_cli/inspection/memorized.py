@@ -80,12 +80,12 @@ def memorized(
     sampling: Sampling | None = None,
     passages: int = 50,
 ) -> Memorized:
-    """Generates texts and searches for them in the training text.
+    """Generates texts without a prompt or dropout, and searches for them in the training text.
 
     Args:
-        model: generates without dropout, even in training mode.
+        model: the model.
         dataset: the text it was trained on, and its tokenizer.
-        samples: number of texts to generate, each from an empty prompt.
+        samples: number of texts.
         tokens: tokens per text.
         sampling: how to choose tokens.
         passages: number of passages to keep.
@@ -185,10 +185,7 @@ def _measure(texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]]) -
 
 
 def _longest(
-    index: TextIndex,
-    texts: Sequence[str],
-    found: Sequence[Sequence[tuple[int, int]]],
-    count: int,
+    index: TextIndex, texts: Sequence[str], found: Sequence[Sequence[tuple[int, int]]], count: int
 ) -> Iterator[Copied]:
     """The longest passages, without those that overlap or repeat part of a longer one."""
     every = [(i, start, end) for i, passages in enumerate(found) for start, end in passages]

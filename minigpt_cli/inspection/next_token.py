@@ -1,7 +1,6 @@
 """The distribution of the next token after a text, and how sampling settings change it."""
 
 import copy
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,8 @@ from minigpt_cli.generation.sampling import Sampling, next_token_probabilities
 from minigpt_cli.inspection.tokens import token_text
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
+
+TEMPERATURES = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Choice:
 
     temperature: float
     probabilities: tuple[float, ...]
-    """One for each listed token; 0 if it cannot be drawn."""
+    """One for each listed token."""
     cuts: tuple[Cut, ...]
 
 
@@ -49,14 +50,9 @@ class NextToken:
 
 @reraise_out_of_memory(LESS_MEMORY)
 def next_token(
-    checkpoint: Checkpoint,
-    prompt: str,
-    ids: Sequence[int],
-    sampling: Sampling,
-    top: int,
-    cuts: Sequence[Sampling] = (),
+    checkpoint: Checkpoint, prompt: str, ids: Sequence[int], top: int, cuts: Sequence[Sampling] = ()
 ) -> NextToken:
-    """Scores the next token at half the temperature, the temperature and twice the temperature.
+    """Scores the next token at each of `TEMPERATURES`.
 
     Computed in fp32 on the CPU, so that one question has one answer.
 
@@ -64,20 +60,18 @@ def next_token(
         checkpoint: a model and its tokenizer.
         prompt: the text.
         ids: its tokens, at least one; only the last `block_size` are read.
-        sampling: shapes the distribution.
         top: number of tokens to list.
-        cuts: further settings, one top-k or top-p each; their effect is reported, not applied.
+        cuts: one top-k or top-p each; their effect is reported, not applied.
     """
     ids = list(ids[-checkpoint.metadata.model.block_size :])
     logits = _logits(checkpoint.model, ids)
-    seen_mask = torch.zeros(logits.shape, dtype=torch.bool)
-    seen_mask.index_fill_(1, torch.tensor(ids), True)
     order = logits[0].argsort(descending=True)[:top]
     choices = []
-    for at in _three_temperatures(sampling):
-        probabilities = next_token_probabilities(logits, at, seen_mask)[0]
-        reported = tuple(_cut(logits, seen_mask, probabilities, at, cut) for cut in cuts)
-        choices.append(Choice(at.temperature, tuple(probabilities[order].tolist()), reported))
+    for temperature in TEMPERATURES:
+        probabilities = next_token_probabilities(logits, Sampling(temperature))[0]
+        at = [replace(cut, temperature=temperature) for cut in cuts]
+        reported = tuple(_cut(logits, probabilities, cut) for cut in at)
+        choices.append(Choice(temperature, tuple(probabilities[order].tolist()), reported))
     tokens = tuple(token_text(checkpoint.tokenizer, token) for token in order.tolist())
     return NextToken(prompt, tokens, tuple(choices))
 
@@ -92,20 +86,7 @@ def _logits(model: GPT, ids: Sequence[int]) -> Tensor:
     return logits[:, -1]
 
 
-def _cut(
-    logits: Tensor, seen_mask: Tensor, probabilities: Tensor, at: Sampling, cut: Sampling
-) -> Cut:
-    narrowed = replace(at, top_k=cut.top_k, top_p=cut.top_p)
-    kept = next_token_probabilities(logits, narrowed, seen_mask)[0] > 0
+def _cut(logits: Tensor, probabilities: Tensor, cut: Sampling) -> Cut:
+    kept = next_token_probabilities(logits, cut)[0] > 0
     setting = f"top-k {cut.top_k}" if cut.top_p is None else f"top-p {cut.top_p:g}"
     return Cut(setting, int(kept.sum()), float(probabilities[kept].sum()))
-
-
-def _three_temperatures(sampling: Sampling) -> list[Sampling]:
-    middle = sampling.temperature or 1.0
-    temperatures = (
-        0.5 * middle if sampling.temperature else 0.0,
-        middle,
-        min(2 * middle, sys.float_info.max),
-    )
-    return [replace(sampling, temperature=temperature) for temperature in temperatures]

@@ -61,7 +61,7 @@ class UnlikeText(Overfitting):
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What a run folder tells; rows are in the order of their steps."""
+    """The logged history of a run; rows are in the order of their steps."""
 
     path: Path
     config: RunConfig | None

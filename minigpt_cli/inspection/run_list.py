@@ -13,7 +13,7 @@ from minigpt_cli.runs.folder import METRICS, RUNS, RunFolder
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a list says about one run."""
+    """One row of the list of runs."""
 
     path: Path
     corpus: tuple[str, ...]

@@ -27,7 +27,7 @@ LEVEL_NAMES = (
     *(f"{least:g} to {most:g}" for least, most in pairwise(LEVELS)),
     f"{LEVELS[-1]:g} and more",
 )
-"""What to call the ranges between them, from 0 up."""
+"""Names of the ranges between them, from 0 up."""
 
 # Bytes of a passage: shorter ones say little, longer ones cannot be read at a glance.
 _SHORTEST, _LONGEST = 60, 240
@@ -66,7 +66,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Surprisal:
-    """What a text costs a model, and where."""
+    """Surprisal of a text: totals, and the hardest passages."""
 
     tokens: int
     """Tokens predicted: all but the first."""

@@ -147,7 +147,7 @@ def _heads(block: Block, x: Tensor, rotary: Rotary | None, axes: Axes, record: R
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, k_axes: str, record: Record) -> Tensor:
-    """What each token takes from itself and those before it, (B, T, C)."""
+    """The weighted sum of the values of each token and those before it, (B, T, C)."""
     B, H, T, D = q.shape
     group = H // k.size(1)  # neighboring queries that share a key
     products = 2 * B * H * T * T * D

@@ -38,9 +38,7 @@ class _Ticks:
 def draw_attention(attention: Attention, model: str) -> Figure:
     """One heat map per head, one row per layer; a single head fills the picture.
 
-    Args:
-        attention: the heads to draw.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     rows = len({head.layer for head in attention.heads})
     columns = len(attention.heads) // rows

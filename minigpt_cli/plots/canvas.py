@@ -34,12 +34,7 @@ _CJK = (
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that lays out its parts without overlap.
-
-    Args:
-        width: inches.
-        height: inches.
-    """
+    """An empty figure of this size in inches, which lays out its parts without overlap."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -52,14 +47,7 @@ def label(text: str) -> str:
 
 
 def fitted(text: str, inches: float, size: float, keep: Literal["start", "end"] = "start") -> str:
-    """Any text as a label no wider than its room, with "…" for what is left out.
-
-    Args:
-        text: any text.
-        inches: the room for the label.
-        size: font size in points.
-        keep: which part of a long text to show.
-    """
+    """Any text as a label no wider than this at a font size in points; "…" for what is left out."""
     if keep == "start":
         return _longest(text, inches, size, lambda kept: label(text[:kept]) + "…")
     return _longest(text, inches, size, lambda kept: "…" + label(text[len(text) - kept :]))

@@ -25,20 +25,18 @@ _LONGEST = 2.0
 def draw_embeddings(embeddings: Embeddings, model: str) -> Figure:
     """Every token as a dot in the color of its kind, with its name beside it.
 
-    Args:
-        embeddings: the projected tokens.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     figure = new_figure(9, 8)
     axes = figure.subplots()
     for kind in get_args(Kind):
-        alike = [point for point in embeddings.points if point.kind == kind]
+        of_kind = [point for point in embeddings.points if point.kind == kind]
         for is_named, size, opacity in ((False, 6, 0.3), (True, 18, 1.0)):
-            points = [point for point in alike if bool(point.neighbors) == is_named]
+            points = [point for point in of_kind if bool(point.neighbors) == is_named]
             axes.scatter(
                 [point.x for point in points], [point.y for point in points], size,
                 color=OKABE_ITO[_COLORS[kind]], alpha=opacity, linewidths=0,
-                label=kind if alike and is_named else None,
+                label=kind if of_kind and is_named else None,
             )  # fmt: skip
     for axis, share, name in zip(
         (axes.xaxis, axes.yaxis), embeddings.explained, ("first", "second"), strict=True

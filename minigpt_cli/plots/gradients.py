@@ -16,9 +16,7 @@ _COLORS: dict[State, str] = {
 def draw_gradients(gradients: Gradients, model: str) -> Figure:
     """One bar per parameter: gradient norm over weight norm, on a logarithmic axis.
 
-    Args:
-        gradients: the norms.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     count = len(gradients.parameters)
     figure = new_figure(9, 1.6 + 0.2 * count)

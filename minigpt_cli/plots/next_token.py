@@ -14,9 +14,7 @@ _LONGEST_TOKEN, _LONGEST_PROMPT = 2.0, 4.0  # inches
 def draw_next(next_token: NextToken, model: str) -> Figure:
     """One panel per temperature, one bar per token; lines show where each cut would fall.
 
-    Args:
-        next_token: the distributions.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     count = len(next_token.tokens)
     figure = new_figure(10, 2.2 + 0.2 * count)

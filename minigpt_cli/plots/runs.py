@@ -96,14 +96,7 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
             label="training, smoothed",
         )  # fmt: skip
     if run.evaluations:
-        axes.plot(
-            [row.step for row in run.evaluations],
-            [row.val_loss for row in run.evaluations],
-            color=VALIDATION,
-            marker="o",
-            markersize=4,
-            label="validation",
-        )
+        _draw_evaluations(axes, run, VALIDATION, "validation")
     if run.overfitting:
         found = run.overfitting
         axes.axvspan(
@@ -127,16 +120,15 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> N
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
         best = f", best {run.best.val_loss:.4f}" if run.best else ""
         name = name_in(figure, str(run.path), _LEGEND, f"{letter(i)}  {best}", _LEGEND_MARGIN)
-        axes.plot(
-            [row.step for row in run.evaluations],
-            [row.val_loss for row in run.evaluations],
-            color=_color(i),
-            marker="o",
-            markersize=4,
-            label=f"{letter(i)}  {name}{best}",
-        )
+        _draw_evaluations(axes, run, _color(i), f"{letter(i)}  {name}{best}")
         if run.best:
             _star(axes, run.best, _color(i), "")
+
+
+def _draw_evaluations(axes: Axes, run: RunHistory, color: str, name: str) -> None:
+    steps = [row.step for row in run.evaluations]
+    losses = [row.val_loss for row in run.evaluations]
+    axes.plot(steps, losses, color=color, marker="o", markersize=4, label=name)
 
 
 def _star(axes: Axes, best: EvaluationRow, color: str, name: str) -> None:
@@ -149,12 +141,7 @@ def _mark(known: tuple[list[int], list[float]]) -> str:
 
 
 def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Cuts off outliers that would flatten everything else, and says so.
-
-    Args:
-        axes: where the curves are drawn.
-        curves: the values drawn.
-    """
+    """Cuts off outliers that would flatten everything else, and says so."""
     top = ceiling(curves)
     if top is None:
         return

@@ -10,9 +10,7 @@ from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
 def draw_shapes(trace: ShapeTrace, model: str) -> Figure:
     """Three columns of bars, one line per step; blocks are alike, so only the first is shown.
 
-    Args:
-        trace: the steps.
-        model: the model's name for the title.
+    The title names the `model`.
     """
     steps = [step for step in trace.steps if not step.layer]
     names = [

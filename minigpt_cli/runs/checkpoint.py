@@ -20,10 +20,12 @@ from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint_header import (
+    CHECKPOINT_FORMAT,
     FORMAT_VERSION,
     CheckpointMetadata,
     Header,
     TensorEntry,
+    damaged,
     metadata_adapter,
     open_tensors,
 )
@@ -76,7 +78,7 @@ def checkpoint_file(path: Path, model: GPT, metadata: CheckpointMetadata) -> Pen
     """A model with everything needed to use it, as the content of one file."""
     values = metadata_adapter().dump_python(metadata, mode="json")
     values["format_version"] = FORMAT_VERSION
-    header = {"format": "minigpt-checkpoint", "minigpt": json.dumps(values)}
+    header = {"format": CHECKPOINT_FORMAT, "minigpt": json.dumps(values)}
     return PendingFile(path, model_tensors(model), header)
 
 
@@ -92,11 +94,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     try:
         tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
-        raise CheckpointError(f"{path}: {error}; restore a backup, or train again") from None
+        raise damaged(path, str(error)) from None
     if tokenizer.vocab_size != metadata.vocab_size:
-        raise CheckpointError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} tokens but its model "
-            f"{metadata.vocab_size}; restore a backup, or train again"
+        raise damaged(
+            path,
+            f"its tokenizer has {tokenizer.vocab_size} tokens but its model {metadata.vocab_size}",
         )
     model = _model(metadata, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
@@ -152,21 +154,16 @@ def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
         state = "missing" if name in wanted else "unexpected"
-        raise CheckpointError(
-            f"{path}: the tensor {name:.80} is {state}; restore a backup, or train again"
-        )
+        raise damaged(path, f"the tensor {name:.80} is {state}")
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
-            raise CheckpointError(
-                f"{path}: the tensor {name} is {tensor.dtype} {list(tensor.shape)} but the model "
-                f"needs {wanted[name].dtype} {list(wanted[name].shape)}; "
-                "restore a backup, or train again"
+            raise damaged(
+                path,
+                f"the tensor {name} is {tensor.dtype} {list(tensor.shape)} but the model needs "
+                f"{wanted[name].dtype} {list(wanted[name].shape)}",
             )
         if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{path}: the tensor {name} contains NaN or infinity; "
-                "restore a backup, or train again"
-            )
+            raise damaged(path, f"the tensor {name} contains NaN or infinity")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -197,26 +194,19 @@ def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[s
     tensors = {entry.name: _read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
-        raise CheckpointError(
-            f"{path}: damaged: its content does not match its digest; "
-            "restore a backup, or train again"
-        )
+        raise damaged(path, "damaged: its content does not match its digest")
     return tensors, metadata
 
 
 def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     """Reads the next tensor into memory of its own; the library would map the file."""
     if entry.dtype not in _DTYPES:
-        raise CheckpointError(
-            f"{path}: the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes; "
-            "restore a backup, or train again"
-        )
+        problem = f"the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes"
+        raise damaged(path, problem)
     tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
     if read != entry.bytes:  # truncated since its header was read
-        raise CheckpointError(
-            f"{path}: ends in the middle of {entry.name:.80}; restore a backup, or train again"
-        )
+        raise damaged(path, f"ends in the middle of {entry.name:.80}")
     return tensor
 
 

@@ -27,6 +27,7 @@ from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.strict_json import read_json
 
 FORMAT_VERSION = 1
+CHECKPOINT_FORMAT, STATE_FORMAT = "minigpt-checkpoint", "minigpt-state"
 LARGEST_HEADER = 100_000_000
 """The safetensors library's own limit, in bytes."""
 _MOST_AXES = 64
@@ -106,12 +107,12 @@ class Header:
     @property
     def is_checkpoint(self) -> bool:
         """Whether this is a model written by minigpt."""
-        return self.metadata.get("format") == "minigpt-checkpoint"
+        return self.metadata.get("format") == CHECKPOINT_FORMAT
 
     @property
     def is_state(self) -> bool:
         """Whether this is the training state of a minigpt run."""
-        return self.metadata.get("format") == "minigpt-state"
+        return self.metadata.get("format") == STATE_FORMAT
 
     def checkpoint_metadata(self) -> CheckpointMetadata:
         """The model's metadata.
@@ -145,9 +146,12 @@ class Header:
             reason = "not a JSON object"
         except ValueError as error:
             reason = str(error)
-        raise CheckpointError(
-            f"{self.path}: its metadata is damaged ({reason}); restore a backup, or train again"
-        )
+        raise damaged(self.path, f"its metadata is damaged ({reason})")
+
+
+def damaged(path: Path, problem: str) -> CheckpointError:
+    """The error for a file whose content is not what minigpt wrote."""
+    return CheckpointError(f"{path}: {problem}; restore a backup, or train again")
 
 
 @cache

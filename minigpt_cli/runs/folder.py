@@ -24,7 +24,10 @@ _LONGEST_WRITE = 60.0
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run.
+
+    Methods raise `CheckpointError` when the operating system refuses; no file is left half-written.
+    """
 
     path: Path
 
@@ -35,7 +38,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """What resuming needs: the latest weights, the optimizer's state, the step."""
+        """The latest weights, the optimizer's state and the step, to resume from."""
         return self.path / STATE
 
     @property
@@ -54,11 +57,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def has(self, file: Path) -> bool:
-        """Whether one of the run's files exists.
-
-        Raises:
-            CheckpointError: the folder cannot be read.
-        """
+        """Whether one of the run's files exists."""
         with file_errors(file, "read"):
             return file.exists()
 
@@ -67,42 +66,23 @@ class RunFolder:
         return f"minigpt {name} {shlex.quote(str(self.path))}"
 
     def write_config(self, toml: str) -> None:
-        """Replaces the configuration.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the configuration."""
         _replace(self.config, toml)
 
     def write_report(self, html: str) -> None:
-        """Replaces the report.
-
-        Raises:
-            CheckpointError: the write failed; the old file is unharmed.
-        """
+        """Replaces the report."""
         with file_errors(self.report, "written"):
             sweep(self.path, self.report.name, older_than=_LONGEST_WRITE)
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:
-        """Every readable row of the metrics; none if there is no such file.
-
-        Raises:
-            CheckpointError: the file cannot be read.
-        """
-        with (
-            file_errors(self.metrics, "read"),
-            suppress(FileNotFoundError, NotADirectoryError),
-        ):
+        """Every readable row of the metrics; empty if the file is missing."""
+        with file_errors(self.metrics, "read"), suppress(FileNotFoundError, NotADirectoryError):
             return list(read_rows(self.metrics.read_bytes()))
         return []
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
-        """Appends rows: all of them or none.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
+        """Appends rows: all of them or none."""
         data = "".join(map(to_line, rows)).encode()
         with file_errors(self.metrics, "written"), self.metrics.open("ab", buffering=0) as file:
             length = file.seek(0, os.SEEK_END)
@@ -115,20 +95,12 @@ class RunFolder:
                 raise
 
     def sync_metrics(self) -> None:
-        """Returns once the metrics are safely on the disk.
-
-        Raises:
-            CheckpointError: the write failed.
-        """
+        """Returns once the metrics are safely on the disk."""
         with file_errors(self.metrics, "written"), self.metrics.open("ab") as file:
             os.fsync(file.fileno())
 
     def cut_metrics(self, step: int) -> None:
-        """Drops what was logged after `step`, and a line that a crash left half-written.
-
-        Raises:
-            CheckpointError: the file cannot be read or written; it is unharmed.
-        """
+        """Drops what was logged after `step`, and a line that a crash left half-written."""
         kept = []
         with file_errors(self.metrics, "read"):
             raw = self.metrics.read_bytes() if self.metrics.exists() else b""
@@ -170,11 +142,11 @@ def is_folder(path: Path) -> bool:
 def find_checkpoint(path: Path | None) -> tuple[Path, bool]:
     """The checkpoint a user means, and whether it was chosen for them.
 
-    A run folder means its checkpoint. No path at all, or the bare name `checkpoint.safetensors`
-    where there is no such file, means the newest run's.
+    For a run folder, it is the run's. Without a path, or with the bare name
+    `checkpoint.safetensors` when that file does not exist, it is the newest run's.
 
     Raises:
-        CheckpointError: there is no run to choose, or the path cannot be read.
+        CheckpointError: no run exists, or the path cannot be read.
     """
     with file_errors(path or RUNS, "read"):
         if path is None or (path == Path(CHECKPOINT) and not path.exists()):

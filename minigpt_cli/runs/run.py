@@ -63,7 +63,7 @@ class Run:
         """Locks the folder of a saved run, before anything in it is read.
 
         Raises:
-            CheckpointError: there is no saved run, another process is training it, or the folder
+            CheckpointError: nothing is saved, another process is training the run, or the folder
                 cannot be written.
         """
         if not folder.has(folder.state):  # and no place for a lock

@@ -28,11 +28,9 @@ class RunWriter:
         """Whether the best model was deleted with its folder, and none has been saved since."""
 
     def begin(self, config: str, note: Callable[[str], None]) -> None:
-        """Writes the run's configuration.
+        """Writes the run's configuration, and again later if the folder is deleted.
 
-        Args:
-            config: the configuration as TOML; written again if the folder is deleted.
-            note: called when saving fails, and when it works again.
+        `note` is called when saving fails, and when it works again.
 
         Raises:
             CheckpointError: the write failed.
@@ -47,13 +45,7 @@ class RunWriter:
             self._attempt(self._write_rows)
 
     def save(self, step: int, state: PendingFile, checkpoint: PendingFile | None = None) -> None:
-        """Writes the metrics so far, then the checkpoint, and last the state.
-
-        Args:
-            step: the state's step.
-            state: what resuming needs.
-            checkpoint: the model, if it is the best so far.
-        """
+        """Writes the metrics, then the model if it is the best so far, and last the state."""
         self._checkpoint = checkpoint or self._checkpoint
         if self._attempt(lambda: self._write(state)):
             self.saved_step = step

@@ -1,8 +1,9 @@
 """The interface of all tokenizers, and decoding token by token."""
 
 import codecs
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +11,13 @@ from numpy.typing import NDArray
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
+
+SPLITTINGS = (2, 1)
+"""Versions of how `word` and `bpe` split a text before anything else, the newest first.
+
+1 splits words at combining marks, which takes apart every script that has them. A saved tokenizer
+splits as it did when it was trained.
+"""
 
 
 class Tokenizer(ABC):
@@ -89,7 +97,7 @@ class StreamDecoder:
 
 
 def unknown_characters(
-    text: str, unknown: Sequence[int], kind: str, before: int = 0
+    text: str, unknown: Sequence[int], kind: str, known: Container[str], before: int = 0
 ) -> TokenizerError:
     """The error for characters that are not in a vocabulary.
 
@@ -97,14 +105,34 @@ def unknown_characters(
         text: the piece that was encoded.
         unknown: indices of the unknown characters in it.
         kind: the kind of tokenizer.
+        known: the characters of the vocabulary.
         before: number of characters of the whole text before this piece.
     """
     seen = dict.fromkeys(text[index] for index in unknown)
     shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in list(seen)[:5])
     more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+    it = "it" if len(seen) == 1 else "them"
     return TokenizerError(
         f"the {kind} tokenizer does not know {shown}{more}, first at character "
-        f"{before + unknown[0] + 1} of the text; remove {'it' if len(seen) == 1 else 'them'}, "
-        "or use a byte or bpe tokenizer, which can encode every character",
+        f"{before + unknown[0] + 1} of the text; "
+        + _other_composition(text, unknown, known)
+        + f"remove {it}, or use a byte or bpe tokenizer, which can encode every character",
         ("data.tokenizer=bpe",),
     )
+
+
+def _other_composition(text: str, unknown: Sequence[int], known: Container[str]) -> str:
+    """Says so where the vocabulary has a character in parts, or the parts as one character."""
+    for place in unknown:
+        char = text[place]
+        parts = unicodedata.normalize("NFD", char)
+        if len(parts) > 1 and all(part in known for part in parts):
+            points = " + ".join(f"U+{ord(part):04X}" for part in parts)
+            return f"the training text has {char} as {points} (NFD); write it that way, "
+        whole = unicodedata.normalize("NFC", text[max(0, place - 1) : place + 1])
+        if place and len(whole) == 1 and whole in known:
+            return (
+                f"the training text has {whole} as one character, U+{ord(whole):04X} "
+                "(NFC); write it that way, "
+            )
+    return ""

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
+from tokenizers import Regex
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 1024
 
+# GPT-2's pattern, but for marks and joiners: they belong to the letter that they follow.
+_PATTERN = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}[\p{L}\p{M}\x{200c}\x{200d}]*| ?\p{N}+"
+    r"| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 # Places where GPT-2's pre-tokenizer always splits, so that a text may be split there: before the
 # last white space ahead of a word, and, for scripts without spaces, after punctuation. Only
 # characters whose class is the same in every version of Unicode count; U+001C to U+001F are
@@ -52,9 +58,11 @@ class BPETokenizer(Tokenizer):
         ]
 
     @classmethod
-    def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "BPETokenizer":
+    def train(
+        cls, chunks: Iterable[str], vocab_size: int | None = None, splitting: int = SPLITTINGS[0]
+    ) -> "BPETokenizer":
         """Learns merges from a text, up to `vocab_size` tokens (at least the 256 bytes)."""
-        inner = _byte_level(BPE())
+        inner = _byte_level(BPE(), splitting)
         trainer = BpeTrainer(
             vocab_size=vocab_size or DEFAULT_VOCAB_SIZE,
             initial_alphabet=ByteLevel.alphabet(),
@@ -82,7 +90,9 @@ class BPETokenizer(Tokenizer):
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the token ids have gaps")
         try:
-            inner = _byte_level(BPE(vocabulary, [(left, right) for left, right in merges]))
+            model = BPE(vocabulary, [(left, right) for left, right in merges])
+            splitting = 1 if saved.get("pre_tokenizer", {}).get("type") == "ByteLevel" else 2
+            inner = _byte_level(model, splitting)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(str(error)) from None
         rebuilt = json.loads(inner.to_str())
@@ -130,9 +140,13 @@ def splittable(chunks: Iterable[str]) -> Iterator[str]:
         yield held
 
 
-def _byte_level(model: BPE) -> tokenizers.Tokenizer:
+def _byte_level(model: BPE, splitting: int) -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer(model)
-    inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    if splitting == 1:
+        inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    else:
+        split = Split(Regex(_PATTERN), "isolated")
+        inner.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
     return inner
 
 

@@ -46,7 +46,7 @@ class CharTokenizer(Tokenizer):
         ids = self._id_of_point[np.minimum(points, len(self._id_of_point) - 1)]
         unknown = np.flatnonzero(ids == _UNKNOWN)
         if unknown.size:
-            raise unknown_characters(text, unknown.tolist(), self.kind, before)
+            raise unknown_characters(text, unknown.tolist(), self.kind, self.stoi, before)
         return ids
 
     def to_json(self) -> str:

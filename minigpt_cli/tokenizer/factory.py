@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
 from minigpt_cli.io.strict_json import read_json
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
@@ -42,9 +42,12 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
 
 
 def train_tokenizer(
-    kind: TokenizerKind, chunks: Iterable[str], vocab_size: int | None = None
+    kind: TokenizerKind,
+    chunks: Iterable[str],
+    vocab_size: int | None = None,
+    splitting: int = SPLITTINGS[0],
 ) -> Tokenizer:
-    """Builds a tokenizer from a text given in pieces.
+    """Builds a tokenizer from a text given in pieces; `splitting` is one of `SPLITTINGS`.
 
     Raises:
         TokenizerError: the kind cannot have this vocabulary size, or this many words.
@@ -55,8 +58,8 @@ def train_tokenizer(
     if kind == "byte":
         return ByteTokenizer()
     if kind == "word":
-        return WordTokenizer.train(chunks, vocab_size)
-    return BPETokenizer.train(chunks, vocab_size)
+        return WordTokenizer.train(chunks, vocab_size, splitting)
+    return BPETokenizer.train(chunks, vocab_size, splitting)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
@@ -73,8 +76,10 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         tokenizer: Tokenizer
         if kind == "byte":
             tokenizer = ByteTokenizer()
+        elif kind == "word":
+            tokenizer = WordTokenizer(saved["vocabulary"], saved.get("splitting", 1))
         else:
-            tokenizer = {"char": CharTokenizer, "word": WordTokenizer}[kind](saved["vocabulary"])
+            tokenizer = {"char": CharTokenizer}[kind](saved["vocabulary"])
     except KeyError as error:
         raise _damaged(f"{error} is missing") from None
     except (ValueError, TypeError, AttributeError) as error:

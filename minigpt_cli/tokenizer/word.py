@@ -2,19 +2,19 @@
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_cli.errors import TokenizerError
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 
 UNKNOWN = "<unk>"
 
-# Every character matches one of the three, so the tokens joined equal the text.
-_PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 # Maximum characters held back for a single piece, which bounds memory.
 _LONGEST = 1 << 16
 # Maximum distinct words counted at a time: about 200 MB of memory in total.
@@ -26,20 +26,28 @@ class WordTokenizer(Tokenizer):
 
     Token 0 stands for words outside the vocabulary, and decodes to `<unk>`.
 
+    Combining marks and joiners belong to the word that they are in: `हिन्दी`, and a decomposed `é`.
+
     Args:
         words: the vocabulary without `<unk>`.
+        splitting: one of `SPLITTINGS`.
     """
 
     kind = "word"
     unknown_id = 0
 
-    def __init__(self, words: Iterable[str]) -> None:
+    def __init__(self, words: Iterable[str], splitting: int = SPLITTINGS[0]) -> None:
+        if splitting not in SPLITTINGS:
+            raise ValueError(f"splitting {splitting!r:.20} is unknown")
+        self._splitting = splitting
         self.itos = [UNKNOWN, *words]
         self.stoi = {word: i for i, word in enumerate(self.itos)}
         self.token_bytes = [word.encode() for word in self.itos]
 
     @classmethod
-    def train(cls, chunks: Iterable[str], vocab_size: int | None = None) -> "WordTokenizer":
+    def train(
+        cls, chunks: Iterable[str], vocab_size: int | None = None, splitting: int = SPLITTINGS[0]
+    ) -> "WordTokenizer":
         """Counts the words of a text and keeps all, or the most frequent `vocab_size` - 1.
 
         Beyond half a million distinct words, the rarest so far are dropped (lossy counting, Manku
@@ -50,8 +58,8 @@ class WordTokenizer(Tokenizer):
         """
         counts: Counter[str] = Counter()
         most = max(_MOST_COUNTED, 2 * (vocab_size or 0))
-        for chunk in whole_pieces(chunks):
-            counts.update(cut(chunk))
+        for chunk in whole_pieces(chunks, splitting):
+            counts.update(cut(chunk, splitting))
             if len(counts) > most:
                 if vocab_size is None:
                     raise TokenizerError(
@@ -61,34 +69,36 @@ class WordTokenizer(Tokenizer):
                     )
                 counts = Counter(dict(counts.most_common(most // 2)))
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls(ranked if vocab_size is None else ranked[: vocab_size - 1])
+        return cls(ranked if vocab_size is None else ranked[: vocab_size - 1], splitting)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         stoi = self.stoi
-        return np.fromiter((stoi.get(piece, 0) for piece in cut(text)), dtype=np.uint32)
+        pieces = cut(text, self._splitting)
+        return np.fromiter((stoi.get(piece, 0) for piece in pieces), dtype=np.uint32)
 
     def text_lengths(self, text: str) -> NDArray[np.int32]:
-        lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text))
+        lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text, self._splitting))
         return np.fromiter(lengths, dtype=np.int32)  # `<unk>` covers the bytes of the unknown word
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(whole_pieces(chunks))
+        return super().encode_chunks(whole_pieces(chunks, self._splitting))
 
     def to_json(self) -> str:
-        return json.dumps({"kind": self.kind, "vocabulary": self.itos[1:]})
+        version = {"splitting": self._splitting} if self._splitting > 1 else {}
+        return json.dumps({"kind": self.kind, **version, "vocabulary": self.itos[1:]})
 
 
-def cut(text: str) -> list[str]:
+def cut(text: str, splitting: int = SPLITTINGS[0]) -> list[str]:
     """The pieces of a text, white space included: `cut("To be,")` is `["To", " ", "be", ","]`."""
-    return _PIECES.findall(text)
+    return _pieces(splitting).findall(text)
 
 
-def whole_pieces(chunks: Iterable[str]) -> Iterator[str]:
+def whole_pieces(chunks: Iterable[str], splitting: int = SPLITTINGS[0]) -> Iterator[str]:
     """The same text in other chunks, such that no word is split between two."""
-    held = ""
+    held, pieces = "", _pieces(splitting)
     for chunk in chunks:
         held += chunk
-        starts = [match.start() for match in _PIECES.finditer(held, max(0, len(held) - _LONGEST))]
+        starts = [match.start() for match in pieces.finditer(held, max(0, len(held) - _LONGEST))]
         if starts and starts[-1] > 0 and len(held) - starts[-1] < _LONGEST:
             yield held[: starts[-1]]
             held = held[starts[-1] :]
@@ -97,3 +107,21 @@ def whole_pieces(chunks: Iterable[str]) -> Iterator[str]:
             held = ""
     if held:
         yield held
+
+
+@cache
+def _pieces(splitting: int) -> re.Pattern[str]:
+    """Matches one piece. Every character belongs to one, so the pieces joined equal the text."""
+    word = r"\w+" if splitting == 1 else rf"\w[\w\u200c\u200d{_marks()}]*"
+    return re.compile(rf"{word}|\s+|[^\w\s]")
+
+
+def _marks() -> str:
+    """All combining marks, as ranges for a class of characters; `re` has no name for them."""
+    starts, last = [], 0
+    for point in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)):
+        if unicodedata.category(chr(point)).startswith("M"):
+            if point != last + 1:
+                starts.append([point, point])
+            starts[-1][1] = last = point
+    return "".join(rf"\U{first:08x}-\U{end:08x}" for first, end in starts)

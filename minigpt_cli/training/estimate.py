@@ -35,7 +35,7 @@ class Estimate:
     total_seconds: float
     """Steps and evaluations together, without the samples generated between them."""
     peak_memory_bytes: int | None
-    """Of the process or the accelerator; None where the system does not tell."""
+    """Of the process or the accelerator; None where the system does not report it."""
     run_folder_bytes: int
     free_disk_bytes: int
 

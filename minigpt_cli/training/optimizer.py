@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.config.schema import OptimizerConfig
-from minigpt_cli.errors import CheckpointError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.private_torch import add_each_, fused_adamw_
-
-_RESTORE = "restore a backup, or train again"
+from minigpt_cli.runs.checkpoint_header import damaged
 
 
 class _Updater:
@@ -149,12 +147,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """One or two optimizers that step together, with their state by parameter name.
-
-    Args:
-        model: every parameter is updated.
-        config: which optimizer, and its settings.
-    """
+    """One or two optimizers that update every parameter of a model; their state is by its name."""
 
     def __init__(self, model: GPT, config: OptimizerConfig) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
@@ -185,11 +178,7 @@ class Optimizer:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Replaces the state with tensors from `state_tensors`.
-
-        Args:
-            tensors: by `<parameter>.<state>`; empty before the first step.
-            path: the file to name in errors.
+        """Replaces the state with tensors from `state_tensors`; errors name the file at `path`.
 
         Raises:
             CheckpointError: names, shapes or dtypes do not match, or a value is NaN or infinite.
@@ -203,19 +192,20 @@ class Optimizer:
         }
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
             state = "missing" if name in places else "unexpected"
-            raise CheckpointError(f"{path}: {name} is {state}; {_RESTORE}")
+            raise damaged(path, f"{name} is {state}")
         for part in self._parts:
             part.state.clear()
         for name, tensor in tensors.items():
             part, parameter, key = places[name]
             shape = parameter.shape if part.state_has_shape[key] else torch.Size([])
             if (tensor.shape, tensor.dtype) != (shape, parameter.dtype):
-                raise CheckpointError(
-                    f"{path}: {name} is {tensor.dtype} {list(tensor.shape)} and should be "
-                    f"{parameter.dtype} {list(shape)}; {_RESTORE}"
+                raise damaged(
+                    path,
+                    f"{name} is {tensor.dtype} {list(tensor.shape)} and should be "
+                    f"{parameter.dtype} {list(shape)}",
                 )
             if not tensor.isfinite().all():
-                raise CheckpointError(f"{path}: {name} contains NaN or infinity; {_RESTORE}")
+                raise damaged(path, f"{name} contains NaN or infinity")
             part.state[parameter][key] = tensor.to(parameter.device)
 
 

@@ -8,16 +8,11 @@ _FIRST_EVALUATION, _LEAST_EVALUATIONS, _LONGEST_INTERVAL = 50, 6, 500
 
 
 def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
-    """The learning rate of a step as a share of its peak.
+    """The learning rate of a step, 0 for the first update, as a share of its peak.
 
     It rises linearly in `warmup_iters` steps. Then it stays (`constant`), falls as a cosine
     (`cosine`, Loshchilov & Hutter 2017), or stays and falls linearly at the end (`wsd`,
     Hu et al. 2024); down to `min_lr / learning_rate`.
-
-    Args:
-        config: the schedule.
-        step: 0 for the first update.
-        max_iters: the number of steps in the run.
     """
     warmup = min(1.0, (step + 1) / max(1, config.warmup_iters))
     floor = config.min_lr / config.learning_rate
@@ -34,10 +29,7 @@ def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
 def learning_rate(config: OptimizerConfig, step: int, max_iters: int) -> float:
     """The learning rate of a step, of the optimizer that `config` names.
 
-    Args:
-        config: the schedule and its peak.
-        step: 1 for the first update, as steps are counted in reports.
-        max_iters: the number of steps in the run.
+    Steps are counted from 1, as in reports.
     """
     return config.learning_rate * lr_scale(config, step - 1, max_iters)
 

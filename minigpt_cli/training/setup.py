@@ -167,21 +167,16 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
 def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Iterator[Trainer]:
     """Prepares to continue a run from its last save, and holds its folder while in the context.
 
-    Args:
-        folder: the run.
-        overrides: settings to change, among `RESUMABLE_SETTINGS`.
-        workspace: where the run's text is.
-
     Raises:
-        CheckpointError: there is nothing to resume, or an override would make it another run.
+        CheckpointError: nothing is saved, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
     with Run.existing(folder) as run:
         config = _resumed_config(folder, overrides)
         trained = SavedRun(config, saved_run(folder.state).fingerprint)
-        # A text that the user names now is that one or none; `restore` compares the fingerprints.
+        # A text that the user names now must be the same one; its own may be as prepared then.
         named = not overrides.keys().isdisjoint({"data.corpus", "data.val_corpus"})
-        dataset = workspace.dataset(config.data) if named else workspace.own_dataset(trained)
+        dataset = workspace.named_dataset(trained) if named else workspace.own_dataset(trained)
         trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
         if trainer.stopped_early:
@@ -239,7 +234,7 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
 def resolve_machine(config: RunConfig) -> RunConfig:
     """The same configuration with `auto` replaced by what suits this machine.
 
-    The run folder records the result, so that a resumed run computes alike.
+    The run folder records the result, so that a resumed run computes the same way.
 
     Raises:
         ConfigError: the device is not on this machine.

@@ -27,11 +27,7 @@ class NotFinite(Exception):
 
 
 def check_finite(step: int, **values: float) -> None:
-    """Raises unless all values are finite.
-
-    Args:
-        step: the step they belong to.
-        values: by name, with `_` for a space.
+    """Checks the values of a step, given by name with `_` for a space.
 
     Raises:
         NotFinite: names the first that is NaN or infinite.
@@ -81,15 +77,7 @@ class LossMonitor:
 def divergence_message(
     problem: NotFinite, learning_rate: float, grad_norms: Iterable[float], rewinds: int, look: str
 ) -> str:
-    """Why a run ends, and what to try.
-
-    Args:
-        problem: what was not finite.
-        learning_rate: that step's learning rate.
-        grad_norms: gradient norms of the steps before.
-        rewinds: how often the run was rewound.
-        look: a command that shows the step's batch.
-    """
+    """Why a run ends, and what to try; `look` is a command that shows the step's batch."""
     norms = ", ".join(f"{norm:.3g}" for norm in grad_norms) or "none"
     after = f", after {rewinds} rewind{'s' * (rewinds > 1)}" if rewinds else ""
     return (

@@ -22,7 +22,7 @@ from minigpt_cli.runs.checkpoint import (
     model_tensors,
     read_tensors,
 )
-from minigpt_cli.runs.checkpoint_header import read_header
+from minigpt_cli.runs.checkpoint_header import STATE_FORMAT, damaged, read_header
 from minigpt_cli.runs.folder import CHECKPOINT
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.optimizer import Optimizer
@@ -30,7 +30,7 @@ from minigpt_cli.training.stability import MAX_REWINDS
 
 RECENT_STEPS = 50
 """The reported training loss is the mean of at most this many last steps."""
-_FORMAT = "minigpt-state"
+_NOT_A_STATE = "not the state of a run"
 
 Loss = Annotated[float, Field(ge=0, lt=1e39)]  # of fp32
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]
@@ -63,7 +63,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a saved state tells about its run."""
+    """A run as its saved state records it."""
 
     config: RunConfig
     """The run's settings."""
@@ -80,19 +80,11 @@ class SavedRun:
 def state_file(
     path: Path, run: SavedRun, state: TrainState, model: GPT, optimizer: Optimizer
 ) -> PendingFile:
-    """Everything that resuming needs, as the content of one file.
-
-    Args:
-        path: the file's path.
-        run: the run.
-        state: the training loop's variables.
-        model: provides the weights.
-        optimizer: provides its state.
-    """
+    """Everything that resuming needs, as the content of one file."""
     tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
     tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
     metadata = {
-        "format": _FORMAT,
+        "format": STATE_FORMAT,
         "state": json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)}),
         "config": run.config.model_dump_json(),
         "fingerprint": run.fingerprint,
@@ -117,16 +109,14 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
     weights, moments = _part(tensors, "model."), _part(tensors, "optimizer.")
     learned = state.step > sum(step <= state.step for step in state.skipped)
     if len(weights) + len(moments) != len(tensors) or bool(moments) != learned:
-        raise CheckpointError(
-            f"{path}: its tensors are not those of a run; restore a backup, or train again"
-        )
+        raise damaged(path, "its tensors are not those of a run")
     load_model_tensors(model, weights, path)
     optimizer.load_state_tensors(moments, path)
     return state
 
 
 def saved_run(path: Path) -> SavedRun:
-    """Reads what a state's header tells about its run.
+    """Reads a run from the header of its state.
 
     Raises:
         CheckpointError: the file is missing, damaged, or not the state of a run.
@@ -137,23 +127,19 @@ def saved_run(path: Path) -> SavedRun:
         config = RunConfig.model_validate_json(metadata["config"])
         return SavedRun(config, metadata["fingerprint"], tuple(state.skipped))
     except (KeyError, ValueError):
-        raise _not_a_state(path) from None
+        raise damaged(path, _NOT_A_STATE) from None
 
 
 def _read_state(metadata: dict[str, str], path: Path) -> TrainState:
-    if metadata.get("format") != _FORMAT:
-        raise _not_a_state(path)
+    if metadata.get("format") != STATE_FORMAT:
+        raise damaged(path, _NOT_A_STATE)
     try:
         read_json(metadata["state"])  # stricter than what follows
         state = TypeAdapter(TrainState).validate_json(metadata["state"])
     except (KeyError, ValueError):
-        raise _not_a_state(path) from None
+        raise damaged(path, _NOT_A_STATE) from None
     state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
     return state
-
-
-def _not_a_state(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path}: not the state of a run; restore a backup, or train again")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -185,4 +171,4 @@ def is_state(path: Path) -> bool:
     Raises:
         CheckpointError: the file is missing, or not a safetensors file.
     """
-    return read_header(path).metadata.get("format") == _FORMAT
+    return read_header(path).metadata.get("format") == STATE_FORMAT

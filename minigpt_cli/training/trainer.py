@@ -33,12 +33,7 @@ from minigpt_cli.training.state import SavedRun, TrainState, restore_state, stat
 
 
 class Trainer:
-    """Trains one model and saves it as it goes.
-
-    Args:
-        learner: the model and what it learns from.
-        writer: writes the run's files.
-    """
+    """Trains one model and saves it as it goes."""
 
     def __init__(self, learner: Learner, writer: RunWriter) -> None:
         self.learner, self.writer = learner, writer
@@ -72,7 +67,7 @@ class Trainer:
         """Returns to the run's last saved state.
 
         Raises:
-            CheckpointError: there is no state, it is damaged, or it belongs to another text.
+            CheckpointError: the state is missing, damaged, or belongs to another text.
         """
         self.state = restore_state(
             self.folder.state,
@@ -166,11 +161,7 @@ class Trainer:
         return seconds
 
     def _check_steps(self) -> None:
-        """Reads the losses and gradient norms since the last check.
-
-        Raises:
-            NotFinite: one is not finite.
-        """
+        """Reads the losses and gradient norms since the last check; raises `NotFinite`."""
         for spike in self._monitor.read(self.state.recent_losses):
             self.writer.row(spike)
 
@@ -180,11 +171,7 @@ class Trainer:
         self.learner.check_weights(self.state.step)
 
     def _rewind(self, problem: NotFinite, reporter: Reporter) -> None:
-        """Returns to the last saved state, to skip a step's batch.
-
-        Raises:
-            TrainingError: there were too many rewinds, they are not wanted, or the state is lost.
-        """
+        """Returns to the last saved state to skip a step's batch, or raises `TrainingError`."""
         skipped, step = self.state.skipped, problem.step
         wanted = self.config.train.on_nonfinite == "rewind"
         if not wanted or len(skipped) >= MAX_REWINDS or step in skipped:
@@ -296,7 +283,7 @@ class Trainer:
         return self._evaluate(most, reporter)
 
     def _sample(self) -> str:
-        """Generates a text from nothing, with randomness of its own."""
+        """Generates a text from an empty prompt, with its own random numbers."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
         writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)

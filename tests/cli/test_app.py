@@ -104,7 +104,7 @@ USER_ERRORS: list[tuple[tuple[object, ...], str]] = [
     ((*TINY[:3], "--data", "short.txt"), "the training text has 9 tokens and block_size = 32"),
     ((*TINY, "--set", "data.val_fraction=0.0001"), "story: the validation text has 1 tokens and"),
     ((*TINY[:3], "--data", "latin.txt"), "latin.txt: not utf-8: byte 3 (0xe9)"),
-    ((*TINY[:3], "--data", "folder"), "folder: no .txt or .md file in this folder"),
+    ((*TINY[:3], "--data", "folder"), "folder: no text files (.txt, .md, "),
     ((*TINY, "--out", "story.txt/run"), "story.txt/run: cannot be created"),
     (("train", "--resume", "folder"), "folder: nothing to resume"),
     (("tokenize", "none.txt"), "none.txt: no such file or folder in "),

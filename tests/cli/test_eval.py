@@ -141,3 +141,12 @@ def test_int8_says_what_it_costs(minigpt: Minigpt) -> None:
     cost = rounded["loss"] - whole["loss"]
     note = minigpt("eval", RUN, "--quantize", "int8").stderr
     assert f"int8 adds {cost:+.4f} to the loss ({whole['loss']:.4f} without)" in note
+
+
+def test_files_of_a_folder_are_said_once(minigpt: Minigpt, home: Path, story: str) -> None:
+    (home / "notes" / ".git").mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (home / "notes" / name).write_text(story[:500], encoding="utf-8")
+    result = minigpt("eval", RUN, RUN, "--data", "notes")
+    assert result.exit_code == 0
+    assert result.stderr.count("Read 2 files (1.0 kB); left out 1: 1 version control folder") == 1

@@ -169,3 +169,90 @@ def test_value_out_of_range_is_a_usage_error(minigpt: Minigpt, option: str, valu
 def test_fix_that_a_message_names_comes_with_the_option_of_this_command(refused: Refused) -> None:
     message = refused("tokenize", "story.txt", "--text", "Ω")
     assert message.endswith("(set with --kind bpe)")
+
+
+# Which files are read
+
+
+@pytest.fixture
+def diary(home: Path) -> Path:
+    folder = home / "diary"
+    (folder / ".trash").mkdir(parents=True)
+    for month in ("01", "02", "03", "04"):
+        (folder / f"{month}.txt").write_text(f"Month {month}, and the boats went by.\n" * 25)
+    (folder / "05.txt").write_bytes("学而时习之，不亦说乎？\n".encode("gb18030") * 20)
+    (folder / ".trash" / "old.txt").write_text("DELETED SECRET")
+    (folder / "letter.docx").write_bytes(b"PK\x03\x04")
+    (folder / "scan.pdf").touch()
+    (folder / "empty.md").touch()
+    return folder
+
+
+def test_a_folder_says_what_was_read_and_left_out(minigpt: Minigpt, diary: Path) -> None:
+    result = minigpt("tokenize", "diary", "--encoding", "auto")
+    assert result.exit_code == 0
+    size = sum(path.stat().st_size for path in diary.glob("0?.txt"))
+    kinds = "1 trash folder, 1 empty, 1 .docx, 1 .pdf"
+    assert result.stderr.splitlines() == [
+        f"Read 5 files ({size / 1000:.1f} kB); left out 4: " + kinds,
+        "Read 1 file as gb18030: 05.txt",
+        "For validation, the last 10% of the text: the end of 04.txt, 05.txt",
+    ]  # fmt: skip
+
+
+def test_check_lists_every_file_and_keeps_nothing(minigpt: Minigpt, diary: Path) -> None:
+    before = sorted(Path("data").rglob("*"))
+    result = minigpt("tokenize", "--check", "diary", "--encoding", "auto", "--json")
+    found = json.loads(result.stdout)
+    assert [Path(file["path"]).name for file in found["files"]] == [
+        "01.txt", "02.txt", "03.txt", "04.txt", "05.txt"
+    ]  # fmt: skip
+    assert [file["encoding"] for file in found["files"]] == ["utf-8"] * 4 + ["gb18030"]
+    texts = [path.read_bytes() for path in sorted(diary.glob("0?.txt"))]
+    assert [file["bytes"] for file in found["files"]] == [len(text) for text in texts]
+    lengths = [len(text.decode("utf-8" if text.isascii() else "gb18030")) for text in texts]
+    assert [file["characters"] for file in found["files"]] == lengths
+    validation = sum(lengths) - int(sum(lengths) * 0.9)
+    assert sum(file["validation_characters"] for file in found["files"]) == validation
+    assert found["files"][4]["validation_characters"] == min(lengths[4], validation)
+    assert {Path(item["path"]).name: item["kind"] for item in found["left_out"]} == {
+        ".trash": "trash folder", "letter.docx": ".docx", "scan.pdf": ".pdf", "empty.md": "empty"
+    }  # fmt: skip
+    assert sorted(Path("data").rglob("*")) == before
+
+
+def test_check_shows_the_same_as_tables(minigpt: Minigpt, diary: Path) -> None:
+    result = minigpt("tokenize", "--check", "diary", "--encoding", "auto")
+    lines = result.stdout.splitlines()
+    assert any(line.split()[:2] == ["diary/05.txt", "gb18030"] for line in lines)
+    assert any("diary/letter.docx" in line and "save it as plain text" in line for line in lines)
+    assert "SECRET" not in result.stdout
+
+
+def test_check_and_text_exclude_each_other(minigpt: Minigpt) -> None:
+    result = minigpt("tokenize", "story.txt", "--check", "--text", "a")
+    assert result.exit_code == 2
+    assert "--check cannot be combined with --text or --compare" in result.output
+
+
+def test_one_plain_file_needs_no_words(minigpt: Minigpt) -> None:
+    assert minigpt("tokenize", "story.txt", "--encoding", "auto").stderr == ""
+
+
+def test_a_detected_encoding_is_always_said(minigpt: Minigpt, diary: Path) -> None:
+    result = minigpt("tokenize", "diary/05.txt", "--encoding", "auto")
+    assert result.stderr == "Read 1 file as gb18030: 05.txt\n"
+    assert minigpt("tokenize", "diary/05.txt", "--encoding", "gb18030").stderr == ""
+
+
+def test_names_from_the_disk_cannot_drive_the_terminal(minigpt: Minigpt, home: Path) -> None:
+    folder = home / "evil"
+    folder.mkdir()
+    (folder / "a.txt").write_text("text\n" * 9)
+    (folder / "\x1b]0;owned\a.txt").write_text("text\n" * 9)
+    (folder / "b\x1b[31m.docx").touch()
+    for arguments in (("evil",), ("--check", "evil"), ("--check", "evil", "--json")):
+        result = minigpt("tokenize", *arguments)
+        assert result.exit_code == 0
+        assert "\x1b" not in result.stdout + result.stderr
+        assert "\a" not in result.stdout + result.stderr

@@ -110,6 +110,17 @@ def test_next_commands_work_as_they_are_printed(minigpt: Minigpt) -> None:
         assert minigpt(*shlex.split(command)[1:]).exit_code == 0, command
 
 
+def test_files_of_a_folder_are_said_before_the_first_step(minigpt: Minigpt, home: Path) -> None:
+    (home / "notes" / ".trash").mkdir(parents=True)
+    (home / "notes" / "a.md").write_text("The boats went by, and so did we.\n" * 40)
+    (home / "notes" / "b.md").write_text("The last of it.\n" * 2)
+    (home / "notes" / "scan.pdf").touch()
+    result = minigpt("train", "--preset", "tiny", "--data", "notes", "--max-iters", 1)
+    head = result.stderr.partition("Run: ")[0]
+    assert "Read 2 files (1.4 kB); left out 2: 1 trash folder, 1 .pdf\n" in head
+    assert "For validation, the last 10% of the text: the end of a.md, b.md\n" in head
+
+
 def test_existing_run_is_never_overwritten(minigpt: Minigpt, refused: Refused) -> None:
     before = {path: path.read_bytes() for path in RUN.iterdir()}
     assert "runs/story/" in minigpt(*SHORT).stdout
@@ -155,11 +166,13 @@ def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
 def test_another_text_is_refused_when_resuming(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
+    before = sorted(Path("data").rglob("*"))
     message = refused("train", "--resume", RUN, "--data", "story.txt")
-    assert "was trained on another text or tokenizer" in message
+    assert "story: the text has changed since" in message
+    assert sorted(Path("data").rglob("*")) == before
     shutil.rmtree("data")
     message = refused("train", "--resume", RUN)
-    assert message.startswith("story: the text has changed since the model was trained, and there")
+    assert message.startswith("story: the text has changed since the model was trained on it; and")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import random
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data import corpus as corpus_module
 from minigpt_cli.data import dataset as module
+from minigpt_cli.data import encodings
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
+from minigpt_cli.data.sources import TextFile
+from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
@@ -30,6 +33,14 @@ from minigpt_cli.tokenizer.char import CharTokenizer
 TEXT = "".join(f"{i:02}: two herons and 天地 wait, 19 boats don't move.\r\n" for i in range(20))
 assert len(TEXT) == 1000
 KINDS: tuple[Any, ...] = ("char", "word", "byte", "bpe")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint says of its text."""
+
+    data: DataConfig
+    fingerprint: str
 
 
 class Shelf:
@@ -44,7 +55,7 @@ class Shelf:
 
     @property
     def corpus(self) -> Corpus:
-        return open_corpus((str(self.file),), self.data_dir)
+        return open_corpus((str(self.file),), self.data_dir, newlines="keep")
 
     def prepare(self, **settings: Any) -> Dataset:
         return prepare_dataset(self.corpus, DataConfig(**settings), self.data_dir)
@@ -77,7 +88,7 @@ def no_tokenizing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_two_splits_are_the_first_and_last_characters_and_nothing_is_lost(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, kind: Any, chunk: int
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", chunk)
+    monkeypatch.setattr(encodings, "_CHUNK", chunk)
     dataset = shelf.prepare(tokenizer=kind, vocab_size=300 if kind == "bpe" else None)
     train, val = dataset.tokens("train"), dataset.tokens("val")
     assert dataset.tokenizer.decode(train) == TEXT[:900]
@@ -196,7 +207,7 @@ def test_what_does_not_change_the_tokens_does_not_change_the_fingerprint(shelf: 
     shelf.file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     assert shelf.prepare().metadata.fingerprint == known
     shelf.file.write_bytes(TEXT.encode("gb18030"))
-    corpus = open_corpus((str(shelf.file),), shelf.data_dir, "gb18030")
+    corpus = open_corpus((str(shelf.file),), shelf.data_dir, "gb18030", "keep")
     assert prepare_dataset(corpus, DataConfig(), shelf.data_dir).metadata.fingerprint == known
 
 
@@ -287,19 +298,189 @@ def test_impossible_settings_are_refused_before_anything_is_written(shelf: Shelf
     assert shelf.folders() == []
 
 
+# Exactly the text that was read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("after", ["Reading", "Tokenizing"])
+def test_a_text_that_changes_while_it_is_tokenized_is_not_kept(
+    shelf: Shelf, kind: Any, after: str
+) -> None:
+    shelf.write(TEXT * 100)
+    changes = [TEXT.replace("boats", "goats") * 100, TEXT.replace("boats", "Ωmega") * 100]
+    if after == "Tokenizing":  # a part that had been read already would be the whole
+        changes += [TEXT * 50, TEXT * 101]
+    config = DataConfig(tokenizer=kind, vocab_size=300 if kind == "bpe" else None)
+    for change in changes:
+        shelf.write(TEXT * 100)
+        done = False
+
+        def progress(stage: str, *_: int) -> None:
+            nonlocal done
+            if stage == after and not done:
+                done = True
+                shelf.write(change)  # noqa: B023 - called within this turn
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encodings, "_CHUNK", 1 << 12)
+            with pytest.raises(CorpusError, match=r"^tale: the text changed while it was read"):
+                prepare_dataset(shelf.corpus, config, shelf.data_dir, progress)
+        assert shelf.folders() == []
+
+
+def test_another_text_than_the_expected_one_leaves_nothing_on_the_disk(shelf: Shelf) -> None:
+    known = shelf.prepare().metadata.fingerprint
+    shelf.write("A private diary.\n" * 50)
+    corpus = open_corpus((str(shelf.file),), shelf.data_dir)
+    with pytest.raises(CorpusError, match="the text has changed since the model was trained on it"):
+        prepare_dataset(corpus, DataConfig(), shelf.data_dir, expected=known)
+    assert shelf.folders() == [known]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_model_from_before_marks_belonged_to_words_gets_its_own_tokens(
+    shelf: Shelf, kind: Any
+) -> None:
+    shelf.write("हिन्दी भाषा " * 40)
+    config = DataConfig(tokenizer=kind)
+    reading = shelf.prepare(tokenizer=kind).reading
+    before = module._fingerprint(reading, config, splitting=1)
+    dataset = prepare_dataset(shelf.corpus, config, shelf.data_dir, expected=before)
+    assert dataset.metadata.fingerprint == before
+    assert dataset.tokenizer.decode(dataset.tokens("all")) == "हिन्दी भाषा " * 40
+    assert len(dataset.tokenizer.encode("हिन्दी")) == 6
+    assert len(shelf.prepare(tokenizer=kind).tokenizer.encode("हिन्दी")) == 1
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
+    shelf: Shelf, kind: Any
+) -> None:
+    shelf.write("one\r\ntwo\rthree\r\n" * 20)
+    data = DataConfig(corpus=(str(shelf.file),), tokenizer=kind)
+    reading = shelf.prepare(tokenizer=kind).reading  # with its line endings kept
+    before = Trained(data, module._fingerprint(reading, data, splitting=1))
+    dataset = Workspace(shelf.data_dir).own_dataset(before)
+    assert dataset.tokenizer.decode(dataset.tokens("all")) == "one\r\ntwo\rthree\r\n" * 20
+    today = Workspace(shelf.data_dir).dataset(data)
+    assert today.tokenizer.decode(today.tokens("all")) == "one\ntwo\nthree\n" * 20
+    shelf.write("another text")
+    with pytest.raises(CorpusError, match="the text has changed since"):
+        Workspace(shelf.data_dir).own_dataset(before)
+
+
+def lies(metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Metadata that claims something else, in every field."""
+    for name, value in metadata.items():
+        yield {key: found for key, found in metadata.items() if key != name}
+        others: tuple[object, ...] = (None, "x", -1, [], True, 1e400, f"{value}\x1b[31m")
+        for other in others:
+            yield {**metadata, name: other}
+    yield {**metadata, "more": 1}
+    yield {**metadata, "train_tokens": str(metadata["train_tokens"])}
+    yield {**metadata, "vocab_size": metadata["vocab_size"] + 1}
+    yield {**metadata, "kind": "byte"}
+    yield {**metadata, "dtype": "uint32"}
+    yield {**metadata, "characters": 999}
+
+
+def test_prepared_metadata_that_is_not_exactly_right_is_not_believed(shelf: Shelf) -> None:
+    first = shelf.prepare()
+    path = first.folder / "facts.json"
+    right = json.loads(path.read_text())
+    for wrong in lies(right):
+        path.write_text(json.dumps(wrong))
+        again = shelf.prepare()
+        assert {**json.loads(path.read_text()), "seconds": 0} == {**right, "seconds": 0}
+        assert again.metadata.corpus == "tale"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "train.bin", "val.bin"])
+def test_prepared_files_that_were_exchanged_are_not_believed(shelf: Shelf, name: str) -> None:
+    before = shelf.prepare().tokens("all").tolist()
+    path = shelf.prepare().folder / name
+    data = path.read_bytes()
+    swapped = bytearray(data)
+    swapped[-6], swapped[-8] = swapped[-8], swapped[-6]  # still a vocabulary, still ids
+    assert bytes(swapped) != data
+    path.write_bytes(swapped)
+    dataset = shelf.prepare()
+    assert path.read_bytes() == data
+    assert dataset.tokens("all").tolist() == before
+
+
+def test_ids_beyond_the_vocabulary_are_not_believed_even_if_they_are_signed(shelf: Shelf) -> None:
+    folder = shelf.prepare().folder
+    ids = np.fromfile(folder / "val.bin", np.uint16)
+    ids[3] = 60_000
+    ids.tofile(folder / "val.bin")
+    metadata = json.loads((folder / "facts.json").read_text())
+    metadata["sha256"] = module._digest(folder)
+    (folder / "facts.json").write_text(json.dumps(metadata))
+    assert shelf.prepare().tokens("val").max() < 100
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("name", ["facts.json", "tokenizer.json", "train.bin", "val.bin"])
+def test_special_files_in_a_prepared_folder_are_not_waited_for(shelf: Shelf, name: str) -> None:
+    path = shelf.prepare().folder / name
+    path.unlink()
+    os.mkfifo(path)
+    shelf.prepare()
+    assert path.is_file()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    shelf.prepare()
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+def test_a_huge_file_in_place_of_metadata_is_not_read(shelf: Shelf) -> None:
+    path = shelf.prepare().folder / "facts.json"
+    with path.open("ab") as file:
+        file.truncate(1 << 40)
+    shelf.prepare()
+    assert path.stat().st_size < 1000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file permissions")
+@pytest.mark.parametrize(
+    ("text", "folder", "files"),
+    [(0o600, 0o700, 0o600), (0o640, 0o750, 0o640), (0o644, 0o755, 0o644), (0o444, 0o755, 0o644)],
+)
+def test_a_prepared_text_is_as_private_as_its_source(
+    shelf: Shelf, text: int, folder: int, files: int
+) -> None:
+    umask = os.umask(0o022)
+    try:
+        shelf.file.chmod(text)
+        public = shelf.file.with_name("public.txt")
+        public.write_text("open\n")
+        corpus = open_corpus((str(public), str(shelf.file)), shelf.data_dir)
+        prepared = prepare_dataset(corpus, DataConfig(), shelf.data_dir).folder
+        assert prepared.stat().st_mode & 0o777 == folder
+        assert {path.stat().st_mode & 0o777 for path in prepared.iterdir()} == {files}
+        shelf.file.chmod(0o600)  # and one that becomes private later, from then on
+        prepare_dataset(corpus, DataConfig(), shelf.data_dir)
+        assert prepared.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in prepared.iterdir()} == {0o600}
+    finally:
+        os.umask(umask)
+
+
 # Streams
 
 
 def test_a_large_text_is_tokenized_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", 1 << 16)
+    monkeypatch.setattr(encodings, "_CHUNK", 1 << 16)
     line = "天 heron waits by the water and counts the boats that pass.\n"
     path = tmp_path / "large.txt"
     path.write_text(line * 200_000, encoding="utf-8")
     tracemalloc.start()
     try:
-        dataset = prepare_dataset(Corpus("large", (path,)), DataConfig(), tmp_path)
+        dataset = prepare_dataset(Corpus("large", (TextFile(path),)), DataConfig(), tmp_path)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -329,7 +510,7 @@ def test_a_text_is_cut_like_its_dataset_by_a_tokenizer_that_exists(
 ) -> None:
     dataset = shelf.prepare(tokenizer=kind)
     part = {"train": TEXT[:900], "val": TEXT[900:], "all": TEXT}[split]
-    monkeypatch.setattr(corpus_module, "_CHUNK", 11)
+    monkeypatch.setattr(encodings, "_CHUNK", 11)
     ids = encode_corpus(shelf.corpus, dataset.tokenizer, split, 0.1).tolist()
     assert ids == dataset.tokenizer.encode(part)
     if split != "all":  # bpe may cut the place where the parts meet in another way
@@ -346,7 +527,7 @@ def test_encoding_an_empty_text_gives_no_ids(shelf: Shelf) -> None:
 def test_unknown_character_deep_in_a_text_is_placed(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_CHUNK", 10)
+    monkeypatch.setattr(encodings, "_CHUNK", 10)
     tokenizer = CharTokenizer(TEXT)
     shelf.write(TEXT[:500] + "Ω")
     with pytest.raises(TokenizerError, match=r"'Ω' .* first at character 501 of the text"):

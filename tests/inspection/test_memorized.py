@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minigpt_cli.config.schema import DataConfig, ModernConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import Piece
@@ -96,7 +97,7 @@ def dataset(tmp_path: Path) -> Dataset:
     lines = [f"{i}: nothing like it {i * i}" for i in range(200)]
     lines[120] = f"A line of its own, {PLANTED}, as I said."
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    corpus = Corpus("text", (tmp_path / "text.txt",))
+    corpus = Corpus("text", (TextFile(tmp_path / "text.txt"),))
     return prepare_dataset(corpus, DataConfig(tokenizer="byte"), tmp_path / "data")
 
 

@@ -28,9 +28,7 @@ def ordered(trained: Checkpoint, temperature: float) -> tuple[list[str], list[fl
 
 
 def test_probabilities_at_three_temperatures(trained: Checkpoint) -> None:
-    found = next_token(
-        trained, TEXT, trained.tokenizer.encode(TEXT), Sampling(temperature=1), 6, CUTS
-    )
+    found = next_token(trained, TEXT, trained.tokenizer.encode(TEXT), 6, CUTS)
     assert [choice.temperature for choice in found.choices] == [0.5, 1, 2]
     for choice in found.choices:
         tokens, probabilities = ordered(trained, choice.temperature)
@@ -42,16 +40,14 @@ def test_the_answer_does_not_depend_on_the_precision_set_for_generation(
     trained: Checkpoint,
 ) -> None:
     ids = trained.tokenizer.encode(TEXT)
-    expected = next_token(trained, TEXT, ids, Sampling(temperature=1), 6, CUTS)
+    expected = next_token(trained, TEXT, ids, 6, CUTS)
     with trained.model.evaluating(torch.bfloat16):
-        assert next_token(trained, TEXT, ids, Sampling(temperature=1), 6, CUTS) == expected
+        assert next_token(trained, TEXT, ids, 6, CUTS) == expected
         assert trained.model.compute_dtype == torch.bfloat16
 
 
 def test_cuts_are_reported_and_not_applied(trained: Checkpoint) -> None:
-    found = next_token(
-        trained, TEXT, trained.tokenizer.encode(TEXT), Sampling(temperature=1), 6, CUTS
-    )
+    found = next_token(trained, TEXT, trained.tokenizer.encode(TEXT), 6, CUTS)
     for choice in found.choices:
         _, probabilities = ordered(trained, choice.temperature)
         least = next(n for n in range(1, 99) if sum(probabilities[:n]) >= 0.5)
@@ -64,22 +60,12 @@ def test_cuts_are_reported_and_not_applied(trained: Checkpoint) -> None:
 
 
 def test_a_small_vocabulary_is_listed_whole(trained: Checkpoint) -> None:
-    found = next_token(trained, "T", trained.tokenizer.encode("T"), Sampling(), 1000)
+    found = next_token(trained, "T", trained.tokenizer.encode("T"), 1000)
     assert len(found.tokens) == trained.tokenizer.vocab_size
     assert sum(found.choices[0].probabilities) == pytest.approx(1)
 
 
 def test_only_the_window_is_looked_at(trained: Checkpoint, story: str) -> None:
-    # Some letters of the text occur only before the window: the penalty must not apply to them.
     ids = trained.tokenizer.encode(story[:100])
-    sampling = Sampling(temperature=1, repetition_penalty=3)
-    whole, end = (next_token(trained, "", part, sampling, 5) for part in (ids, ids[-32:]))
-    assert set(ids[:-32]) - set(ids[-32:])
+    whole, end = (next_token(trained, "", part, 5) for part in (ids, ids[-32:]))
     assert whole.choices == end.choices
-
-
-def test_tokens_that_cannot_be_drawn_have_no_probability(trained: Checkpoint) -> None:
-    found = next_token(trained, TEXT, trained.tokenizer.encode(TEXT), Sampling(top_k=2), 3)
-    for choice in found.choices:
-        assert sum(choice.probabilities[:2]) == pytest.approx(1)
-        assert choice.probabilities[2] == 0

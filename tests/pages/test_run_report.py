@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from minigpt_cli import __version__
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages import run_report as report
 from minigpt_cli.pages.run_report import Inside
@@ -192,9 +193,13 @@ def test_old_runs_without_samples_and_machine_say_so(trained_home: Path, tmp_pat
     metrics = tmp_path / "old" / "metrics.jsonl"
     rows = [line for line in metrics.read_text().splitlines() if '"step"' in line[:20]]
     metrics.write_text("\n".join(rows))
-    text = text_of(page_without(RunFolder(tmp_path / "old")))
+    folder = RunFolder(tmp_path / "old")
+    text = text_of(page_without(folder))
     assert "No samples were saved" in text
     assert "did not record its hardware." in text
+    inside = report.look_inside(folder)
+    text = text_of(report.report_page(read_run(folder.path), inside))
+    assert f"hardware. Its checkpoint was written by minigpt {__version__}." in text
 
 
 def test_overfitting_is_named(folder: RunFolder) -> None:

@@ -167,7 +167,7 @@ def test_shapes_are_bars_of_what_each_step_costs() -> None:
 def test_next_tokens_are_bars_with_a_line_at_each_cut(trained: Checkpoint) -> None:
     cuts = (Sampling(top_k=3), Sampling(top_p=0.9))
     ids = trained.tokenizer.encode(TEXT)
-    facts = next_token(trained, TEXT, ids, Sampling(temperature=1), 12, cuts)
+    facts = next_token(trained, TEXT, ids, 12, cuts)
     figure = draw_next(facts, NAME)
     for axes, choice in zip(figure.axes, facts.choices, strict=True):
         assert tuple(widths(axes)) == choice.probabilities

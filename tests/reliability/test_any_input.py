@@ -261,7 +261,7 @@ texts = st.text(st.characters(exclude_characters="\0"), max_size=8) | st.sampled
 values = numbers.map(str) | texts | files
 flags = {
     "tokenize": ["--compare", "--json"],
-    "train": ["--dry-run", "--json", "--no-compile", "--resume", "--list-presets"],
+    "train": ["--dry-run", "--json", "--resume", "--list-presets"],
     "generate": ["--interactive", "--exact-window", "--show-probabilities", "--json"],
     "eval": ["--json"],
     "inspect": ["--tensors", "--json"],

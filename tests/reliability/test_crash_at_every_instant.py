@@ -12,6 +12,7 @@ import torch
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.io.atomic import sweep
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder
@@ -110,7 +111,7 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
     data_dir = tmp_path / "data"
 
     def prepared() -> Dataset:
-        return prepare_dataset(Corpus("story", (text,)), DataConfig(), data_dir)
+        return prepare_dataset(Corpus("story", (TextFile(text),)), DataConfig(), data_dir)
 
     def prepare() -> None:
         shutil.rmtree(data_dir)

@@ -14,6 +14,7 @@ from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
@@ -146,7 +147,7 @@ def check(case: Case, chance: random.Random, folder: Path, story: str) -> None:
     config = small_config(*case.overrides)
     text = folder / "story.txt"
     text.write_text(story, encoding="utf-8")
-    dataset = prepare_dataset(Corpus("story", (text,)), config.data, folder / "data")
+    dataset = prepare_dataset(Corpus("story", (TextFile(text),)), config.data, folder / "data")
     whole, parts = RunFolder(folder / "whole"), RunFolder(folder / "parts")
     for run in (whole, parts):
         run.path.mkdir()

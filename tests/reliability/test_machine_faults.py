@@ -15,6 +15,7 @@ import torch
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder
@@ -72,7 +73,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     text = tmp_path / "tale.txt"
     text.write_text("A heron.\n" * (LARGE // 9), encoding="utf-8")
     (folder / "tale").mkdir()
-    corpus = Corpus("tale", (text,))
+    corpus = Corpus("tale", (TextFile(text),))
     prepare_dataset(corpus, DataConfig(tokenizer="byte"), folder)
     return Place(folder, folder / "tale", lambda: prepare_dataset(corpus, DataConfig(), folder))
 
@@ -191,11 +192,11 @@ def test_prepared_dataset_in_a_read_only_folder_is_found(
 ) -> None:
     text, data_dir = tmp_path / "tale.txt", tmp_path / "data"
     text.write_text("A heron waits.\n" * 20, encoding="utf-8")
-    first = prepare_dataset(Corpus("tale", (text,)), DataConfig(), data_dir)
+    first = prepare_dataset(Corpus("tale", (TextFile(text),)), DataConfig(), data_dir)
     (data_dir / "tale" / f"{first.folder.name}.lock").unlink()
     for path in (data_dir, *data_dir.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     request.addfinalizer(lambda: make_writable(data_dir))
-    found = prepare_dataset(Corpus("tale", (text,)), DataConfig(), data_dir)
+    found = prepare_dataset(Corpus("tale", (TextFile(text),)), DataConfig(), data_dir)
     assert found.metadata == first.metadata
     assert found.tokens("all").tolist() == first.tokens("all").tolist()

@@ -107,11 +107,11 @@ def test_signal_before_training_has_begun_ends_the_program_quietly(home: Path) -
     patch = """
         import os, signal
         from minigpt_cli.data import dataset
-        real = dataset._scan
+        real = dataset.read_corpus
         def scan(*arguments):
             os.kill(os.getpid(), signal.SIGINT)
             return real(*arguments)
-        dataset._scan = scan
+        dataset.read_corpus = scan
     """
     result = run_with(patch, *TRAIN)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

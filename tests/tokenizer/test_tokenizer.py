@@ -3,11 +3,13 @@
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ FRAGMENTS = [
     " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "\x1c", "\x1f", "\x85",
     "天地", "玄黄", "，", "。", "「", "」", "ひ", "カ", "한국", "é", "e\u0301", "ß", "\u0301",
     "👋", "👩\u200d👧", "🇨🇳", "!", "...", "--", "<unk>", "\ufeff", "\x00", "𠀀",
+    "हिन्दी", "สวัสดี", "שָׁ", "می\u200cخواهم", "क्\u200dष",
 ]  # fmt: skip
 # Every pair once, so that merges cross every possible boundary, except where the library always
 # splits.
@@ -43,16 +46,20 @@ def cut_texts(draw: st.DrawFn) -> tuple[str, ...]:
 
 
 def expected_words(text: str) -> list[str]:
-    """Runs of letters and digits, runs of white space, and every other character by itself."""
-
-    def group(place: int) -> object:
-        char = text[place]
-        if char.isalnum() or char == "_":
-            return "word"
-        return "space" if char.isspace() else place
-
-    runs = itertools.groupby(range(len(text)), key=group)
-    return ["".join(text[place] for place in run) for _, run in runs]
+    """Words with their marks and joiners, runs of white space, every other character by itself."""
+    pieces: list[str] = []
+    for char in text:
+        last = pieces[-1][-1:] if pieces else ""
+        in_word = bool(last) and (pieces[-1][0].isalnum() or pieces[-1][0] == "_")
+        joins = unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
+        if (
+            (in_word and (char.isalnum() or char == "_" or joins))
+            or (last.isspace() and char.isspace())
+        ):  # fmt: skip
+            pieces[-1] += char
+        else:
+            pieces.append(char)
+    return pieces
 
 
 def bpe_trained_on(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
@@ -109,6 +116,73 @@ def test_word_vocabulary_is_ordered_by_frequency_and_then_by_spelling() -> None:
 def test_word_tokens_are_words_white_space_and_single_punctuation_marks(text: str) -> None:
     tokenizer = WordTokenizer.train([text])
     assert [tokenizer.itos[i] for i in tokenizer.encode(text)] == expected_words(text)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["हिन्दी", "भाषा", "สวัสดี", "שָׁלוֹם", "مُحَمَّد", "தமிழ்", "မြန်မာ", "ខ្មែរ", "བོད", "ไทย",
+     "e\u0301te\u0301", "ö\u0323", "Å\u030a", "می\u200cخواهم", "क्\u200dष", "Việt"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_marks_do_not_split_a_word(word: str, form: Literal["NFC", "NFD"]) -> None:
+    word = unicodedata.normalize(form, word)
+    words = WordTokenizer.train([f"{word} {word}"])
+    assert words.itos[1:] == [word, " "]
+    bpe = bpe_trained_on([f" {word}" * 300], 400)
+    assert len(bpe.encode(f" {word}")) == 1
+
+
+SAVED_BEFORE = (
+    '{"kind": "word", "vocabulary": ["\u0301", " ", "t", "e"]}',
+    BPETokenizer.train(["e\u0301te\u0301 हिन्दी"] * 50, 300, splitting=1).to_json(),
+)
+
+
+@pytest.mark.parametrize("saved", SAVED_BEFORE)
+def test_a_tokenizer_saved_before_marks_belonged_to_words_splits_as_it_did(saved: str) -> None:
+    tokenizer = tokenizer_from_json(saved)
+    pieces = [tokenizer.decode([i]) for i in tokenizer.encode("te\u0301 te")]
+    assert pieces[-1] == "te" if tokenizer.kind == "bpe" else "<unk>"
+    assert "\u0301" in pieces
+    assert json.loads(tokenizer.to_json()) == json.loads(saved)
+
+
+def test_a_bpe_tokenizer_saved_before_splits_as_gpt2_does() -> None:
+    text = "".join(PAIRS)
+    before = BPETokenizer.train(PAIRS, 1200, splitting=1)
+    plain = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert before._inner.pre_tokenizer.pre_tokenize_str(text) == plain.pre_tokenize_str(text)
+    again = tokenizer_from_json(before.to_json())
+    assert again.encode(text) == before.encode(text) != BPE.encode(text)
+
+
+@pytest.mark.parametrize("splitting", [0, 3, "2", None, 1.5, [1]])
+def test_a_splitting_of_the_future_is_refused(splitting: object) -> None:
+    saved = {"kind": "word", "splitting": splitting, "vocabulary": ["a"]}
+    with pytest.raises(TokenizerError, match="splitting"):
+        tokenizer_from_json(json.dumps(saved))
+
+
+@pytest.mark.parametrize(
+    ("known", "prompt", "advice"),
+    [
+        ("cafe\u0301", "café", r"has é as U\+0065 \+ U\+0301 \(NFD\)"),
+        ("café", "cafe\u0301", r"has é as one character, U\+00E9 \(NFC\)"),
+        ("\u1100\u1161 x", "가", r"has 가 as U\+1100 \+ U\+1161"),
+        ("が", "か\u3099", r"has が as one character, U\+304C"),
+    ],
+)
+def test_a_prompt_in_the_other_composition_is_told_so(known: str, prompt: str, advice: str) -> None:
+    with pytest.raises(
+        TokenizerError, match=f"the training text {advice}.*; write it that way, remove"
+    ):
+        CharTokenizer(known + "cafe").encode(prompt)
+
+
+def test_composition_is_not_mentioned_where_it_does_not_help() -> None:
+    with pytest.raises(TokenizerError) as caught:
+        CharTokenizer("cafe").encode("café Ω")
+    assert "(NF" not in str(caught.value)
 
 
 def test_word_tokenizer_writes_unk_for_a_word_it_does_not_know() -> None:

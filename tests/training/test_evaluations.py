@@ -10,6 +10,7 @@ from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import TrainConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder
@@ -64,7 +65,9 @@ def long_text(tmp_path: Path, story: str) -> Dataset:
     """Its validation part is longer than what an evaluation reads."""
     path = tmp_path / "long.txt"
     path.write_text(3 * story, encoding="utf-8")
-    return prepare_dataset(Corpus("long", (path,)), small_config().data, tmp_path / "data")
+    return prepare_dataset(
+        Corpus("long", (TextFile(path),)), small_config().data, tmp_path / "data"
+    )
 
 
 def test_last_evaluation_reads_the_whole_split(long_text: Dataset, run: RunFolder) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
+from minigpt_cli.data.sources import TextFile
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.checkpoint import load_checkpoint, model_tensors
@@ -217,7 +218,9 @@ def test_state_of_another_text_is_refused(
     train(small_config(), dataset, run)
     other = tmp_path / "other.txt"
     other.write_text(story + "The end.\n", encoding="utf-8")
-    changed = prepare_dataset(Corpus("story", (other,)), small_config().data, tmp_path / "data")
+    changed = prepare_dataset(
+        Corpus("story", (TextFile(other),)), small_config().data, tmp_path / "data"
+    )
     with pytest.raises(CheckpointError, match="another text or tokenizer") as caught:
         resumed(small_config(), changed, run)
     assert dataset.metadata.fingerprint in str(caught.value)

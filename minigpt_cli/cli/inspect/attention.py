@@ -9,13 +9,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_cli.cli import options
 from minigpt_cli.cli.console import in_unicode, out
-from minigpt_cli.cli.inspect import options
-from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import name_token, note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json
+from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'minigpt inspect attention "ROMEO: But soft" --layer 1 --head 2'
 LEAST = (0.5, 0.25, 0.1, 0.02, 0.0)
-"""The least weight of each shade, darkest first."""
+"""Minimum weight of each shade, darkest first."""
 LONGEST = 12
-"""Columns of a token's name at the margin of a map."""
+"""Maximum columns of a token's name beside a map."""
 
 
 def show(
@@ -52,24 +51,24 @@ def show(
     read = attention.window
     note_unread(loaded.checkpoint, text, read.left_out, len(read.ids))
 
-    def tables() -> Iterator[Table | Text]:
-        yield _heads(attention)
-        if len(attention.heads) == 1:
-            yield from _map(attention)
-        else:
-            yield Text("--layer L --head H draws that head's map.", "dim")
-
-    def draw() -> Any:
+    if plot:
         from minigpt_cli.plots.attention import draw_attention
 
-        return draw_attention(attention, loaded.name)
-
-    output.show(_json(attention), tables, draw)
+        save_plot(draw_attention(attention, loaded.name), plot)
+    output.show(_json(attention), _tables(attention))
 
 
 def _json(attention: "Attention") -> dict[str, Any]:
     heads = [{**asdict(head), "weights": head.weights.tolist()} for head in attention.heads]
     return {**asdict(attention.window), "heads": heads}
+
+
+def _tables(attention: "Attention") -> Iterator[Table | Text]:
+    yield _heads(attention)
+    if len(attention.heads) == 1:
+        yield from _map(attention)
+    else:
+        yield Text("--layer L --head H draws that head's map.", "dim")
 
 
 def _heads(attention: "Attention") -> Table:

@@ -38,7 +38,7 @@ def show(
         dataset = Workspace(data_dir, progress, print_note).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     length = saved.config.model.block_size
-    Output(as_json).show(asdict(batch), lambda: _tables(batch, length))
+    Output(as_json).show(asdict(batch), _tables(batch, length))
 
 
 def _tables(batch: "StepBatch", length: int) -> Iterator[Table | Rule | Text]:

@@ -43,7 +43,7 @@ def chart(
         series: at least one point altogether.
         steps: first and last x.
         width: columns, labels included.
-        height: rows of the chart.
+        height: rows, without the x axis.
         unicode: whether the terminal can show more than ASCII.
         label: formats the label of a height.
         axis: whether to add the x axis, in two more rows.
@@ -74,8 +74,8 @@ def chart(
         for row, line in enumerate(_dots(canvas.plot(), unicode).splitlines())
     ]
     if top is not None:
-        said = f"clipped at {label(top)}; the highest is {label(max(heights))}"
-        lines.insert(0, f"{'':{margin}}  {said}"[:width])
+        note = f"clipped at {label(top)}; the highest is {label(max(heights))}"
+        lines.insert(0, f"{'':{margin}}  {note}"[:width])
     if axis:
         begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
         lines += [

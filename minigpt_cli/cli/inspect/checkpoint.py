@@ -1,6 +1,5 @@
 """The overview of a file: what a checkpoint is, from its header alone."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,24 +23,11 @@ from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adap
 
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
-    """Shows what the header of a safetensors file says.
-
-    Args:
-        path: the file.
-        tensors: list every tensor instead of the components.
-        output: where to show it.
-    """
+    """Shows what the header of a safetensors file says: its components, or every tensor."""
     inspection = inspect_file(path)
-
-    def tables() -> Iterator[Table | Text]:
-        yield _summary(inspection)
-        yield Text()
-        if inspection.components and not tensors:
-            yield _component_table(inspection)
-        else:
-            yield _tensor_table(inspection)
-
-    output.show(_json(inspection), tables)
+    by_component = inspection.components and not tensors
+    table = _component_table(inspection) if by_component else _tensor_table(inspection)
+    output.show(_json(inspection), [_summary(inspection), Text(), table])
 
 
 def _summary(inspection: Inspection) -> Table:
@@ -49,8 +35,8 @@ def _summary(inspection: Inspection) -> Table:
     table.add_row("file", raw(str(inspection.path)))
     table.add_row("size on disk", size(inspection.file_bytes))
     if inspection.checkpoint is None:
-        ours = inspection.metadata.get("format") == "minigpt-state"
-        table.add_row("made by", "minigpt: the state of a run" if ours else "another program")
+        made_by = "minigpt: the state of a run" if inspection.is_state else "another program"
+        table.add_row("made by", made_by)
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
@@ -117,9 +103,7 @@ def _json(inspection: Inspection) -> dict[str, Any]:
     metadata = inspection.checkpoint
     described = None
     if metadata is not None:
-        described = {
-            **metadata_adapter().dump_python(metadata, mode="json"),
-        }
+        described = metadata_adapter().dump_python(metadata, mode="json")
         del described["tokenizer"]  # long, and named in data
     return {
         "path": str(inspection.path),

@@ -1,17 +1,15 @@
 """`minigpt inspect embeddings`: which tokens the model treats as similar."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import name_token
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
 
 if TYPE_CHECKING:
@@ -42,15 +40,11 @@ def show(
             f"{which.get(loaded.checkpoint.tokenizer.kind, 'the first')}."
         )
 
-    def tables() -> Iterator[Table]:
-        yield _table(embeddings)
-
-    def draw() -> Any:
+    if plot:
         from minigpt_cli.plots.embeddings import draw_embeddings
 
-        return draw_embeddings(embeddings, loaded.name)
-
-    output.show(asdict(embeddings), tables, draw)
+        save_plot(draw_embeddings(embeddings, loaded.name), plot)
+    output.show(asdict(embeddings), [_table(embeddings)])
 
 
 def _table(embeddings: "Embeddings") -> Table:

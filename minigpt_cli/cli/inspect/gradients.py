@@ -1,7 +1,6 @@
 """`minigpt inspect gradients`: the gradient norms of one training batch."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
-from minigpt_cli.cli.render import count, file_progress, grid
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot
+from minigpt_cli.cli.render import count, file_progress, grid, number
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
@@ -49,17 +47,11 @@ def show(
             "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
             "the default batch size and seed."
         )
-
-    def tables() -> Iterator[Table | Text]:
-        yield _table(gradients)
-        yield Text(_verdict(gradients))
-
-    def draw() -> Any:
+    if plot:
         from minigpt_cli.plots.gradients import draw_gradients
 
-        return draw_gradients(gradients, loaded.name)
-
-    output.show(_json(gradients), tables, draw)
+        save_plot(draw_gradients(gradients, loaded.name), plot)
+    output.show(_json(gradients), [_table(gradients), Text(_verdict(gradients))])
 
 
 def _json(gradients: "Gradients") -> dict[str, Any]:
@@ -93,26 +85,23 @@ def _table(gradients: "Gradients") -> Table:
         mark, color = MARKS[one.state]
         table.add_row(
             one.name.removesuffix(".weight"), "x".join(map(str, one.shape)),
-            *map(_number, (one.gradient_norm, one.weight_norm, one.ratio)), Text(mark, color),
+            number(one.gradient_norm, ".3g"), number(one.weight_norm, ".3g"),
+            number(one.ratio, ".3g"), Text(mark, color),
         )  # fmt: skip
     return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _verdict(gradients: "Gradients") -> str:
     """Says what is wrong, or that nothing is."""
     states = (state for state in MARKS if state != "fine")
-    said = [
+    problems = [
         f"{_names([one for one in gradients.parameters if one.state == state])}: {state}"
         for state in states
         if any(one.state == state for one in gradients.parameters)
     ]
-    if not said:
-        said = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
-    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(said)}."
+    if not problems:
+        problems = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
+    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(problems)}."
 
 
 def _names(found: "list[ParameterGradient]") -> str:

@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.inspect.chart import Series, chart
-from minigpt_cli.cli.inspect.output import Output
-from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_size, raw
+from minigpt_cli.cli.inspect.output import Output, save_plot
+from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_size, number, raw
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 from minigpt_cli.io.text import duration
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLORS = ("green", "magenta", "cyan", "red")
 
@@ -25,18 +22,11 @@ _COLORS = ("green", "magenta", "cyan", "red")
 def show_runs(paths: Sequence[Path], output: Output) -> None:
     """Shows one run, or several side by side."""
     runs = [read_run(path) for path in paths]
+    if output.plot:
+        from minigpt_cli.plots.runs import draw_runs
 
-    def tables() -> Iterator[Table | Text]:
-        yield from _alone(runs[0]) if len(runs) == 1 else _compared(runs)
-
-    output.show(as_json(runs), tables, lambda: draw(runs))
-
-
-def draw(runs: Sequence[RunHistory]) -> "Figure":
-    """The curves of one run, or of several in one picture."""
-    from minigpt_cli.plots.runs import draw_runs
-
-    return draw_runs(runs)
+        save_plot(draw_runs(runs), output.plot)
+    output.show(as_json(runs), _alone(runs[0]) if len(runs) == 1 else _compared(runs))
 
 
 def _alone(run: RunHistory) -> Iterator[Table | Text]:
@@ -46,7 +36,10 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
     validation = Series(_val_losses(run), "green", line=False, mark="o")
     key = "loss, nats per token (the line is training, o is validation, * its best)"
     yield Text(key, "dim")
-    yield _chart([train, validation, *_best(run, "green")], [run])
+    curves = [train, validation]
+    if run.best:
+        curves.append(Series([(run.best.step, run.best.val_loss)], "green", line=False, mark="*"))
+    yield _chart(curves, [run])
     for key, points, label in (
         ("learning rate", [(row.step, row.learning_rate) for row in run.steps], "{:.3g}"),
         ("tokens/s", [(row.step, row.tokens_per_second) for row in run.steps], "{:,.0f}"),
@@ -55,7 +48,7 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
         known = [(step, value) for step, value in points if value is not None]
         if known:
             yield Text(key, "dim")
-            yield _small_chart(Series(known), run, label)
+            yield _chart([Series(known)], [run], height=3, label=label.format, axis=False)
 
 
 def summary(run: RunHistory) -> Table:
@@ -91,7 +84,7 @@ def summary(run: RunHistory) -> Table:
 
 
 def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
-    names = _letters(runs)
+    names = [letter(i) for i in range(len(runs))]
     columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
     table = grid("", "run", *columns, text_columns=2)
     for name, run in zip(names, runs, strict=True):
@@ -100,10 +93,10 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
             name,
             raw(str(run.path)),
             count(run.last_step),
-            f"{best.val_loss:.4f}" if best else "-",
-            count(best.step) if best else "-",
-            f"{best.bits_per_byte:.3f}" if best and best.bits_per_byte is not None else "-",
-            f"{last.train_loss:.4f}" if last and last.train_loss is not None else "-",
+            number(best.val_loss if best else None, ".4f"),
+            number(best.step if best else None, ","),
+            number(best.bits_per_byte if best else None, ".3f"),
+            number(last.train_loss if last else None, ".4f"),
             duration(last.elapsed) if last and last.elapsed is not None else "-",
         )
     yield table
@@ -152,45 +145,16 @@ def _differences(names: Sequence[str], runs: Sequence[RunHistory]) -> Table | Te
     return table
 
 
-def _letters(runs: Sequence[RunHistory]) -> list[str]:
-    return [letter(number) for number in range(len(runs))]
-
-
 def _val_losses(run: RunHistory) -> list[tuple[float, float]]:
     return [(row.step, row.val_loss) for row in run.evaluations]
 
 
-def _best(run: RunHistory, color: str) -> list[Series]:
-    best = run.best
-    return [Series([(best.step, best.val_loss)], color, line=False, mark="*")] if best else []
-
-
-def _chart(series: Sequence[Series], runs: Sequence[RunHistory]) -> Text:
-    return chart(
-        series,
-        steps=_span(runs),
-        width=out.width,
-        height=max(10, min(20, out.width // 7)),
-        unicode=in_unicode(),
-    )
-
-
-def _small_chart(series: Series, run: RunHistory, label: str) -> Text:
-    return chart(
-        [series],
-        steps=_span([run]),
-        width=out.width,
-        height=3,
-        unicode=in_unicode(),
-        label=label.format,
-        axis=False,
-    )
-
-
-def _span(runs: Sequence[RunHistory]) -> tuple[int, int]:
-    """First and last step of all runs."""
+def _chart(series: Sequence[Series], runs: Sequence[RunHistory], **options: Any) -> Text:
+    """A chart as wide as the terminal, from the first to the last step of all runs."""
     steps = [row.step for run in runs for rows in (run.steps, run.evaluations) for row in rows]
-    return min(steps), max(steps)
+    options = {"height": max(10, min(20, out.width // 7)), **options}
+    span = min(steps), max(steps)
+    return chart(series, steps=span, width=out.width, unicode=in_unicode(), **options)
 
 
 def as_json(runs: Sequence[RunHistory]) -> dict[str, Any]:

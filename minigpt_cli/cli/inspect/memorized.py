@@ -1,6 +1,5 @@
 """`minigpt inspect memorized`: is the model learning or copying?"""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ STYLES: "dict[Verdict, str]" = {
 
 def show(
     samples: Annotated[int, typer.Option(min=1, help="How many texts to generate.")] = 10,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Seed = 0,
     checkpoint: CheckpointPath = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     device: Device = "cpu",
@@ -52,12 +51,8 @@ def show(
         sampling = Sampling(TEMPERATURE, seed=seed)
         found = memorized(loaded.checkpoint.model, dataset, samples, sampling=sampling)
 
-    def tables() -> "Iterator[RenderableType]":
-        yield _measures(found, metadata.corpus, COPIED)
-        yield _verdict(found)
-        yield Text()
-        yield _passages(found)
-
+    measures = _measures(found, metadata.corpus, COPIED)
+    tables = [measures, _verdict(found), Text(), _passages(found)]
     value: dict[str, Any] = {"checkpoint": str(loaded.path), "verdict": found.verdict}
     Output(as_json).show({**value, "copied": COPIED, **asdict(found)}, tables)
 

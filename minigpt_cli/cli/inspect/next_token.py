@@ -1,20 +1,18 @@
 """`minigpt inspect next`: what may follow a text."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_cli.cli import options
 from minigpt_cli.cli.console import in_unicode
-from minigpt_cli.cli.inspect import options
-from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json, usage_errors
+from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Force, Json, Plot, usage_errors
 from minigpt_cli.cli.render import count, grid, raw
 
 if TYPE_CHECKING:
@@ -28,8 +26,8 @@ BAR = 12
 def show(
     text: options.Text,
     top: Annotated[int, typer.Option(min=1, help="How many tokens to list.")] = 20,
-    top_k: Annotated[int, typer.Option(min=1, help="The top-k cut to show.")] = 10,
-    top_p: Annotated[float, typer.Option(min=0, max=1, help="The top-p cut to show.")] = 0.9,
+    top_k: Annotated[int, TOP_K] = 10,
+    top_p: Annotated[float, TOP_P] = 0.9,
     checkpoint: CheckpointPath = None,
     device: Device = "cpu",
     plot: Plot = None,
@@ -50,17 +48,12 @@ def show(
     loaded = load(checkpoint, device)
     read = window(loaded.checkpoint, text)
     note_unread(loaded.checkpoint, text, read.left_out, len(read.ids))
-    likely = next_token(loaded.checkpoint, text, read.ids, Sampling(temperature=1.0), top, cuts)
-
-    def tables() -> Iterator[Table]:
-        yield _table(likely)
-
-    def draw() -> Any:
+    likely = next_token(loaded.checkpoint, text, read.ids, top, cuts)
+    if plot:
         from minigpt_cli.plots.next_token import draw_next
 
-        return draw_next(likely, loaded.name)
-
-    output.show(asdict(likely), tables, draw)
+        save_plot(draw_next(likely, loaded.name), plot)
+    output.show(asdict(likely), [_table(likely)])
 
 
 def _table(likely: "NextToken") -> Table:

@@ -1,15 +1,13 @@
 """Where a view's result goes: a table on the terminal, JSON on stdout, a picture or a page."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from minigpt_cli.cli.console import out, print_json, print_note
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import ConfigError, reraise_as
 from minigpt_cli.io.atomic import replacing
 
 if TYPE_CHECKING:
@@ -39,46 +37,29 @@ class Output:
             if path and os.path.lexists(path) and not self.force:
                 raise ConfigError(f"{path}: already exists; add --force to overwrite it")
 
-    def show(
-        self,
-        value: Any,
-        tables: Callable[[], "Iterable[RenderableType]"],
-        draw: "Callable[[], Figure] | None" = None,
-        page: Callable[[], str] | None = None,
-    ) -> None:
-        """Writes the files that were asked for, then JSON or the tables.
-
-        Args:
-            value: the result, as `json` can write it.
-            tables: what the terminal shows; not called with `--json`.
-            draw: the picture; called only with `--plot`.
-            page: the HTML page; called only with `--html`.
-
-        Raises:
-            ConfigError: a file cannot be written.
-            typer.BadParameter: a picture is asked for and there is none.
-        """
-        if self.plot:
-            if draw is None:
-                raise typer.BadParameter("--plot is not available for this view")
-            from minigpt_cli.plots.canvas import image_bytes, image_format
-
-            self._write(self.plot, image_bytes(draw(), image_format(self.plot)))
-        if self.html and page:
-            self._write(self.html, page().encode())
+    def show(self, value: Any, tables: "Iterable[RenderableType]") -> None:
+        """Prints the result: as JSON, or as tables, which a generator makes only then."""
         if self.as_json:
             print_json(value)
             return
-        for table in tables():
+        for table in tables:
             out.print(table)
 
-    def _write(self, path: Path, data: bytes) -> None:
-        """Writes a whole file, or none."""
-        try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(data)
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be written ({error.strerror}); choose another place"
-            ) from None
-        print_note(f"Wrote {path}")
+
+def save_plot(figure: "Figure", path: Path) -> None:
+    """Saves a picture in the format that the file's name asks for."""
+    from minigpt_cli.plots.canvas import image_bytes, image_format
+
+    save(image_bytes(figure, image_format(path)), path)
+
+
+def save(data: bytes, path: Path) -> None:
+    """Writes a whole file, or none.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    hint = "choose another place"
+    with reraise_as(ConfigError, path, "written", hint=hint), replacing(path) as temporary:
+        temporary.write_bytes(data)
+    print_note(f"Wrote {path}")

@@ -5,18 +5,16 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.inspect.options import Force, Plot
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import checkpoint_path
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Json, Plot
 
 EXAMPLE = "minigpt inspect runs/small runs/tiny"
 
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILES",
-        help="Run folders, or a safetensors file. Default: the newest checkpoint.",
+        metavar="FILES", help="Run folders, or a safetensors file. Default: the newest checkpoint."
     ),
 ]
 Tensors = Annotated[
@@ -42,4 +40,6 @@ def show(
         return
     if files and len(files) > 1:
         raise typer.BadParameter("several files cannot be combined; pass one, or run folders")
+    if plot:
+        raise typer.BadParameter("--plot is not available for this view")
     show_file(checkpoint_path(files[0] if files else None), tensors, output)

@@ -1,10 +1,9 @@
 """`minigpt inspect report`: everything known about a run, as one HTML page."""
 
 from minigpt_cli.cli.console import print_note
-from minigpt_cli.cli.inspect.options import Force, Html, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save, save_plot
 from minigpt_cli.cli.loading import RunPath, run_folder
-from minigpt_cli.cli.options import Json
+from minigpt_cli.cli.options import Force, Html, Json, Plot
 
 EXAMPLE = "minigpt inspect report runs/small"
 
@@ -29,17 +28,15 @@ def show(
     output = Output(as_json, plot, html, force)
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
-
-    def page() -> str:
-        with busy("Drawing the report"):
-            return report_page(history, look_inside(folder))
-
+    with busy("Drawing the report"):
+        page = report_page(history, look_inside(folder))
     if html is None:
-        folder.write_report(page())
+        folder.write_report(page)
         print_note(f"Wrote {folder.report}")
-    output.show(
-        rendering.as_json([history]),
-        lambda: [rendering.summary(history)],
-        lambda: rendering.draw([history]),
-        page,
-    )
+    else:
+        save(page.encode(), html)
+    if plot:
+        from minigpt_cli.plots.runs import draw_runs
+
+        save_plot(draw_runs([history]), plot)
+    output.show(rendering.as_json([history]), [rendering.summary(history)])

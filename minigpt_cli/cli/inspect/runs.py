@@ -8,7 +8,7 @@ from rich.table import Table
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.options import Json
-from minigpt_cli.cli.render import count, grid, raw
+from minigpt_cli.cli.render import count, grid, number, raw
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.run_list import RunSummary
@@ -24,7 +24,7 @@ def show(as_json: Json = False) -> None:
     found = list(list_runs())
     if not found:
         print_note(f"No runs under {RUNS.resolve()}; train one with: minigpt train --preset small")
-    Output(as_json).show([_json(run) for run in found], lambda: [_table(found)] if found else [])
+    Output(as_json).show([_json(run) for run in found], [_table(found)] if found else [])
 
 
 def _table(runs: "list[RunSummary]") -> Table:
@@ -33,8 +33,8 @@ def _table(runs: "list[RunSummary]") -> Table:
         table.add_row(
             raw(str(run.path)),
             raw(", ".join(run.corpus) or "-"),
-            "-" if run.parameters is None else count(run.parameters),
-            "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}",
+            number(run.parameters, ","),
+            number(run.best_val_loss, ".4f"),
             count(run.last_step) + ("" if run.max_iters is None else f" of {count(run.max_iters)}"),
             "finished" if run.is_finished else "unfinished",
             f"{run.updated.astimezone():%Y-%m-%d}",

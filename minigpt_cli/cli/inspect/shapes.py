@@ -1,20 +1,19 @@
 """`minigpt inspect shapes`: the tensors of a forward pass, step by step."""
 
 import os.path
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import out
-from minigpt_cli.cli.inspect.options import Force, Plot
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Json
+from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import count, grid, size
 
 if TYPE_CHECKING:
@@ -44,18 +43,12 @@ def show(
     loaded = load(checkpoint, device)
     trace = trace_shapes(loaded.checkpoint, text or None)
     note_unread(loaded.checkpoint, text, trace.left_out, trace.tokens)
-
-    def tables() -> Iterator[Table | Text]:
-        axes = (f"{axis.letter} {axis.meaning} ({count(axis.size)})" for axis in trace.axes)
-        yield Text(", ".join(axes), "dim")
-        yield _table(trace)
-
-    def draw() -> Any:
+    if plot:
         from minigpt_cli.plots.shapes import draw_shapes
 
-        return draw_shapes(trace, loaded.name)
-
-    output.show(asdict(trace), tables, draw)
+        save_plot(draw_shapes(trace, loaded.name), plot)
+    axes = (f"{axis.letter} {axis.meaning} ({count(axis.size)})" for axis in trace.axes)
+    output.show(asdict(trace), [Text(", ".join(axes), "dim"), _table(trace)])
 
 
 def _table(trace: "ShapeTrace") -> Table:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from minigpt_cli.cli.console import out, printable
-from minigpt_cli.cli.inspect.options import Force, Html
-from minigpt_cli.cli.inspect.output import Output
+from minigpt_cli.cli.console import out, print_note, printable
+from minigpt_cli.cli.inspect.output import Output, save
 from minigpt_cli.cli.loading import CheckpointPath, load, short_name
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Force, Html, Json
 from minigpt_cli.cli.render import count, file_progress, grid, key_value_table, one_line, raw
+from minigpt_cli.cli.text_files import corpus_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,17 +47,19 @@ def show(
     loaded = load(checkpoint, device)
     model, tokenizer = loaded.checkpoint.model, loaded.checkpoint.tokenizer
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8")
+        newlines = loaded.checkpoint.metadata.data.newlines
+        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8", newlines)
         found = surprisal(model, tokenizer, "".join(corpus.chunks()), progress=progress)
+    for line in corpus_lines(corpus):
+        print_note(line)
     step = count(loaded.checkpoint.metadata.step)
     summary = [("checkpoint", f"{loaded.path} (step {step})"), ("text", file)]
     summary += summary_rows(found)
 
-    def page() -> str:
-        return surprisal_page(found, short_name(loaded.path), file, summary)
-
+    if html:
+        save(surprisal_page(found, short_name(loaded.path), file, summary).encode(), html)
     value: dict[str, Any] = {"checkpoint": str(loaded.path), "text": file, **asdict(found)}
-    output.show(value, lambda: _tables(summary, found), page=page)
+    output.show(value, _tables(summary, found))
 
 
 def _tables(summary: list[tuple[str, str]], found: "Surprisal") -> "Iterator[RenderableType]":

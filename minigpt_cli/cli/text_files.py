@@ -1,0 +1,125 @@
+"""Which files a text was read from, what was left out, and where its validation part begins."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from minigpt_cli.cli.render import count, grid, raw, size
+from minigpt_cli.data.sources import TextFile, count_kinds
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.reading import Reading
+
+_NAMED = 3
+"""Files that a line names before it only counts them."""
+
+
+def corpus_lines(corpus: "Corpus") -> list[str]:
+    """What is worth a line about the files of a text; nothing for a single plain file."""
+    lines = list(corpus.notes)
+    if len(corpus.files) > 1 or corpus.left_out:
+        line = f"Read {_files(len(corpus.files))} ({size(corpus.size)})"
+        if corpus.left_out:
+            line += f"; left out {count(len(corpus.left_out))}: {count_kinds(corpus.left_out)}"
+        lines.append(line)
+    by_encoding: dict[str, list[str]] = defaultdict(list)
+    for file in corpus.files:
+        if file.detected and file.encoding != "utf-8":
+            by_encoding[file.encoding].append(file.path.name)
+        if file.note:
+            lines.append(f"{file.path}: {file.note}")
+    return lines + [
+        f"Read {_files(len(names))} as {encoding}: {_first(names)}"
+        for encoding, names in by_encoding.items()
+    ]
+
+
+def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
+    """Like `corpus_lines`, with the files that the validation part comes from."""
+    lines = corpus_lines(reading.corpus)
+    if reading.validation is not None:
+        corpus = reading.validation.corpus
+        names = _first([file.path.name for file in corpus.files])
+        return [*lines, *corpus_lines(corpus), f"For validation: {names}"]
+    if len(reading.corpus.files) > 1:
+        lines.append(_validation(reading, val_fraction))
+    return lines
+
+
+def _validation(reading: "Reading", val_fraction: float) -> str:
+    """Which files the validation part is made of, in the order in which they are read."""
+    files = reading.corpus.files
+    index, character = reading.validation_start(val_fraction)
+    names = [file.path.name for file in files[index:]]
+    if character:
+        names[0] = f"the end of {names[0]}"
+    return f"For validation, the last {100 * val_fraction:.3g}% of the text: {_first(names)}"
+
+
+def _files(number: int) -> str:
+    return f"{count(number)} file{'s' * (number != 1)}"
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {count(more)} more" if more > 0 else "")
+
+
+def reading_json(reading: "Reading", val_fraction: float) -> dict[str, Any]:
+    """Every file that is read or left out, for programs."""
+    corpus = reading.corpus
+    files = [
+        {
+            "path": str(file.path),
+            "encoding": file.encoding,
+            "detected": file.detected,
+            "bytes": file.size,
+            "characters": characters,
+            "validation_characters": validation,
+            "note": file.note,
+        }
+        for file, characters, validation in _rows(reading, val_fraction)
+    ]
+    left_out = [
+        {"path": str(item.path), "kind": item.kind, "reason": item.reason}
+        for item in corpus.left_out
+    ]
+    return {
+        "text": corpus.name,
+        "characters": reading.characters,
+        "bytes": reading.bytes,
+        "files": files,
+        "left_out": left_out,
+        "notes": list(corpus.notes),
+    }
+
+
+def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]":
+    """Every file that is read, in order, and every one that is left out, with the reason."""
+    table = grid("read", "encoding", "size", "characters", "for validation", text_columns=2)
+    for file, characters, validation in _rows(reading, val_fraction):
+        table.add_row(
+            raw(str(file.path)),
+            file.encoding,
+            size(file.size),
+            count(characters),
+            count(validation),
+        )
+    yield table
+    if reading.corpus.left_out:
+        table = grid("left out", "why", text_columns=2)
+        for item in reading.corpus.left_out:
+            table.add_row(raw(str(item.path)), raw(item.reason))
+        yield table
+
+
+def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, int, int]]:
+    """Each file with its characters, and how many of them are for validation."""
+    left = reading.training_characters(val_fraction)
+    for file, characters in zip(reading.corpus.files, reading.file_characters, strict=True):
+        training = min(left, characters)
+        left -= training
+        yield file, characters, characters - training

@@ -1,0 +1,100 @@
+"""One pass over a text: its fingerprint, its characters, and where the validation part begins."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.progress import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The result of one pass over a text."""
+
+    corpus: Corpus
+    sha256: str
+    """Digest of the text as it was read, in UTF-8."""
+    bytes: int
+    """Size of the text in UTF-8."""
+    file_characters: tuple[int, ...]
+    """Characters of each file, with the line break that keeps it apart from the next."""
+    alphabet: str
+    """Every character of the text, sorted."""
+    validation: "Reading | None" = None
+    """A text of its own for validation, instead of the end of this one."""
+
+    @property
+    def texts(self) -> "list[Reading]":
+        """This text and, if it has its own, the one for validation."""
+        return [self] if self.validation is None else [self, self.validation]
+
+    @property
+    def characters(self) -> int:
+        return sum(self.file_characters)
+
+    def training_characters(self, val_fraction: float) -> int:
+        """How many characters, from the beginning, are for training."""
+        if self.validation is not None:
+            return self.characters
+        return training_characters(self.characters, val_fraction)
+
+    def validation_start(self, val_fraction: float) -> tuple[int, int]:
+        """The file in which the validation part begins, and the character of it, both from 0."""
+        left = self.training_characters(val_fraction)
+        for index, characters in enumerate(self.file_characters):
+            if left < characters:
+                return index, left
+            left -= characters
+        return len(self.file_characters), 0
+
+
+def read_corpus(corpus: Corpus, progress: Progress = no_progress) -> Reading:
+    """Reads a text once.
+
+    Raises:
+        CorpusError: a file cannot be read, or is not in its encoding.
+    """
+    digest, size = hashlib.sha256(), 0
+    counts = [0] * len(corpus.files)
+    alphabet: set[str] = set()
+    for index, chunk in corpus.chunks_by_file(progress):
+        data = to_utf8(chunk)
+        digest.update(data)
+        size += len(data)
+        counts[index] += len(chunk)
+        alphabet.update(chunk)
+    return Reading(corpus, digest.hexdigest(), size, tuple(counts), "".join(sorted(alphabet)))
+
+
+def to_utf8(chunk: str) -> bytes:
+    """A piece of text as it is hashed."""
+    return chunk.encode("utf-8", "surrogatepass")
+
+
+def training_characters(characters: int, val_fraction: float) -> int:
+    """The training part of a number of characters."""
+    return int(characters * (1 - val_fraction))
+
+
+class Halves:
+    """A stream of text cut in two at a character, read in order."""
+
+    def __init__(self, chunks: Iterator[str], split: int) -> None:
+        self._chunks, self._split = chunks, split
+        self._rest = ""
+
+    def first(self) -> Iterator[str]:
+        left = self._split
+        for chunk in self._chunks:
+            if len(chunk) >= left:
+                self._rest = chunk[left:]
+                yield chunk[:left]
+                return
+            left -= len(chunk)
+            yield chunk
+
+    def second(self) -> Iterator[str]:
+        if self._rest:
+            yield self._rest
+        yield from self._chunks
