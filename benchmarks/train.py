@@ -38,7 +38,7 @@ class Run:
 
     @property
     def final_loss(self) -> float:
-        losses: list[float] = [row["whole_val_loss"] or row["val_loss"] for row in self.evaluations]
+        losses: list[float] = [row["val_loss"] for row in self.evaluations]
         return losses[-1]
 
     @property

@@ -166,9 +166,6 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
-    if result.whole_val_loss is not None:
-        tokens = f"on {count(result.whole_val_tokens or 0)} tokens, at the last step"
-        table.add_row("last validation loss", f"{result.whole_val_loss:.4f} {tokens}")
     if result.stopped_early:
         table.add_row("ended early", "no better evaluation for as long as train.patience allows")
     if result.best_step and (rise := read_run(folder.path).rise):

@@ -80,7 +80,7 @@ class RunHistory:
     @property
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest validation loss; the first, where several share it."""
-        return min(self.evaluations, key=lambda row: row.val_loss, default=None)
+        return min(self.evaluations, key=lambda row: row.comparable_loss, default=None)
 
     @property
     def overfitting(self) -> Overfitting | None:
@@ -93,8 +93,9 @@ class RunHistory:
         best, last = self.best, self.evaluations[-1] if self.evaluations else None
         if best is None or last is None or best.train_loss is None or last.train_loss is None:
             return None
-        rise, fall = last.val_loss - best.val_loss, best.train_loss - last.train_loss
-        if rise < NOTICEABLE_RISE * best.val_loss or fall <= 0:
+        rise = last.comparable_loss - best.comparable_loss
+        fall = best.train_loss - last.train_loss
+        if rise < NOTICEABLE_RISE * best.comparable_loss or fall <= 0:
             return None
         # A text that was hardly read twice cannot have been learned by heart.
         is_early = last.epochs is not None and last.epochs < FEWEST_EPOCHS

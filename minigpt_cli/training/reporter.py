@@ -45,9 +45,6 @@ class TrainResult:
     """Whether it ended because of `train.patience`."""
     best_val_loss: float | None
     best_step: int
-    whole_val_loss: float | None
-    """The last model's loss on all or most of the validation text; None if not at the end."""
-    whole_val_tokens: int | None
     elapsed: float
     """Seconds since the run began, without interruptions."""
     step_seconds: float

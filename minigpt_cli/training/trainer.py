@@ -221,9 +221,10 @@ class Trainer:
         self._check_everything()
         # Every evaluation reads the same tokens, and only their losses are compared: with each
         # other, here and wherever a best one is looked for. What the last one reads beyond them
-        # is reported, and has no part in choosing the model that is saved.
+        # is shown, and has no part in choosing the model that is saved (see `EvaluationRow`).
         result = self._evaluate(self.config.train.eval_tokens, reporter)
         self._whole = whole = self._evaluate_whole(result, reporter)
+        shown = whole or result
         best = self.state.best_val_loss
         if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
@@ -232,23 +233,22 @@ class Trainer:
             self.state.evaluations_since_best += 1
         row = EvaluationRow(
             step=self.state.step,
-            val_loss=result.loss,
+            val_loss=shown.loss,
             train_loss=self.state.recent_loss,
-            bits_per_byte=result.bits_per_byte,
+            bits_per_byte=shown.bits_per_byte,
             elapsed=self.state.elapsed,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
             epochs=self._epochs,
-            val_tokens=result.tokens,
-            whole_val_loss=whole.loss if whole else None,
-            whole_val_tokens=whole.tokens if whole else None,
+            val_tokens=shown.tokens,
+            compared_val_loss=result.loss if whole else None,
             mfu=self.mfu,
         )
         self.writer.row(row)
         text = self._sample() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
-        self._save(self._checkpoint_metadata(whole or result) if is_best else None)
+        self._save(self._checkpoint_metadata(shown) if is_best else None)
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
@@ -333,15 +333,14 @@ class Trainer:
 
     def _result(self) -> TrainResult:
         state = self.state
+        is_last = state.best_step == state.step
         return TrainResult(
             run=self.folder.path,
             step=state.step,
             finished=self._is_finished(),
             stopped_early=self.stopped_early,
-            best_val_loss=state.best_val_loss,
+            best_val_loss=self._whole.loss if self._whole and is_last else state.best_val_loss,
             best_step=state.best_step,
-            whole_val_loss=self._whole.loss if self._whole else None,
-            whole_val_tokens=self._whole.tokens if self._whole else None,
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,
             tokens_per_second=self.tokens_per_second,

@@ -76,12 +76,12 @@ def test_last_evaluation_reads_the_whole_split(long_text: Dataset, run: RunFolde
     watcher = Watcher()
     trainer.fit(watcher)
     *before, last = watcher.evaluations
-    assert {row.val_tokens for row in watcher.evaluations} == {64}
-    assert all(row.whole_val_loss is None for row in before)
+    assert {row.val_tokens for row in before} == {64}
+    assert all(row.compared_val_loss is None for row in before)
     whole = evaluate(trainer.learner.model, long_text.tokenizer, long_text.tokens("val"))
     part = evaluate(trainer.learner.model, long_text.tokenizer, long_text.tokens("val"), 64)
-    assert (last.whole_val_loss, last.whole_val_tokens) == (whole.loss, whole.tokens)
-    assert last.val_loss == part.loss
+    assert (last.val_loss, last.val_tokens) == (whole.loss, whole.tokens)
+    assert last.compared_val_loss == last.comparable_loss == part.loss
 
 
 def test_best_model_is_chosen_among_losses_on_the_same_tokens(
@@ -91,10 +91,10 @@ def test_best_model_is_chosen_among_losses_on_the_same_tokens(
     trainer = new_trainer(config, long_text, run)
     watcher = Watcher()
     result = trainer.fit(watcher)
-    best = min(watcher.evaluations, key=lambda row: row.val_loss)
+    best = min(watcher.evaluations, key=lambda row: row.comparable_loss)
     assert (result.best_step, result.best_val_loss) == (best.step, best.val_loss)
     said = load_checkpoint(run.checkpoint).metadata.val_loss
-    assert said == (best.whole_val_loss or best.val_loss)
+    assert said == best.val_loss
 
 
 def test_last_evaluation_of_a_long_text_stays_cheap(long_text: Dataset) -> None:
@@ -104,7 +104,7 @@ def test_last_evaluation_of_a_long_text_stays_cheap(long_text: Dataset) -> None:
     trainer.fit(watcher)
     learned = trainer.learner.tokens_per_step * config.train.max_iters
     assert len(long_text.tokens("val")) > learned // 10
-    tokens = watcher.evaluations[-1].whole_val_tokens
+    tokens = watcher.evaluations[-1].val_tokens
     assert tokens is not None
     assert tokens <= learned // 10
 
