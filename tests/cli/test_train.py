@@ -312,7 +312,7 @@ def test_run_remembers_its_threads(minigpt: Minigpt, home: Path) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert minigpt(*SHORT, "--out", "out").exit_code == 0
+        assert minigpt(*SHORT, "--set", "train.threads=2", "--out", "out").exit_code == 0
         torch.set_num_threads(1)  # as on another machine
         assert minigpt("train", "--resume", "out", "--max-iters", 5).exit_code == 0
         assert torch.get_num_threads() == 2

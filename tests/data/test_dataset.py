@@ -1,5 +1,6 @@
 """Prepared datasets are never stale, never half made; batches are a function of their number."""
 
+import shutil
 import itertools
 import json
 import os
@@ -365,6 +366,7 @@ def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
     today = Workspace(shelf.data_dir).dataset(data)
     assert today.tokenizer.decode(today.tokens("all")) == "one\ntwo\nthree\n" * 20
     shelf.write("another text")
+    shutil.rmtree(shelf.data_dir)  # or else it would be found there as it was prepared
     with pytest.raises(CorpusError, match="the text has changed since"):
         Workspace(shelf.data_dir).own_dataset(before)
 
