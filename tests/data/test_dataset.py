@@ -1,10 +1,10 @@
 """Prepared datasets are never stale, never half made; batches are a function of their number."""
 
-import shutil
 import itertools
 import json
 import os
 import random
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
