@@ -121,6 +121,7 @@ def test_download_leaves_no_process_behind(home: Path, name: str) -> None:
                                stderr=subprocess.DEVNULL)  # fmt: skip
     child = home / "child"
     wait_for(lambda: child.exists() and child.read_text().strip())
+    time.sleep(1.0)  # until the parent, on a busy machine, has returned from starting it too
     process.send_signal(getattr(signal, name))
     assert process.wait(60) == 128 + getattr(signal, name)
     with pytest.raises(ProcessLookupError):
