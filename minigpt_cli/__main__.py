@@ -1,5 +1,6 @@
 """`python -m minigpt_cli` and the `minigpt` executable."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -13,11 +14,12 @@ def main() -> None:
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _exit)
     try:
+        _leave_current_folder_out()
+        from minigpt_cli.cli import streams
+
+        streams.set_up()
         from minigpt_cli.cli.app import app
 
-        # A terminal that cannot show a character gets a question mark, never an exception.
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         app(prog_name="minigpt")
     except KeyboardInterrupt:  # before a command runs; later ones end in `cli/boundary.py`
         sys.exit(128 + signal.SIGINT)
@@ -25,6 +27,20 @@ def main() -> None:
 
 def _exit(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
+
+
+def _leave_current_folder_out() -> None:
+    """Keeps a stranger's `torch.py` in the current folder from being imported.
+
+    `python -m` and an empty entry of PYTHONPATH put that folder on the path. Whoever works inside
+    the folder of installed packages means it.
+    """
+    try:
+        here = os.path.realpath(os.getcwd())  # noqa: PTH109 - pathlib is not loaded yet
+    except OSError:  # deleted
+        here = ""
+    if os.path.basename(here) not in ("site-packages", "dist-packages"):  # noqa: PTH119
+        sys.path[:] = [path for path in sys.path if path and os.path.realpath(path) != here]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The machine: its devices, numeric precision, speed and memory."""
 
 import ctypes
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -109,6 +110,21 @@ def reraise_out_of_memory(advice: str, settings: tuple[str, ...] = ()) -> Iterat
         if not known and "DefaultCPUAllocator" not in str(error):  # a plain RuntimeError
             raise
         raise OutOfMemoryError(f"out of memory; {advice}", settings) from None
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine, or of the container it is; None where that is unknown."""
+    limits = []
+    try:
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text("ascii")))
+        except (OSError, ValueError):  # "max", or another version of cgroups
+            continue
+    return min(limits)
 
 
 def machine_info(device: torch.device) -> dict[str, str | int]:

@@ -46,6 +46,10 @@ class CheckpointError(MinigptError):
     """A checkpoint or a run folder is missing, damaged or incompatible."""
 
 
+class InteropError(MinigptError):
+    """A model cannot be written in, or read from, another program's format."""
+
+
 class OutOfMemoryError(MinigptError):
     """The machine ran out of memory."""
 

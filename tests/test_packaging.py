@@ -54,7 +54,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_presets_cards_and_pages_and_nothing_foreign(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        for page in ROOT.glob("minigpt_cli/pages/*.jinja"):
+        for page in (
+            p for kind in ("jinja", "js") for p in ROOT.glob(f"minigpt_cli/pages/*.{kind}")
+        ):
             assert archive.read(page.relative_to(ROOT).as_posix()) == page.read_bytes()
         for shipped in [*ROOT.glob("configs/*.toml"), ROOT / "data" / "shakespeare.toml"]:
             inside = f"minigpt_cli/shipped/{shipped.relative_to(ROOT).as_posix()}"

@@ -1,4 +1,4 @@
-"""The `minigpt` program: its five commands."""
+"""The `minigpt` program: its six commands."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 from minigpt_cli.cli import eval as eval_command
 from minigpt_cli.cli import generate, tokenize, train
 from minigpt_cli.cli.boundary import ErrorBoundary
+from minigpt_cli.cli.export import command as export
 from minigpt_cli.cli.inspect import group as inspect
 
 app = typer.Typer(
@@ -42,3 +43,4 @@ app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)
 app.command("eval", rich_help_panel=USE, epilog=eval_command.EXAMPLE)(eval_command.evaluate)
 app.add_typer(inspect.app, name="inspect", rich_help_panel=USE, epilog=inspect.EXAMPLE)
+app.command("export", rich_help_panel=USE, epilog=export.EXAMPLE)(export.export)

@@ -1,6 +1,5 @@
 """The one place where errors become messages."""
 
-import errno
 import signal
 import sys
 from typing import Any
@@ -9,13 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from minigpt_cli.cli.options import how_to_set
+from minigpt_cli.cli.streams import OutputError, lacks_characters, silence
 from minigpt_cli.errors import MinigptError
+from minigpt_cli.io.text import printable_line
 
 INTERRUPTED = 130
 ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 """The signals that ask a program to end: Ctrl-C, `kill`, and a terminal that was closed."""
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
 
 
 class ErrorBoundary(TyperGroup):
@@ -25,30 +27,72 @@ class ErrorBoundary(TyperGroup):
     too, so that its errors name the options of the command that was called.
     """
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Runs the program; it does not succeed unless all of its output is written."""
+        result, ended = None, None
+        try:
+            try:
+                result = super().main(*args, **settings)
+            except SystemExit as exit:
+                ended = exit
+            sys.stdout.flush()
+        except OutputError as error:
+            status = self._output_failed(error)
+            raise SystemExit((ended and ended.code) or status) from None
+        if lacks_characters():
+            _note_missing_characters()
+        if ended is not None:
+            raise ended
+        return result
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Parses the arguments; a usage error shows them with control characters escaped."""
+        try:
+            return super().make_context(*args, **settings)
+        except _UsageError as error:
+            raise _printable(error) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Runs a command and turns `MinigptError` into a message and exit code 1."""
-        from minigpt_cli.cli.console import print_error, silence
+        from minigpt_cli.cli.console import print_error
 
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # the last place where a broken pipe or a full disk can be handled
-            return result
+            return super().invoke(ctx)
+        except _UsageError as error:
+            raise _printable(error) from None
         except MinigptError as error:
             print_error(f"{error}{how_to_set(error.settings, self._options(ctx))}")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader closed the pipe, as in `| head -1`
-            silence(sys.stdout)
-            raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            silence(sys.stdout)
-            print_error("cannot write the output (no space left); free some space")
-            raise typer.Exit(1) from None
+
+    def _output_failed(self, error: OutputError) -> int:
+        """Says why the output could not be written; returns the exit status."""
+        from minigpt_cli.cli.console import print_error
+
+        silence(sys.stdout)
+        if error.reader_left:  # it closed the pipe, as in `| head -1`
+            return 0
+        print_error(f"cannot write the output ({error}); send it elsewhere or free some space")
+        return 1
 
     def _options(self, ctx: Any) -> set[str]:
         """Every option of the command that ran."""
         command = self.commands.get(ctx.invoked_subcommand, self)
         return {option for parameter in command.params for option in parameter.opts}
+
+
+def _printable(error: Any) -> Any:
+    """A usage error whose message cannot control the terminal."""
+    message = printable_line(error.format_message())
+    error.format_message = lambda: message
+    return error
+
+
+def _note_missing_characters() -> None:
+    from minigpt_cli.cli.console import print_note
+
+    print_note(
+        f"This terminal's encoding ({sys.stdout.encoding}) cannot show some characters, shown as "
+        "?; use a UTF-8 terminal, or redirect the output to a file."
+    )

@@ -19,7 +19,7 @@ from minigpt_cli.cli.options import (
 from minigpt_cli.config.choices import Split
 
 if TYPE_CHECKING:
-    from minigpt_cli.data.dataset import Tokens
+    from minigpt_cli.data.token_files import Tokens
     from minigpt_cli.evaluation import Evaluation
     from minigpt_cli.runs.checkpoint import Checkpoint
 

@@ -1,6 +1,7 @@
 """`minigpt generate`: continue a prompt."""
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from minigpt_cli.cli.options import (
     Precision,
     Quantize,
     Seed,
+    decoded,
     in_choice,
     in_output,
     in_settings,
@@ -31,6 +33,8 @@ EXAMPLE = (
     "minigpt generate --prompt-file prompts.txt --json"
 )
 in_prompt = partial(typer.Option, rich_help_panel="Prompt")
+_MOST_BYTES = 1 << 26
+"""Bytes of prompts that are read; a device such as /dev/zero never ends."""
 
 
 def _moved(value: str | None) -> None:
@@ -41,13 +45,17 @@ def _moved(value: str | None) -> None:
 def _not_empty(texts: list[str] | None) -> list[str]:
     if "" in (texts or ()):
         raise typer.BadParameter("must not be empty")
-    return texts or []
+    return [decoded(text) or "" for text in texts or []]
 
 
 Prompt = Annotated[
     str | None,
     in_prompt(
-        "--prompt", "-p", help="Text to continue; - reads it from stdin.", show_default="empty"
+        "--prompt",
+        "-p",
+        help="Text to continue; - reads it from stdin.",
+        show_default="empty",
+        callback=decoded,
     ),
 ]
 PromptFile = Annotated[
@@ -185,8 +193,13 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     if prompt_file is None and prompt != "-":
         return [prompt or ""]
     name = str(prompt_file or "stdin")
-    with reraise_as(ConfigError, name, "read"):
-        data = prompt_file.read_bytes() if prompt_file else sys.stdin.buffer.read()
+    with (
+        reraise_as(ConfigError, name, "read"),
+        prompt_file.open("rb") if prompt_file else nullcontext(sys.stdin.buffer) as file,
+    ):
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{name}: more than {_MOST_BYTES:,} bytes of prompts; use a smaller file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

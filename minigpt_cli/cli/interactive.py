@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from minigpt_cli.cli.console import print_error, print_note
+from minigpt_cli.cli.console import err, print_error, print_note
 from minigpt_cli.cli.writing import Writer
 from minigpt_cli.errors import ConfigError, MinigptError, reraise_as
 
@@ -33,7 +33,7 @@ _KINDS = {
 def write_together(writer: Writer, prompt: str) -> None:
     """Reads lines from the user and continues the text after each, until stdin ends."""
     session = _Session(writer)
-    print_note(HELP)
+    _print_help()
     with _line_history():
         if prompt:
             session.say(prompt)
@@ -45,6 +45,8 @@ def write_together(writer: Writer, prompt: str) -> None:
                 return
             except UnicodeDecodeError:
                 raise ConfigError("stdin: not UTF-8; type or send UTF-8") from None
+            except OSError as error:  # closed, or its terminal is gone
+                raise ConfigError(f"stdin: cannot be read ({error.strerror})") from None
             try:
                 session.take(line)
             except MinigptError as error:
@@ -79,7 +81,7 @@ class _Session:
         """Runs a command: changes a setting, or resets or saves the text."""
         setting = name.replace("-", "_")
         if name == "help":
-            print_note(HELP)
+            _print_help()
         elif name == "reset":
             self.text = ""
         elif name == "save":
@@ -102,6 +104,10 @@ class _Session:
         with reraise_as(ConfigError, f"/save {name}", "written", also=(ValueError,)):
             Path(name).write_text(self.text, encoding="utf-8")
         print_note(f"{name}: {len(self.text):,} characters")
+
+
+def _print_help() -> None:
+    err.print(HELP, style="dim", markup=False)
 
 
 def _parsed(kind: type, name: str, value: str) -> Any:

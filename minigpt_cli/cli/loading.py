@@ -48,7 +48,8 @@ def load(
     """Loads the model the user means.
 
     Args:
-        given: a run folder or a checkpoint; None for the newest run.
+        given: a run folder, a checkpoint or a folder of Hugging Face's transformers; None for the
+            newest run.
         device: where to compute; with `quantize`, `auto` is the CPU.
         precision: of the computation; ignored with `quantize`.
         quantize: round the matrices to 8 bits.
@@ -58,15 +59,20 @@ def load(
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import pick_device, pick_dtype
+    from minigpt_cli.interop.hf_folder import is_hf_folder
+    from minigpt_cli.interop.hf_import import read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
     from minigpt_cli.runs.folder import STATE
     from minigpt_cli.training.state import is_state, load_last
 
-    path = checkpoint_path(given)
     target = pick_device("cpu" if quantize and device == "auto" else device)
-    read = load_last if path.name == STATE and is_state(path) else load_checkpoint
-    checkpoint = read(path, target)
+    if given is not None and is_hf_folder(given):
+        path, checkpoint = given, read_hf(given, target)
+    else:
+        path = checkpoint_path(given)
+        read = load_last if path.name == STATE and is_state(path) else load_checkpoint
+        checkpoint = read(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:

@@ -1,5 +1,6 @@
 """Options that several commands share, and how to set what an error advises to change."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,17 @@ in_data, in_run, in_choice, in_settings, in_output = (
 
 def _complete_preset(incomplete: str) -> list[str]:
     return [name for name in [*preset_names(), "auto"] if name.startswith(incomplete)]
+
+
+def decoded(text: str | None) -> str | None:
+    """Refuses a typed text that is not in the terminal's encoding, as files and stdin are.
+
+    Raises:
+        typer.BadParameter: Python could not decode some bytes of it.
+    """
+    if text and any("\ud800" <= character <= "\udfff" for character in text):
+        raise typer.BadParameter(f"not {sys.getfilesystemencoding()}; convert the text")
+    return text
 
 
 Preset = Annotated[
@@ -76,7 +88,9 @@ Quantize = Annotated[
         help="Quantize the weight matrices: int8 is faster for a single text on a CPU.",
     ),
 ]
-Text = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
+Text = Annotated[
+    str, typer.Argument(metavar="TEXT", help="What the model reads.", callback=decoded)
+]
 Plot = Annotated[Path | None, in_output("--plot", help="Save a picture, as .png or .svg.")]
 Html = Annotated[Path | None, in_output("--html", help="Save an HTML page.")]
 Force = Annotated[bool, in_output("--force", help="Overwrite existing files.")]

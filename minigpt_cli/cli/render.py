@@ -10,9 +10,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, in_unicode, printable
+from minigpt_cli.cli.console import err, in_unicode
 from minigpt_cli.data.progress import Progress
-from minigpt_cli.io.text import duration
+from minigpt_cli.io.text import duration, printable_line
 
 if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
@@ -59,8 +59,8 @@ def size(number: float) -> str:
 
 
 def raw(text: str, style: str = "") -> Text:
-    """Text without markup, and with control characters escaped."""
-    return Text(printable(text), style=style)
+    """A name or a line without markup, with control characters and line breaks escaped."""
+    return Text(printable_line(text), style=style)
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Encoding, Json, in_data, in_output
+from minigpt_cli.cli.options import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    Encoding,
+    Json,
+    decoded,
+    in_data,
+    in_output,
+)
 from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
@@ -44,7 +52,8 @@ def tokenize(
         typer.Option("--vocab-size", min=2, help="Maximum vocabulary size, for bpe and word."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", "-t", help="Show how this text is tokenized.")
+        str | None,
+        typer.Option("--text", "-t", help="Show how this text is tokenized.", callback=decoded),
     ] = None,
     compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,

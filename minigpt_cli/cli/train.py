@@ -4,13 +4,14 @@ import _thread
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from minigpt_cli.cli import listings
 from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.options import (
     DEFAULT_DATA_DIR,
@@ -22,18 +23,37 @@ from minigpt_cli.cli.options import (
     PrecisionOverride,
     Preset,
     SeedOverride,
-    in_data,
-    in_run,
-    in_settings,
     parse_settings,
 )
-from minigpt_cli.config.choices import TokenizerKind
-from minigpt_cli.config.presets import preset_names, shipped_folder
+from minigpt_cli.cli.train_options import (
+    BatchSize,
+    Data,
+    DryRun,
+    Freeze,
+    InitFrom,
+    LearningRate,
+    ListPresets,
+    ListSettings,
+    Log,
+    MaxIters,
+    Out,
+    Resume,
+    Run,
+    Settings,
+    TokenizerOption,
+    ValidationData,
+    Watch,
+)
+from minigpt_cli.config.choices import TrackerName
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
+    from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.reporter import Reporter, TrainResult
+    from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
+
+FINETUNE_PRESET = "finetune"
 
 EXAMPLE = (
     "Examples:  minigpt train --preset small    "
@@ -41,78 +61,14 @@ EXAMPLE = (
 )
 
 
-Run = Annotated[
-    Path | None,
-    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
-]
-Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
-Out = Annotated[
-    Path | None,
-    in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET or runs/TEXT"),
-]
-Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
-DryRun = Annotated[
-    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
-]
-ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
-ListSettings = Annotated[
-    bool,
-    in_settings("--list-settings", help="List every setting for --set, with default and limits."),
-]
-Data = Annotated[
-    list[str] | None,
-    in_data(
-        "--data",
-        "-d",
-        help="A known corpus, a file or a folder; may be repeated.",
-        show_default="shakespeare",
-    ),
-]
-ValidationData = Annotated[
-    list[str] | None,
-    in_data(
-        "--val-data",
-        help="A text to validate on; may be repeated.",
-        show_default="the last tenth of --data",
-    ),
-]
-TokenizerOption = Annotated[
-    TokenizerKind | None,
-    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
-]
-
-
-def _complete_setting(incomplete: str) -> list[str]:
-    from minigpt_cli.config.listing import names_for_completion
-
-    return names_for_completion(incomplete)
-
-
-Settings = Annotated[
-    list[str] | None,
-    in_settings(
-        "--set",
-        help="Any setting, as section.key=value; may be repeated.",
-        autocompletion=_complete_setting,
-    ),
-]
-MaxIters = Annotated[int | None, in_settings("--max-iters", help="Optimizer steps.")]
-BatchSize = Annotated[int | None, in_settings("--batch-size", help="Sequences per batch.")]
-LearningRate = Annotated[
-    float | None,
-    in_settings(
-        "--learning-rate",
-        help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
-    ),
-]
-
-
 def train(
     run: Run = None,
     preset: Preset = None,
+    init_from: InitFrom = None,
     resume: Resume = False,
     out: Out = None,
     watch: Watch = False,
+    log: Log = None,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
     list_settings: ListSettings = False,
@@ -125,20 +81,21 @@ def train(
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
+    freeze: Freeze = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model on a text, from scratch.
+    """Train a model on a text, from scratch or from another model.
 
     Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
     if list_presets:
-        _list_presets(as_json)
+        listings.list_presets(as_json)
         return
     if list_settings:
-        _list_settings(as_json)
+        listings.list_settings(as_json)
         return
     named = {
         "data.corpus": data,
@@ -148,49 +105,120 @@ def train(
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
+        "train.freeze": freeze,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
+    _check_usage(run, preset, init_from, resume, out, dry_run)
+    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    following = _Following(watch, _trackers(log or []))
+    if resume:
+        _resume(run or out, overrides, data_dir, following, as_json)
+    elif dry_run:
+        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
+    else:
+        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+
+
+def _check_usage(
+    run: Path | None,
+    preset: str | None,
+    init_from: Path | None,
+    resume: bool,
+    out: Path | None,
+    dry_run: bool,
+) -> None:
+    """Raises if options contradict each other."""
     if run is not None and not resume:
         raise typer.BadParameter(f"RUN is only valid with --resume: --resume {run}")
-    if resume and (preset is not None or dry_run):
-        raise typer.BadParameter("--resume cannot be combined with --preset or --dry-run")
+    if resume and (preset is not None or dry_run or init_from is not None):
+        raise typer.BadParameter(
+            "--resume cannot be combined with --preset, --init-from or --dry-run"
+        )
     if run is not None and out is not None:
         raise typer.BadParameter("RUN and --out cannot be combined")
-    if resume:
-        _resume(run or out, overrides, data_dir, watch, as_json)
-    elif dry_run:
-        _estimate(preset or DEFAULT_PRESET, overrides, data_dir, out, as_json)
-    else:
-        _start(preset or DEFAULT_PRESET, overrides, data_dir, out, watch, as_json)
 
 
-def _start(
-    preset: str,
-    overrides: "Overrides",
-    data_dir: Path,
-    out: Path | None,
-    watch: bool,
-    as_json: bool,
-) -> None:
-    from minigpt_cli.cli.console import print_note
+def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
+    known = get_args(TrackerName)
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"--log {name}: use {' or '.join(known)}")
+    return cast(tuple[TrackerName, ...], tuple(dict.fromkeys(names)))
+
+
+@dataclass(frozen=True)
+class _Following:
+    """Where a run can be followed, besides the terminal."""
+
+    report: bool
+    trackers: tuple[TrackerName, ...]
+
+    def check(self) -> None:
+        """Raises unless every tracker can be used, before the work begins."""
+        from minigpt_cli.runs.trackers import check_installed
+
+        for name in self.trackers:
+            check_installed(name)
+
+    def fit(self, trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
+        """Trains, and keeps the report and the trackers current."""
+        from minigpt_cli.cli.live_report import LiveReport
+        from minigpt_cli.cli.tracking import Tracking
+
+        with ExitStack() as held:
+            if self.trackers:
+                reporter = held.enter_context(Tracking(reporter, trainer, self.trackers))
+            if self.report:
+                reporter = held.enter_context(LiveReport(reporter, trainer))
+            return trainer.fit(reporter)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A new run, as the user asked for it."""
+
+    preset: str
+    overrides: "Overrides"
+    out: Path | None
+    init_from: Path | None
+
+    def request(self, workspace: "Workspace") -> "TrainRequest":
+        """The same for the core, with the model to begin from loaded.
+
+        Raises:
+            MinigptError: that model cannot be read.
+        """
+        from minigpt_cli.cli.console import print_note
+        from minigpt_cli.cli.loading import load
+        from minigpt_cli.training.setup import TrainRequest
+
+        initial = None if self.init_from is None else load(self.init_from).checkpoint
+        return TrainRequest(self.preset, self.overrides, self.out, workspace, print_note, initial)
+
+
+def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.setup import TrainRequest, start
+    from minigpt_cli.training.setup import start
 
+    following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            workspace = Workspace(data_dir, progress)
-            request = TrainRequest(preset, overrides, out, workspace, print_note)
+            request = wanted.request(Workspace(data_dir, progress))
             trainer = held.enter_context(start(request))
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
 def _resume(
-    run: Path | None, overrides: "Overrides", data_dir: Path, watch: bool, as_json: bool
+    run: Path | None,
+    overrides: "Overrides",
+    data_dir: Path,
+    following: _Following,
+    as_json: bool,
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -198,16 +226,17 @@ def _resume(
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume
 
+    following.check()
     folder = RunFolder(run) if run else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note)
             trainer = held.enter_context(resume(folder, overrides, workspace))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
-        _fit(trainer, data_dir, watch, as_json)
+        _fit(trainer, data_dir, following, as_json)
 
 
-def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None:
+def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
@@ -216,7 +245,7 @@ def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None
         _stopped_by_signals(trainer, progress.stopping) as signals,
     ):
         progress.print_lines(run_lines(trainer))
-        result = _watched(trainer, progress) if watch else trainer.fit(progress)
+        result = following.fit(trainer, progress)
     if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
         raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
     if as_json:
@@ -226,14 +255,6 @@ def _fit(trainer: "Trainer", data_dir: Path, watch: bool, as_json: bool) -> None
     next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
-
-
-def _watched(trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
-    """Trains, and keeps the run's report current."""
-    from minigpt_cli.cli.live_report import LiveReport
-
-    with LiveReport(reporter, trainer) as watching:
-        return trainer.fit(watching)
 
 
 @contextmanager
@@ -271,65 +292,15 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
             signal.signal(number, handler)
 
 
-def _list_presets(as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json
-    from minigpt_cli.cli.render import count, grid
-    from minigpt_cli.config.loading import load_run_config
-
-    configs = {name: load_run_config(name) for name in preset_names()}
-    if as_json:
-        print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
-        return
-    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4)
-    table.caption = "size: layers/heads/width"
-    for name, config in configs.items():
-        model = config.model
-        size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
-        numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
-        table.add_row(name, _first_sentence(name), model.family, size, *numbers)
-    out.print(table)
-
-
-def _list_settings(as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json
-    from minigpt_cli.cli.render import grid, raw
-    from minigpt_cli.config import listing
-
-    settings = listing.list_settings()
-    if as_json:
-        print_json(listing.as_json(settings))
-        return
-    table = grid("setting", "default", "what it does", text_columns=3)
-    table.columns[0].no_wrap = True  # a name is there to be copied
-    for setting in settings:
-        family = f" ({setting.family} only)" if setting.family else ""
-        default = setting.default or "-"
-        limits = f" [{setting.limits}]" if setting.limits else ""
-        table.add_row(setting.name, raw(default), raw(f"{setting.text}{family}{limits}"))
-    out.print(table)
-
-
-def _first_sentence(preset: str) -> str:
-    """The first sentence of the comment at the top of a preset."""
-    text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
-    comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))
-    return comment.partition(". ")[0].partition(";")[0].rstrip(".")
-
-
-def _estimate(
-    preset: str, overrides: "Overrides", data_dir: Path, out_path: Path | None, as_json: bool
-) -> None:
+def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.estimate import estimate
-    from minigpt_cli.training.setup import TrainRequest
 
     with file_progress() as progress:
-        workspace = Workspace(data_dir, progress)
-        request = TrainRequest(preset, overrides, out_path, workspace, print_note)
-        config, found = estimate(request)
+        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return

@@ -1,7 +1,6 @@
 """How training looks in the terminal, while it runs and at its end."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
 from minigpt_cli.training.reporter import Reporter, TrainResult
@@ -186,7 +185,7 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
     """Prints what to type next."""
     folder, corpus = trainer.folder, trainer.dataset.metadata.corpus
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
-    elsewhere = "" if usual else f" --data-dir {shlex.quote(str(data_dir))}"
+    elsewhere = "" if usual else f" --data-dir {argument(data_dir)}"
     if not result.finished:
         print_note(f"Stopped at step {result.step:,} and saved. To continue:")
         err.print(raw(f"  {folder.command('train --resume')}{elsewhere}"), soft_wrap=True)

@@ -23,8 +23,11 @@ from minigpt_cli.config.schema import (
     TrainConfig,
 )
 from minigpt_cli.errors import ConfigError, reraise_as
+from minigpt_cli.io.regular import read_bounded
 
 Overrides = Mapping[str, object]
+_MOST_BYTES = 1 << 20
+"""Bytes of a preset; a device such as /dev/zero never ends."""
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
@@ -38,8 +41,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, not UTF-8, or not TOML (with line and column).
     """
-    with reraise_as(ConfigError, path, "read", missing="no such file"):
-        data = path.read_bytes()
+    with reraise_as(ConfigError, path, "read", missing="no such file", also=(ValueError,)):
+        data = read_bounded(path, _MOST_BYTES)
     try:
         return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

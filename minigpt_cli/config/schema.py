@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 # Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
+Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
@@ -70,12 +71,15 @@ class ClassicConfig(_ModelBase):
     """GPT-2's family: learned positions, LayerNorm, ReLU or GELU."""
 
     family: Literal["classic"] = "classic"
-    activation: Literal["relu", "gelu"] = "gelu"
-    """Activation function of the feed-forward layers; `gelu` is the exact one, without tanh."""
+    activation: Literal["relu", "gelu", "gelu_tanh"] = "gelu"
+    """Activation function of the feed-forward layers; `gelu` is the exact one, `gelu_tanh` GPT-2's
+    approximation."""
     bias: bool = True
     """Bias terms in linear layers and LayerNorms."""
     qkv_bias: bool = True
     """Bias terms of the query, key and value projections; ignored unless `bias` is true."""
+    norm_eps: Epsilon = 1e-5
+    """Added to the variance in LayerNorms."""
 
     feed_forward_matrices: ClassVar[int] = 2
     """Up and down, `n_embd` × `hidden` each."""
@@ -101,9 +105,22 @@ class ModernConfig(_ModelBase):
     """Width of the feed-forward layers; defaults to 8/3 `n_embd`, as a multiple of 64."""
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary position frequencies."""
+    head_size: Count | None = None
+    """Width of one attention head; defaults to `n_embd` / `n_head`."""
+    qk_norm: bool = True
+    """RMSNorm of queries and keys, per head; Llama and Qwen2 have none."""
+    qkv_bias: bool = False
+    """Bias terms of the query, key and value projections, as in Qwen2."""
+    norm_eps: Epsilon = 1e-6
+    """Added to the mean square in RMSNorms."""
 
     feed_forward_matrices: ClassVar[int] = 3
     """Gate, up and down, `n_embd` × `hidden` each."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head, with the default applied."""
+        return self.head_size or super().head_dim
 
     @property
     def kv_heads(self) -> int:
@@ -124,8 +141,8 @@ class ModernConfig(_ModelBase):
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"model.n_embd / model.n_head = {self.head_dim} is odd; rotary positions need an "
-                "even head dimension"
+                f"model.{'head_size' if self.head_size else 'n_embd / model.n_head'} = "
+                f"{self.head_dim} is odd; rotary positions need an even head dimension"
             )
         return self
 
@@ -148,6 +165,8 @@ class DataConfig(_Table):
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
+    tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Digest of the tokenizer that came with the model, in a run that began from one."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
@@ -249,6 +268,8 @@ class TrainConfig(_Table):
     """CPU threads; 0 takes the fastest number in a short timing, which the run then keeps."""
     device: str = "auto"
     """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Weights that are not trained, as patterns of their names: `blocks.0.*`, `*embedding*`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Random seed of the weights, the batches and dropout."""
 

@@ -8,19 +8,17 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from minigpt_cli.config.choices import Split, TokenizerKind
@@ -28,18 +26,19 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.token_files import Tokens, mapped_together, narrowest, write_split
+from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
 from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
-from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
+from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
 FORMAT = 1
 _METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
 _MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
-Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 
 class TextChangedError(CorpusError):
@@ -98,7 +97,7 @@ class Dataset:
         """
         if split == "all":
             halves = (self.tokens("train"), self.tokens("val"))
-            return _mapped_together(iter(halves), self.metadata.dtype)
+            return mapped_together(iter(halves), self.metadata.dtype)
         path = self.folder / f"{split}.bin"
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint16)
@@ -112,6 +111,7 @@ def prepare_dataset(
     data_dir: Path,
     progress: Progress = no_progress,
     expected: str | None = None,
+    tokenizer: Tokenizer | None = None,
     validation: Corpus | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
@@ -128,6 +128,7 @@ def prepare_dataset(
         progress: called with the stages of the work.
         validation: a text to validate on, instead of the end of the corpus.
         expected: the only fingerprint that is wanted; for another text nothing is written.
+        tokenizer: the one that came with the model, if `config.tokenizer_sha256` names one.
 
     Raises:
         TextChangedError: the text is not the expected one.
@@ -135,7 +136,8 @@ def prepare_dataset(
             is read, or the disk cannot hold the result.
         TokenizerError: the tokenizer's settings are impossible.
     """
-    check_settings(config.tokenizer, config.vocab_size)
+    if config.tokenizer_sha256 is None:
+        check_settings(config.tokenizer, config.vocab_size)
     reading = read_corpus(corpus, progress)
     if validation is not None:
         reading = replace(reading, validation=read_corpus(validation, progress))
@@ -160,7 +162,8 @@ def prepare_dataset(
                 found = _open_whole(folder, reading, config)
                 if found is None:
                     splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                    _prepare(reading, config, splitting, folder, progress)
+                    tokenizer = tokenizer_for(reading, config, splitting, tokenizer, progress)
+                    _prepare(reading, config, tokenizer, folder, progress)
                     found = _open_whole(folder, reading, config)
     assert found is not None
     return found
@@ -202,7 +205,7 @@ def _open_whole(folder: Path, reading: Reading | None, config: DataConfig | None
         tokenizer = tokenizer_from_json(saved.decode())
         if reading is None or config is None:  # without its text, by its fingerprint alone
             if (metadata.fingerprint, metadata.vocab_size, metadata.dtype) != (
-                folder.name, tokenizer.vocab_size, _narrowest(tokenizer)
+                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
             ):  # fmt: skip
                 return None
         elif _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
@@ -240,7 +243,7 @@ def _expected_identity(
 ) -> tuple[object, ...]:
     return (
         reading.corpus.name, folder.name, config.tokenizer, tokenizer.vocab_size,
-        _narrowest(tokenizer), reading.bytes, reading.characters,
+        narrowest(tokenizer), reading.bytes, reading.characters,
     )  # fmt: skip
 
 
@@ -268,21 +271,7 @@ def encode_corpus(
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
             chunks = halves.second()
-    return _mapped_together(tokenizer.encode_chunks(chunks), _narrowest(tokenizer))
-
-
-def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
-    """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
-    hint = "free some space or set TMPDIR to another folder"
-    with (
-        reraise_as(CorpusError, tempfile.gettempdir(), "written", hint=hint),
-        tempfile.TemporaryFile() as file,
-    ):
-        count = _write_tokens(file, arrays, dtype)
-        if count == 0:
-            return np.empty(0, dtype=np.uint16)
-        mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
-        return mapped
+    return mapped_together(tokenizer.encode_chunks(chunks), narrowest(tokenizer))
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
@@ -291,37 +280,30 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(splitting)
     if reading.validation is not None:
         parts.append(f"validation {reading.validation.sha256}")
+    if config.tokenizer_sha256 is not None:
+        parts.append(config.tokenizer_sha256)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _prepare(
-    reading: Reading, config: DataConfig, splitting: int, folder: Path, progress: Progress
+    reading: Reading, config: DataConfig, tokenizer: Tokenizer, folder: Path, progress: Progress
 ) -> None:
     """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
-    kind = config.tokenizer
-    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
-    if kind == "char":
-        source = [text.alphabet for text in reading.texts]
-    elif kind == "word":
-        source = chain.from_iterable(
-            text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
-        )
-    tokenizer = train_tokenizer(kind, source, config.vocab_size, splitting)
-    dtype = _narrowest(tokenizer)
+    dtype = narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # left by a killed process, or damaged
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:
         temporary.chmod(0o700)  # until its files have the permissions of the text
-        counts = _write_splits(temporary, reading, split, tokenizer, dtype, progress)
+        counts = write_splits(temporary, reading, split, tokenizer, dtype, progress)
         saved = tokenizer.to_json()
         metadata = DatasetMetadata(
             corpus=corpus.name,
             fingerprint=folder.name,
-            kind=kind,
+            kind=config.tokenizer,
             vocab_size=tokenizer.vocab_size,
             dtype=dtype,
             text_bytes=reading.bytes,
@@ -342,7 +324,7 @@ def _prepare(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_splits(
+def write_splits(
     folder: Path,
     reading: Reading,
     split: int,
@@ -377,7 +359,7 @@ def _write_splits(
 
     try:
         counts = [
-            _write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
             for name, half in (("train", halves.first()), ("val", second()))
         ]
     except TokenizerError:  # a character that was not there before
@@ -393,27 +375,6 @@ def _digest(folder: Path) -> str:
         with open_regular(folder / f"{name}.bin") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
-
-
-def _narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
-    """The dtype that holds every id."""
-    return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-
-
-def _write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
-    with path.open("wb") as file:
-        count = _write_tokens(file, arrays, dtype)
-        os.fsync(file.fileno())
-    return count
-
-
-def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
-    count = 0
-    for array in arrays:
-        file.write(array.astype(dtype, copy=False).data)
-        count += array.size
-    file.flush()
-    return count
 
 
 def _write_text(path: Path, text: str) -> None:

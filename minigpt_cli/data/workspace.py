@@ -8,6 +8,7 @@ from typing import Protocol
 
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import (
     Dataset,
@@ -17,6 +18,8 @@ from minigpt_cli.data.dataset import (
 )
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import tokenizer_from_json
 
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
 
@@ -55,14 +58,18 @@ class Workspace:
         """
         return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
 
-    def dataset(self, config: DataConfig) -> Dataset:
+    def dataset(self, config: DataConfig, tokenizer: Tokenizer | None = None) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
+
+        Args:
+            config: the text, and how to tokenize it.
+            tokenizer: the one that came with the model, if the settings name one.
 
         Raises:
             CorpusError: the text is missing or unreadable, or the disk cannot hold the result.
             TokenizerError: the tokenizer's settings are impossible.
         """
-        return self._prepared(config, None)
+        return self._prepared(config, None, tokenizer)
 
     def own_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
@@ -71,8 +78,15 @@ class Workspace:
 
         Raises:
             CorpusError: the text is missing or has changed since, and its prepared form is gone;
-                nothing is written.
+                nothing is written. Or it is a file that only the model names, not the user.
         """
+        if not trained.fingerprint:
+            raise CorpusError(
+                "the model comes from elsewhere, and its training text is not known; pass a text "
+                "with --data"
+            )
+        named = (*trained.data.corpus, *trained.data.val_corpus)
+        check_named(named, trained.fingerprint, self.data_dir)
         try:
             return self.named_dataset(trained)
         except CorpusError as error:
@@ -98,18 +112,26 @@ class Workspace:
         Raises:
             CorpusError: it is another text; nothing is written.
         """
+        saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
+        tokenizer = None
+        if trained.data.tokenizer_sha256 is not None and isinstance(saved, str):
+            tokenizer = tokenizer_from_json(saved)
         try:
-            return self._prepared(trained.data, trained.fingerprint)
+            return self._prepared(trained.data, trained.fingerprint, tokenizer)
         except TextChangedError:
             if trained.data.newlines == "keep":
                 raise
         # minigpt 0.1.0 kept line endings, and did not record it.
         kept = trained.data.model_copy(update={"newlines": "keep"})
-        return self._prepared(kept, trained.fingerprint)
+        return self._prepared(kept, trained.fingerprint, tokenizer)
 
-    def _prepared(self, config: DataConfig, expected: str | None) -> Dataset:
+    def _prepared(
+        self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
+    ) -> Dataset:
         corpus = self.corpus(config.corpus, config.encoding, config.newlines)
         own = None
         if config.val_corpus:
             own = self.corpus(config.val_corpus, config.encoding, config.newlines)
-        return prepare_dataset(corpus, config, self.data_dir, self.progress, expected, own)
+        return prepare_dataset(
+            corpus, config, self.data_dir, self.progress, expected, tokenizer, own
+        )

@@ -60,7 +60,7 @@ class Decoder:
                 values[:, :, :filled],
                 enable_gqa=k.size(1) != q.size(1),
             )
-            x = x + layer.proj(attn_out.flatten(1))  # (B, H, 1, D) to (B, C)
+            x = x + layer.proj(attn_out.flatten(1))  # (B, H, 1, D) to (B, H D) to (B, C)
             x = x + layer.feed_forward(x)
         cache.length += 1
         return self._head(x)
@@ -74,7 +74,7 @@ class _Matrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         if isinstance(self._norm, RMSNorm):
-            x = unit_rms(x) * self._norm.weight
+            x = unit_rms(x, self._norm.eps) * self._norm.weight
         elif self._norm is not None:
             x = self._norm(x)
         out = self._product(x).float()
@@ -103,7 +103,9 @@ class _Layer:
         self._sizes = [attention.n_head, attention.n_kv_head, attention.n_kv_head]
         self._head_dim = attention.head_dim
         self._gain: Tensor | None = None
+        self._eps = EPSILON
         if attention.q_norm is not None and attention.k_norm is not None:
+            self._eps = attention.q_norm.eps
             q, k = (norm.weight.detach() for norm in (attention.q_norm, attention.k_norm))
             q, k = q.expand(attention.n_head, -1), k.expand(attention.n_kv_head, -1)
             self._gain = torch.cat((q, k))  # (H + K, D)
@@ -122,7 +124,7 @@ class _Layer:
         n_head, n_kv_head, _ = self._sizes
         qk = qkv[:, : n_head + n_kv_head]
         if self._gain is not None:
-            qk = unit_rms(qk) * self._gain
+            qk = unit_rms(qk, self._eps) * self._gain
         if rotary is not None:
             qk = apply_rotary(qk, rotary)
         return qk[:, :n_head], qk[:, n_head:], qkv[:, n_head + n_kv_head :]
@@ -132,7 +134,7 @@ class _Layer:
         return self._down(self._activation(self._expand(x)))
 
 
-def unit_rms(x: Tensor) -> Tensor:
+def unit_rms(x: Tensor, eps: float = EPSILON) -> Tensor:
     """RMSNorm over the last axis without its weight; faster than PyTorch's for few rows."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * norm.square_().div_(x.size(-1)).add_(EPSILON).rsqrt_()
+    return x * norm.square_().div_(x.size(-1)).add_(eps).rsqrt_()

@@ -126,11 +126,15 @@ class _Text:
         if "" in stop:
             raise ConfigError("stop: a text to stop at is empty; remove it, or give a longer one")
         self._decoder, self._stop = StreamDecoder(tokenizer.token_bytes), stop
+        self._end_ids = tokenizer.end_ids
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
         """Adds a token; returns the text that can now be shown."""
+        if token in self._end_ids:
+            text, self.stopped = self.flush(), True
+            return text
         return self._release(self._decoder.push(token), last=False)
 
     def flush(self) -> str:

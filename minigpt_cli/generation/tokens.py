@@ -65,7 +65,8 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
     if sampling.repetition_penalty != 1.0:
         seen_mask = torch.zeros(request.batch, model.vocab_size, dtype=torch.bool)
     with model.evaluating():
-        reader = _Reader(model, request.batch, request.exact_window)
+        most = max(lengths) + max_new_tokens
+        reader = _Reader(model, request.batch, request.exact_window, most)
         for i in range(min(lengths), max(lengths) + max_new_tokens):
             logits = reader.read(new_tokens)
             if seen_mask is not None:
@@ -91,9 +92,9 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
 class _Reader:
     """Reads B texts as they grow, and scores the next token of each."""
 
-    def __init__(self, model: GPT, batch: int, exact_window: bool) -> None:
-        self._model, self._batch = model, batch
-        self._decoder, self._cache = Decoder(model), model.new_cache(batch)
+    def __init__(self, model: GPT, batch: int, exact_window: bool, most: int) -> None:
+        self._model, self._batch, self._most = model, batch, most
+        self._decoder, self._cache = Decoder(model), model.new_cache(batch, most)
         self._rereads = exact_window or not model.has_relative_positions
         window = model.config.block_size
         self._reread = window if exact_window else max(1, window // 2)
@@ -104,10 +105,10 @@ class _Reader:
     def read(self, new_tokens: Tensor) -> Tensor:
         """Reads a prompt or a token, (B, T); returns the logits of the next token, (B, V)."""
         if self._rereads:
-            window = self._cache.window
+            window = self._model.config.block_size
             self._history = torch.cat((self._history, new_tokens), dim=1)[:, -window:]
             if self._cache.length == window:
-                self._cache = self._model.new_cache(self._batch)
+                self._cache = self._model.new_cache(self._batch, self._most)
                 new_tokens = self._history[:, -self._reread :]
         new_tokens = new_tokens.to(self._model.head.weight.device)
         if self._cache.length:

@@ -82,7 +82,7 @@ def _logits(model: GPT, ids: Sequence[int]) -> Tensor:
     if model.head.weight.device.type != "cpu":
         model = copy.deepcopy(model).cpu()
     with model.evaluating(torch.float32):
-        logits: Tensor = model(torch.tensor([ids]), cache=model.new_cache(1))
+        logits: Tensor = model(torch.tensor([ids]), cache=model.new_cache(1, len(ids)))
     return logits[:, -1]
 
 

@@ -1,6 +1,7 @@
 """The history of a run, read from its folder without PyTorch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TypeVar
@@ -77,7 +78,7 @@ class RunHistory:
     def last_step(self) -> int:
         return max([row.step for row in self.steps] + [row.step for row in self.evaluations])
 
-    @property
+    @cached_property
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest validation loss; the first, where several share it."""
         return min(self.evaluations, key=lambda row: row.comparable_loss, default=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import inspect_file
 from minigpt_cli.inspection.run_history import read_run
-from minigpt_cli.runs.folder import METRICS, RUNS, RunFolder
+from minigpt_cli.runs.folder import METRICS, RUNS, RunFolder, file_errors
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class RunSummary:
 
 def list_runs(folder: Path = RUNS) -> Iterator[RunSummary]:
     """The runs directly inside a folder that have logged something, the newest first."""
-    found = [(path.stat().st_mtime, path.parent) for path in folder.glob(f"*/{METRICS}")]
+    with file_errors(folder, "read"):
+        found = [(path.stat().st_mtime, path.parent) for path in folder.glob(f"*/{METRICS}")]
     for modified, path in sorted(found, reverse=True):
         try:
             run = read_run(path)

@@ -10,6 +10,9 @@ from minigpt_cli.inspection.tokens import window
 from minigpt_cli.inspection.trace import TracedOp, Value, traced_forward
 from minigpt_cli.runs.checkpoint import Checkpoint
 
+MOST_TOKENS = 8192
+"""Tokens in a full window, at most: every score of a token with another is computed."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -62,7 +65,8 @@ def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
 
     Args:
         checkpoint: a model and its tokenizer.
-        text: only its last `block_size` tokens are read; None for a full window of any tokens.
+        text: only its last `block_size` tokens are read; None for a full window of any tokens, or
+            `MOST_TOKENS` of a longer one.
 
     Raises:
         ConfigError: the text is empty.
@@ -70,7 +74,7 @@ def trace_shapes(checkpoint: Checkpoint, text: str | None) -> ShapeTrace:
         OutOfMemoryError: memory ran out.
     """
     model, left_out = checkpoint.model, 0
-    ids = [0] * model.config.block_size
+    ids = [0] * min(model.config.block_size, MOST_TOKENS)
     if text is not None:
         read = window(checkpoint, text)
         ids, left_out = list(read.ids), read.left_out

@@ -104,8 +104,9 @@ def _block(block: Block, x: Tensor, rotary: Rotary | None, axes: Axes, record: R
     normed = block.norm1(x)
     record("norm1", [("B T C", x)], [("B T C", normed)], block.norm1)
     q, k, v = _heads(block, normed, rotary, axes, record)
-    attn_out = _attend(q, k, v, f"B {axes.kv_head} T D", record)
-    out = _linear("attention.proj", block.attention.proj, attn_out, ("B T C", "B T C"), record)
+    heads_axes = _heads_axes(block.attention.proj)
+    attn_out = _attend(q, k, v, (f"B {axes.kv_head} T D", heads_axes), record)
+    out = _linear("attention.proj", block.attention.proj, attn_out, (heads_axes, "B T C"), record)
     before, x = x, x + out
     record("residual", [("B T C", before), ("B T C", out)], [("B T C", x)])
     normed = block.norm2(x)
@@ -146,8 +147,14 @@ def _heads(block: Block, x: Tensor, rotary: Rotary | None, axes: Axes, record: R
     return q, k, v.transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, k_axes: str, record: Record) -> Tensor:
-    """The weighted sum of the values of each token and those before it, (B, T, C)."""
+def _heads_axes(proj: Linear) -> str:
+    """The heads of a token side by side: as wide as the residual stream, or not."""
+    return "B T C" if proj.in_features == proj.out_features else "B T HD"
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, axes: tuple[str, str], record: Record) -> Tensor:
+    """The weighted sum of the values of each token and those before it, (B, T, H D)."""
+    k_axes, heads_axes = axes
     B, H, T, D = q.shape
     group = H // k.size(1)  # neighboring queries that share a key
     products = 2 * B * H * T * T * D
@@ -157,7 +164,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, k_axes: str, record: Record) -> Ten
     weights = scores.masked_fill(later, float("-inf")).softmax(-1)
     record(WEIGHTS, [("B H T T", scores)], [("B H T T", weights)])
     heads = weights @ v.repeat_interleave(group, 1)  # (B, H, T, D)
-    attn_out: Tensor = heads.transpose(1, 2).flatten(2)  # (B, T, C)
-    inputs, outputs = [("B H T T", weights), (k_axes, v)], [("B T C", attn_out)]
+    attn_out: Tensor = heads.transpose(1, 2).flatten(2)  # (B, T, H D)
+    inputs, outputs = [("B H T T", weights), (k_axes, v)], [(heads_axes, attn_out)]
     record("attention.mix", inputs, outputs, flops=products)
     return attn_out

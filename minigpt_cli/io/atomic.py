@@ -1,14 +1,19 @@
 """Atomic file writes: whole or not at all, whenever the process or the machine stops."""
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minigpt_cli.io.regular import NotRegularError
+
 _SUFFIX = ".part"
+_REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)  # renaming refuses a folder by itself
 
 
 @contextmanager
@@ -19,8 +24,12 @@ def replacing(path: Path) -> Iterator[Path]:
     alongside (safetensors does). If the process is killed, `sweep` removes that folder.
 
     Raises:
+        NotRegularError: `path` is a device, FIFO or socket, which no file should replace.
         OSError: writing failed; `path` is unchanged, or the complete new file.
     """
+    with suppress(FileNotFoundError):
+        if stat.S_IFMT(path.lstat().st_mode) not in _REPLACEABLE:
+            raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
     folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
         temporary = folder / path.name

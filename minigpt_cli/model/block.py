@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli.model.attention import causal_attention
-from minigpt_cli.model.kernels import apply_rotary
+from minigpt_cli.model.kernels import EPSILON, apply_rotary
 from minigpt_cli.model.layers import Dropout, Linear, RMSNorm
 from minigpt_cli.model.positions import Positions, Rotary
 
@@ -35,6 +35,8 @@ class Attention(nn.Module):
         bias: whether the output projection has a bias.
         qkv_bias: whether queries, keys and values have one.
         qk_norm: whether queries and keys are normalized per head (Henry et al. 2020).
+        norm_eps: added to the mean square there.
+        head_dim: D; C / H by default.
         dropout: share of attention weights dropped during training.
     """
 
@@ -47,16 +49,18 @@ class Attention(nn.Module):
         bias: bool = False,
         qkv_bias: bool = False,
         qk_norm: bool = False,
+        norm_eps: float = EPSILON,
+        head_dim: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.n_head, self.n_kv_head, self.head_dim = n_head, n_kv_head, n_embd // n_head
+        self.n_head, self.n_kv_head, self.head_dim = n_head, n_kv_head, head_dim or n_embd // n_head
         self.dropout = dropout
-        kv_size = n_kv_head * self.head_dim
-        self.qkv = Linear(n_embd, (n_embd, kv_size, kv_size), qkv_bias)
-        self.q_norm = RMSNorm(self.head_dim) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim) if qk_norm else None
-        self.proj = Linear(n_embd, (n_embd,), bias)
+        q_size, kv_size = n_head * self.head_dim, n_kv_head * self.head_dim
+        self.qkv = Linear(n_embd, (q_size, kv_size, kv_size), qkv_bias)
+        self.q_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
+        self.proj = Linear(q_size, (n_embd,), bias)
 
     def split(self, qkv: Tensor) -> Heads:
         """Views of (B, T, (H+2K) D): (B, T, H, D), (B, T, K, D) and (B, T, K, D)."""
@@ -109,7 +113,7 @@ class Block(nn.Module):
         if store is not None:
             store(k, v)
         dropout = self.attention.dropout if self.training else 0.0
-        attn_out = causal_attention(q, k, v, dropout).flatten(2)  # (B, T, H, D) to (B, T, C)
+        attn_out = causal_attention(q, k, v, dropout).flatten(2)  # (B, T, H D)
         x = x + self.dropout(self.attention.proj(attn_out))
         out: Tensor = x + self.dropout(self.feed_forward(x))
         return out

@@ -4,6 +4,8 @@ Learned positions, LayerNorm, a feed-forward layer four times as wide, biases.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -12,6 +14,12 @@ from minigpt_cli.model.block import Attention, Axes, Block, Family, projects_to_
 from minigpt_cli.model.layers import Dropout, LayerNorm, Linear
 from minigpt_cli.model.positions import LearnedPositions
 
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+}
+
 
 class ClassicBlock(Block):
     """Multi-head attention and a feed-forward layer with GELU or ReLU."""
@@ -19,14 +27,14 @@ class ClassicBlock(Block):
     def __init__(self, config: ClassicConfig) -> None:
         super().__init__()
         C, H, bias = config.n_embd, config.n_head, config.bias
-        self.norm1 = LayerNorm(C, bias)
+        self.norm1 = LayerNorm(C, bias, config.norm_eps)
         self.attention = Attention(
             C, H, H, bias=bias, qkv_bias=bias and config.qkv_bias, dropout=config.dropout
         )
-        self.norm2 = LayerNorm(C, bias)
+        self.norm2 = LayerNorm(C, bias, config.norm_eps)
         self.up = Linear(C, (config.hidden,), bias)
         self.down = Linear(config.hidden, (C,), bias)
-        self.activation = nn.ReLU() if config.activation == "relu" else nn.GELU()
+        self.activation = _ACTIVATIONS[config.activation]()
         self.dropout = Dropout(config.dropout)
 
     @property
@@ -42,7 +50,7 @@ def _draw(name: str, weight: Tensor, config: ClassicConfig) -> None:
 
 CLASSIC = Family(
     block=ClassicBlock,
-    norm=lambda config: LayerNorm(config.n_embd, config.bias),
+    norm=lambda config: LayerNorm(config.n_embd, config.bias, config.norm_eps),
     positions=lambda config: LearnedPositions(config.block_size, config.n_embd),
     draw=_draw,
     axes=Axes(qkv="3C", kv_head="H", expanded="4C", hidden="4C"),

@@ -101,10 +101,16 @@ class GPT(nn.Module):
             self.train(was_training)
             self.compute_dtype = compute_dtype
 
-    def new_cache(self, batch: int) -> KVCache:
-        """An empty cache for `batch` texts decoded side by side."""
+    def new_cache(self, batch: int, most: int | None = None) -> KVCache:
+        """An empty cache for `batch` texts decoded side by side.
+
+        Args:
+            batch: B.
+            most: how many tokens of each text are read at most; by default any number.
+        """
         config = self.config
-        shape = (batch, config.kv_heads, config.block_size, config.head_dim)
+        length = config.block_size if most is None else min(most, config.block_size)
+        shape = (batch, config.kv_heads, length, config.head_dim)
         return KVCache(config.n_layer, shape, self.head.weight.device)
 
     def forward(
@@ -135,3 +141,11 @@ class GPT(nn.Module):
         if targets is None:
             return logits
         return F.cross_entropy(logits.view(-1, self.vocab_size), targets.reshape(-1))
+
+
+@torch.no_grad()
+def copy_weights(source: GPT, target: GPT) -> None:
+    """Gives a model the weights of another, which may have a longer window."""
+    new = dict(target.named_parameters())
+    for name, weight in source.named_parameters():
+        new[name].copy_(weight[: new[name].size(0)])  # of learned positions, the first

@@ -25,33 +25,34 @@ def _by_hand(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float = EPSILON) -> Tensor:
     """Divides by the root mean square over the last axis, times a weight (Zhang & Sennrich 2019).
 
     Args:
         x: (..., C).
         weight: (C,), in the dtype of `x`.
+        eps: added to the mean square.
 
     Returns:
         (..., C).
     """
     if _by_hand(x):
-        out: Tensor = _RMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]
+        out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return out
-    return F.rms_norm(x, weight.shape, weight, EPSILON)
+    return F.rms_norm(x, weight.shape, weight, eps)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(x.size(-1)).add_(EPSILON).rsqrt_()  # (..., 1)
+        scale = norm.square_().div_(x.size(-1)).add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
         out: Tensor = (x * scale.to(x.dtype)).mul_(weight)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, scale = ctx.saved_tensors
         # With s the scale and g the gradient: dx = s g w - x s³ mean(g w x), dw = sum(s g x).
         product = grad * x
@@ -59,7 +60,7 @@ class _RMSNorm(torch.autograd.Function):
         shared = (shared * scale.pow(3)).div_(-x.size(-1)).to(x.dtype)
         scale = scale.to(x.dtype)
         grad_weight = product.mul_(scale).sum(tuple(range(x.dim() - 1)))
-        return (grad * weight).mul_(scale).addcmul_(x, shared), grad_weight
+        return (grad * weight).mul_(scale).addcmul_(x, shared), grad_weight, None
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt_cli.model.kernels import dropout, rms_norm
+from minigpt_cli.model.kernels import EPSILON, dropout, rms_norm
 
 
 class Embedding(nn.Embedding):
@@ -50,22 +50,24 @@ class Dropout(nn.Dropout):
 class LayerNorm(nn.Module):
     """Zero mean and unit variance over C, then a weight and an optional bias (Ba et al. 2016)."""
 
-    def __init__(self, n_embd: int, bias: bool) -> None:
+    def __init__(self, n_embd: int, bias: bool, eps: float = 1e-5) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.empty(n_embd))
         self.bias = nn.Parameter(torch.empty(n_embd)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias)
+        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps)
 
 
 class RMSNorm(nn.Module):
     """Unit root mean square over the last axis, then a weight (Zhang & Sennrich 2019)."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, eps: float = EPSILON) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.empty(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight.to(x.dtype))
+        return rms_norm(x, self.weight.to(x.dtype), self.eps)

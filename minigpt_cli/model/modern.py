@@ -21,10 +21,13 @@ class ModernBlock(Block):
 
     def __init__(self, config: ModernConfig) -> None:
         super().__init__()
-        C, F = config.n_embd, config.hidden
-        self.norm1 = RMSNorm(C)
-        self.attention = Attention(C, config.n_head, config.kv_heads, qk_norm=True)
-        self.norm2 = RMSNorm(C)
+        C, F, eps = config.n_embd, config.hidden, config.norm_eps
+        self.norm1 = RMSNorm(C, eps)
+        self.attention = Attention(
+            C, config.n_head, config.kv_heads, qkv_bias=config.qkv_bias, qk_norm=config.qk_norm,
+            norm_eps=eps, head_dim=config.head_dim,
+        )  # fmt: skip
+        self.norm2 = RMSNorm(C, eps)
         self.gate_up = Linear(C, (F, F), bias=False)
         self.down = Linear(F, (C,), bias=False)
         self.dropout = Dropout(config.dropout)
@@ -53,7 +56,7 @@ def _draw(name: str, weight: Tensor, config: ModernConfig) -> None:
 
 MODERN = Family(
     block=ModernBlock,
-    norm=lambda config: RMSNorm(config.n_embd),
+    norm=lambda config: RMSNorm(config.n_embd, config.norm_eps),
     positions=lambda config: RotaryPositions(config.head_dim, config.rope_theta, config.block_size),
     draw=_draw,
     axes=Axes(qkv="(H+2K)D", kv_head="K", expanded="2F", hidden="F"),

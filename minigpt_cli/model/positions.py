@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from minigpt_cli.model.layers import Embedding
 
+_SPAN = 4096
+"""Positions for which a table is made at first; a longer window may never be read."""
+
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of the positions, (T, D) each; see `kernels.apply_rotary`."""
 
@@ -35,8 +38,8 @@ class RotaryPositions(nn.Module):
     """Rotary positions (Su et al. 2021): pairs of channels rotate by an angle per position.
 
     Angles are computed in double precision, since a long text has large positions, and on the CPU,
-    since some devices have no double precision. A table of two windows is kept, and replaced when
-    decoding leaves it.
+    since some devices have no double precision. A table of two spans is kept, and replaced when
+    decoding leaves it; a span is the window, or of a very long one no more than is read at once.
     """
 
     are_relative = True
@@ -44,7 +47,8 @@ class RotaryPositions(nn.Module):
     def __init__(self, head_dim: int, theta: float, window: int) -> None:
         super().__init__()
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
-        self._frequency, self._window = theta**-exponent, window  # (D/2,)
+        self._frequency = theta**-exponent  # (D/2,)
+        self._window, self._span = window, min(window, _SPAN)
         self._kept: tuple[int, torch.dtype, torch.device] | None = None
 
     def add(self, x: Tensor, start: int, length: int) -> Tensor:  # noqa: ARG002 - one interface
@@ -56,11 +60,13 @@ class RotaryPositions(nn.Module):
 
         The sine's first half is negated: a rotation is then two products and a sum.
         """
-        first = start - start % self._window
+        if length > self._span:
+            self._span, self._kept = min(2 * length, self._window), None
+        first = start - start % self._span
         if self._kept != (first, dtype, device):
             with torch.inference_mode(False):  # an evaluation may make the table, training use it
-                position = torch.arange(first, first + 2 * self._window, dtype=torch.float64)
-                angle = torch.outer(position, self._frequency)  # (2 W, D/2)
+                position = torch.arange(first, first + 2 * self._span, dtype=torch.float64)
+                angle = torch.outer(position, self._frequency)  # (2 span, D/2)
                 cos, sin = angle.cos(), angle.sin()
                 self._cos = torch.cat((cos, cos), -1).to(device, dtype)
                 self._sin = torch.cat((-sin, sin), -1).to(device, dtype)

@@ -2,7 +2,6 @@
 
 import base64
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -13,15 +12,18 @@ from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.io.text import duration
 from minigpt_cli.pages.render import render
+from minigpt_cli.pages.scripts import page_script_hash
 from minigpt_cli.plots.canvas import image_bytes, smallest_letters
 from minigpt_cli.plots.runs import draw_runs
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import RunFolder, argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from minigpt_cli.runs.checkpoint import Checkpoint
 
+MOST_ROWS = 1000
+"""Rows in a table: a browser is slow with more."""
 MOST_HEADS = 24
 """Heads at most; a model with more shows only those of its last layer."""
 MOST_SAMPLES = 8
@@ -55,13 +57,19 @@ class Inside:
     embeddings: Picture
 
 
-def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | None = None) -> str:
+def report_page(
+    run: RunHistory,
+    inside: Inside | None,
+    refresh_seconds: int | None = None,
+    playground: str | None = None,
+) -> str:
     """The report of a run, as HTML.
 
     Args:
         run: the history of a finished or running training.
         inside: the pictures of its saved model, if there is one.
         refresh_seconds: how often a browser should reload the page.
+        playground: the page of the saved model (from `playground_page`), to embed.
     """
     last = run.evaluations[-1] if run.evaluations else None
     return render(
@@ -69,11 +77,15 @@ def report_page(run: RunHistory, inside: Inside | None, refresh_seconds: int | N
         run=run,
         curves=_picture("Loss", lambda: draw_runs([run], _NARROW)),
         samples=evenly(run.samples, MOST_SAMPLES),
+        evaluations=evenly(run.evaluations, MOST_ROWS),
+        incidents=run.incidents[:MOST_ROWS],
         inside=inside,
         toml=run.config.to_toml() if run.config else None,
-        command=f"minigpt train --preset {shlex.quote(str(RunFolder(run.path).config))}",
+        command=f"minigpt train --preset {argument(RunFolder(run.path).config)}",
         elapsed=duration(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
+        playground=playground,
+        script_hash=page_script_hash(),
         version=__version__,
     )
 
@@ -134,7 +146,8 @@ def _attention(checkpoint: "Checkpoint", name: str) -> "Figure":
     length = min(_READ_TOKENS, config.block_size)
     text = "".join(generate(checkpoint, "", length))
     layer = config.n_layer - 1 if config.n_layer * config.n_head > MOST_HEADS else None
-    return draw_attention(attention_maps(checkpoint, text, layer), name)
+    head = 0 if config.n_head > 4 * MOST_HEADS else None
+    return draw_attention(attention_maps(checkpoint, text, layer, head), name)
 
 
 def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:

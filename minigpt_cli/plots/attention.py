@@ -10,6 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.attention import Attention, Head
 from minigpt_cli.inspection.tokens import visible
 from minigpt_cli.plots.canvas import fitted, name_in, new_figure, text_inches
@@ -17,6 +18,8 @@ from minigpt_cli.plots.canvas import fitted, name_in, new_figure, text_inches
 _INCHES_PER_TOKEN = 0.13
 _WIDEST = 13.0
 """Inches for all maps side by side; a wider picture would be shrunk to fit a screen."""
+MOST_HEADS = 144
+"""Heads in a picture, as in the smallest GPT-2; its layout takes minutes for more."""
 _LONGEST = 1.0
 """Inches at most for a token's name."""
 
@@ -39,7 +42,15 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     """One heat map per head, one row per layer; a single head fills the picture.
 
     The title names the `model`.
+
+    Raises:
+        ConfigError: there are more than `MOST_HEADS`.
     """
+    if len(attention.heads) > MOST_HEADS:
+        raise ConfigError(
+            f"{len(attention.heads)} heads are too many for a picture (at most {MOST_HEADS}); "
+            "choose a layer, or a layer and a head"
+        )
     rows = len({head.layer for head in attention.heads})
     columns = len(attention.heads) // rows
     alone = len(attention.heads) == 1

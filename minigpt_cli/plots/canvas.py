@@ -14,6 +14,7 @@ from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.io.text import printable
 
 Format = Literal["png", "svg"]
 DPI = 150
@@ -102,7 +103,7 @@ def _ruler() -> Figure:
 
 
 def _shown(char: str) -> str:
-    if ord(char) not in _glyphs():
+    if ord(char) not in _glyphs() or printable(char) != char:
         return f"U+{ord(char):04X}"
     return r"\$" if char == "$" else char
 

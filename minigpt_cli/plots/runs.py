@@ -18,6 +18,8 @@ TRAIN, VALIDATION, BEST, BAD = (
 _EACH_RUN = [TRAIN, VALIDATION, BEST, BAD]
 _EACH_RUN += [OKABE_ITO[name] for name in ("orange", "sky blue", "black")]  # yellow fades on white
 _TITLE, _LEGEND = 12, 9  # points
+_MOST_POINTS = 10_000
+"""Points of a curve among which Matplotlib looks for the best place for a legend; it is slow."""
 _LEGEND_MARGIN = 0.8
 """Inches for the sample line before a name in a legend, and the space around them."""
 _BELOW = (
@@ -110,7 +112,12 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
     if run.best:
         name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
         _star(axes, run.best, BEST, name)
-    axes.legend(frameon=False, fontsize="small")
+    points = len(run.steps) + len(run.evaluations)
+    axes.legend(
+        loc="best" if points <= _MOST_POINTS else "upper right",  # losses fall
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> None:

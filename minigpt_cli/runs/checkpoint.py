@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minigpt_cli.config.schema import ModelConfig
+from minigpt_cli.device import LESS_MEMORY, machine_memory, reraise_out_of_memory
 from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.model.gpt import GPT
@@ -100,34 +102,36 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
             path,
             f"its tokenizer has {tokenizer.vocab_size} tokens but its model {metadata.vocab_size}",
         )
-    model = _model(metadata, tensors, path)
+    model = filled_model(metadata.model, metadata.vocab_size, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
 
 
-def _model(metadata: CheckpointMetadata, tensors: dict[str, Tensor], path: Path) -> GPT:
+def filled_model(
+    config: ModelConfig, vocab_size: int, tensors: dict[str, Tensor], path: Path
+) -> GPT:
     """The model with these weights; its claimed sizes are compared with them before allocation.
 
     Raises:
         CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
     """
     # Every layer has tensors, so these two checks bound what a false claim can make us allocate.
-    if metadata.model.n_layer > len(tensors):
+    if config.n_layer > len(tensors):
         raise CheckpointError(
-            f"{path}: claims {metadata.model.n_layer} layers but has {len(tensors)} tensors; "
+            f"{path}: claims {config.n_layer} layers but has {len(tensors)} tensors; "
             "restore a backup, or train again"
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
-    if list(embedding.shape) != [metadata.vocab_size, metadata.model.n_embd]:
+    if list(embedding.shape) != [vocab_size, config.n_embd]:
         raise CheckpointError(
             f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} but the model "
-            f"needs {[metadata.vocab_size, metadata.model.n_embd]}; "
+            f"needs {[vocab_size, config.n_embd]}; "
             "restore a backup, or train again"
         )
     with torch.device("meta"):  # sizes without memory
-        model = GPT(metadata.model, metadata.vocab_size)
+        model = GPT(config, vocab_size)
     _check_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
-    if metadata.model.tie_embeddings:
+    if config.tie_embeddings:
         model.head.weight = model.token_embedding.weight
     return model
 
@@ -191,14 +195,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file, if they match its digest."""
     path, metadata = header.path, dict(header.metadata)
-    tensors = {entry.name: _read_tensor(path, entry, file) for entry in header.tensors}
+    _check_fits(header)
+    with reraise_out_of_memory(LESS_MEMORY):
+        tensors = {entry.name: read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
         raise damaged(path, "damaged: its content does not match its digest")
     return tensors, metadata
 
 
-def _read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
+def _check_fits(header: Header) -> None:
+    """Compares a file with the machine before reading it: a sparse file can claim any size.
+
+    Raises:
+        CheckpointError: the tensors need more memory than there is.
+    """
+    needed, memory = sum(entry.bytes for entry in header.tensors), machine_memory()
+    if memory is not None and needed > memory:
+        raise CheckpointError(
+            f"{header.path}: its tensors need {needed / 1e9:,.1f} GB of memory and this machine "
+            f"has {memory / 1e9:,.1f}; use a larger machine"
+        )
+
+
+def read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     """Reads the next tensor into memory of its own; the library would map the file."""
     if entry.dtype not in _DTYPES:
         problem = f"the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes"

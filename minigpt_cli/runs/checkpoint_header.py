@@ -24,6 +24,7 @@ from minigpt_cli.config.schema import (
     TrainConfig,
 )
 from minigpt_cli.errors import CheckpointError, reraise_as
+from minigpt_cli.io.regular import open_regular
 from minigpt_cli.io.strict_json import read_json
 
 FORMAT_VERSION = 1
@@ -180,7 +181,7 @@ def open_tensors(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
         CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
     missing = "no such file; create one with minigpt train"
-    with reraise_as(CheckpointError, path, "read", missing=missing), path.open("rb") as file:
+    with reraise_as(CheckpointError, path, "read", missing=missing), open_regular(path) as file:
         yield _read_header(path, file), file
 
 

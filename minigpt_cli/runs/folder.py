@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from json import loads
 from pathlib import Path
 from typing import Literal
 
 from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.atomic import replacing, sweep
+from minigpt_cli.io.regular import read_bounded
 from minigpt_cli.runs.metrics import Row, read_rows, to_line
 
 RUNS = Path("runs")
@@ -20,6 +22,8 @@ METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
 _LONGEST_WRITE = 60.0
 """Seconds after which a half-written report is one that a killed process left."""
+_MOST_METRICS = 1 << 30
+"""Bytes; a run of a million steps logs a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class RunFolder:
 
     def command(self, name: str) -> str:
         """A shell command about this run."""
-        return f"minigpt {name} {shlex.quote(str(self.path))}"
+        return f"minigpt {name} {argument(self.path)}"
 
     def write_config(self, toml: str) -> None:
         """Replaces the configuration."""
@@ -77,14 +81,17 @@ class RunFolder:
 
     def read_metrics(self) -> list[Row]:
         """Every readable row of the metrics; empty if the file is missing."""
-        with file_errors(self.metrics, "read"), suppress(FileNotFoundError, NotADirectoryError):
-            return list(read_rows(self.metrics.read_bytes()))
+        with (
+            file_errors(self.metrics, "read", also=(ValueError,)),
+            suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            return list(read_rows(read_bounded(self.metrics, _MOST_METRICS)))
         return []
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Appends rows: all of them or none."""
         data = "".join(map(to_line, rows)).encode()
-        with file_errors(self.metrics, "written"), self.metrics.open("ab", buffering=0) as file:
+        with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             length = file.seek(0, os.SEEK_END)
             try:
                 while data:
@@ -96,14 +103,18 @@ class RunFolder:
 
     def sync_metrics(self) -> None:
         """Returns once the metrics are safely on the disk."""
-        with file_errors(self.metrics, "written"), self.metrics.open("ab") as file:
+        with file_errors(self.metrics, "written"), _appending(self.metrics) as file:
             os.fsync(file.fileno())
 
     def cut_metrics(self, step: int) -> None:
         """Drops what was logged after `step`, and a line that a crash left half-written."""
         kept = []
-        with file_errors(self.metrics, "read"):
-            raw = self.metrics.read_bytes() if self.metrics.exists() else b""
+        raw = b""
+        with (
+            file_errors(self.metrics, "read", also=(ValueError,)),
+            suppress(FileNotFoundError),
+        ):
+            raw = read_bounded(self.metrics, _MOST_METRICS)
         for line in raw.splitlines(keepends=True):
             try:
                 if loads(line)["step"] <= step and line.endswith(b"\n"):
@@ -118,9 +129,20 @@ def file_errors(
 ) -> AbstractContextManager[None]:
     """Turns a failed file operation inside a run folder into a `CheckpointError`."""
     if done == "read":
-        return reraise_as(CheckpointError, path, done)
+        return reraise_as(CheckpointError, path, done, also=also)
     hint = "free some space or choose another run folder"
     return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
+
+
+def _appending(path: Path) -> FileIO:
+    """Opens a file to append to it; a FIFO without a reader is an error, not waited for."""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    return FileIO(path, "a", opener=lambda name, mode: os.open(name, mode | flags, 0o666))
+
+
+def argument(path: Path) -> str:
+    """A path as a shell command names it: quoted, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -160,7 +182,8 @@ def newest(file: str) -> RunFolder:
     Raises:
         CheckpointError: no run has that file.
     """
-    found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    with file_errors(RUNS, "read"):
+        found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
             f"no {file} under {RUNS.resolve()}; train a model: minigpt train --preset small"

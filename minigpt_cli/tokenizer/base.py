@@ -35,6 +35,9 @@ class Tokenizer(ABC):
     unknown_id: int | None = None
     """The id of `<unk>`, if the tokenizer has one."""
 
+    end_ids: frozenset[int] = frozenset()
+    """Tokens that end a text, in models trained elsewhere."""
+
     @property
     def vocab_size(self) -> int:
         return len(self.token_bytes)

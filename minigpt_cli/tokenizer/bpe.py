@@ -46,7 +46,7 @@ class BPETokenizer(Tokenizer):
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         self._inner = inner
-        byte_of = {char: byte for byte, char in enumerate(_byte_alphabet())}
+        byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
             raise ValueError("a byte has no token")  # the library would drop the byte from texts
@@ -89,6 +89,9 @@ class BPETokenizer(Tokenizer):
         vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the token ids have gaps")
+        # Such a merge of letters beyond ASCII makes the library panic, which is not an Exception.
+        if not all(left + right in vocabulary for left, right in merges):
+            raise ValueError("a merge does not give a token")
         try:
             model = BPE(vocabulary, [(left, right) for left, right in merges])
             splitting = 1 if saved.get("pre_tokenizer", {}).get("type") == "ByteLevel" else 2
@@ -150,7 +153,7 @@ def _byte_level(model: BPE, splitting: int) -> tokenizers.Tokenizer:
     return inner
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The printable character that represents each byte in GPT-2's vocabulary files.
 
     Printable Latin-1 represents itself, and every other byte is the next character from U+0100 on.

@@ -9,6 +9,7 @@ from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
+from minigpt_cli.tokenizer.pretrained import PretrainedTokenizer
 from minigpt_cli.tokenizer.word import WordTokenizer
 
 MOST_BPE_TOKENS = 1 << 20
@@ -21,6 +22,8 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
     Raises:
         TokenizerError: it cannot; the message gives the limits.
     """
+    if kind == "pretrained":
+        raise TokenizerError("a pretrained tokenizer comes with a model; train with --init-from")
     if vocab_size is None:
         return
     if kind in ("char", "byte"):
@@ -73,6 +76,8 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         kind = saved["kind"]
         if kind == "bpe":
             return BPETokenizer.from_saved(saved["tokenizer"])
+        if kind == "pretrained":
+            return PretrainedTokenizer.from_saved(saved)
         tokenizer: Tokenizer
         if kind == "byte":
             tokenizer = ByteTokenizer()

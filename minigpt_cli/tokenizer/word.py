@@ -111,9 +111,19 @@ def whole_pieces(chunks: Iterable[str], splitting: int = SPLITTINGS[0]) -> Itera
 
 @cache
 def _pieces(splitting: int) -> re.Pattern[str]:
-    """Matches one piece. Every character belongs to one, so the pieces joined equal the text."""
-    word = r"\w+" if splitting == 1 else rf"\w[\w\u200c\u200d{_marks()}]*"
-    return re.compile(rf"{word}|\s+|[^\w\s]")
+    return re.compile(pieces_pattern(splitting))
+
+
+def pieces_pattern(splitting: int, word: str = r"\w", space: str = r"\s") -> str:
+    """A pattern for one piece. Every character belongs to one, so the pieces joined equal the text.
+
+    Args:
+        splitting: one of `SPLITTINGS`.
+        word: what a class of characters has for the characters of words.
+        space: and for white space.
+    """
+    first = f"[{word}]+" if splitting == 1 else f"[{word}][{word}\u200c\u200d{_marks()}]*"
+    return f"{first}|[{space}]+|[^{word}{space}]"
 
 
 def _marks() -> str:
@@ -124,4 +134,4 @@ def _marks() -> str:
             if point != last + 1:
                 starts.append([point, point])
             starts[-1][1] = last = point
-    return "".join(rf"\U{first:08x}-\U{end:08x}" for first, end in starts)
+    return "".join(f"{chr(first)}-{chr(end)}" for first, end in starts)

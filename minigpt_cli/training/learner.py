@@ -4,6 +4,7 @@ Everything random in a step (its batch, its dropout) is a function of the seed a
 run that is interrupted and resumed equals one that was never interrupted.
 """
 
+import fnmatch
 import time
 
 import torch
@@ -13,9 +14,10 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
-from minigpt_cli.model.gpt import GPT
+from minigpt_cli.model.gpt import GPT, copy_weights
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
@@ -32,13 +34,14 @@ class Learner:
     Args:
         config: with device, precision and compilation resolved (see `setup.resolve_machine`).
         dataset: prepared with `config.data`.
+        initial: the model to begin from; None draws new weights.
 
     Raises:
         CorpusError: the text is too short for the model's `block_size`.
         OutOfMemoryError: the model does not fit into memory.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, initial: GPT | None = None) -> None:
         self.config, self.dataset = config, dataset
         train = config.train
         self.device = torch.device(train.device)
@@ -49,7 +52,11 @@ class Learner:
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
             model = GPT(config.model, dataset.tokenizer.vocab_size)
-            self.model = model.initialize().to(self.device)
+            model.initialize()
+            if initial is not None:
+                copy_weights(initial, model)
+            freeze(model, train.freeze)
+            self.model = model.to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.expected_seconds: float | None = None
@@ -133,6 +140,30 @@ class Learner:
         if self.device.type == "cuda":  # copying from pinned memory does not wait for the GPU
             x, y = x.pin_memory(), y.pin_memory()
         return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+
+
+def freeze(model: GPT, patterns: tuple[str, ...]) -> None:
+    """Excludes weights from training.
+
+    Args:
+        model: whose weights.
+        patterns: of their names, with `*` for anything.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or all of them leave nothing to train.
+    """
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        found = fnmatch.filter(named, pattern)
+        if not found:
+            raise ConfigError(
+                f"train.freeze = {pattern}: matches no weight; they have names like "
+                f"{', '.join(list(named)[:3])}"
+            )
+        for name in found:
+            named[name].requires_grad_(False)
+    if not any(weight.requires_grad for weight in named.values()):
+        raise ConfigError("train.freeze: leaves no weight to train; freeze fewer")
 
 
 def _dropout_seed(seed: int, step: int) -> int:

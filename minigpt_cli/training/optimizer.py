@@ -147,7 +147,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """One or two optimizers that update every parameter of a model; their state is by its name."""
+    """One or two optimizers that update a model, but for frozen weights; state is by name."""
 
     def __init__(self, model: GPT, config: OptimizerConfig) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
@@ -219,13 +219,14 @@ def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
     matrices: dict[Tensor, tuple[int, ...]] = {
         module.weight: module.rows
         for module in model.blocks.modules()
-        if isinstance(module, Linear)
+        if isinstance(module, Linear) and module.weight.requires_grad
     }
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     muon: list[Muon | AdamW] = []
     decay, rate = config.weight_decay, config.learning_rate
     if config.name == "muon":
-        muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
+        if matrices:
+            muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
         parameters = [p for p in parameters if p not in matrices]
         decay, rate = 0.0, config.adamw_learning_rate
     groups = [

@@ -15,10 +15,12 @@ from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.model.compilation import should_compile
+from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training.automatic import AUTO, automatic_config
+from minigpt_cli.training.continuation import continued
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
@@ -54,6 +56,8 @@ class TrainRequest:
     workspace: Workspace = field(default_factory=lambda: Workspace(Path("data")))
     note: Callable[[str], None] = lambda _: None
     """Called with what was chosen."""
+    initial: Checkpoint | None = None
+    """The model to begin from, with its tokenizer; None begins from nothing."""
 
     @property
     def run_name(self) -> str:
@@ -69,12 +73,18 @@ class TrainRequest:
         Raises:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
         """
-        if self.preset == AUTO:
-            return resolve_machine(resolve({}, self.overrides, "preset auto"))
+        overrides, initial = self.overrides, self.initial
+        if initial is not None:
+            overrides = {name: v for name, v in overrides.items() if not name.startswith("model.")}
         if isinstance(self.preset, RunConfig):
-            tables = self.preset.model_dump()
-            return resolve_machine(resolve(tables, self.overrides, "the configuration"))
-        return resolve_machine(load_run_config(self.preset, self.overrides))
+            config = resolve(self.preset.model_dump(), overrides, "the configuration")
+        elif self.preset == AUTO:
+            config = resolve({}, overrides, "preset auto")
+        else:
+            config = load_run_config(self.preset, overrides)
+        if initial is not None:
+            config = continued(config, initial, self.overrides)
+        return resolve_machine(config)
 
     def learner(self) -> Learner:
         """Prepares the text and builds the model.
@@ -83,11 +93,13 @@ class TrainRequest:
             MinigptError: in the preset or the data, or memory ran out.
         """
         config = self.config()
-        dataset = self.workspace.dataset(config.data)
+        initial = self.initial
+        tokenizer = None if initial is None else initial.tokenizer
+        dataset = self.workspace.dataset(config.data, tokenizer)
         if self.preset == AUTO:
             config, why = self._automatic(dataset)
             self.note(f"Preset auto: {why}")
-        learner = Learner(config, dataset)
+        learner = Learner(config, dataset, None if initial is None else initial.model)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "

@@ -18,8 +18,9 @@ import pytest
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from tests.helpers.callers import Minigpt, Program, Refused
+from tests.helpers.programs import on_a_terminal
 
-COMMANDS = ["tokenize", "train", "generate", "eval", "inspect"]
+COMMANDS = ["tokenize", "train", "generate", "eval", "inspect", "export"]
 FILE = Path("runs/tiny/checkpoint.safetensors")
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, pipes and terminals")
@@ -224,7 +225,10 @@ def test_output_to_a_full_disk_is_a_user_error(home: Path, arguments: tuple[str,
         )  # fmt: skip
     assert result.returncode == 1
     lines = result.stderr.splitlines()
-    assert lines[1:] == ["error: cannot write the output (no space left); free some space"]
+    full_disk = os.strerror(errno.ENOSPC)
+    assert lines[1:] == [
+        f"error: cannot write the output ({full_disk}); send it elsewhere or free some space"
+    ]
 
 
 @posix
@@ -291,28 +295,10 @@ def test_interrupted_generation_ends_without_a_traceback(home: Path) -> None:
     assert said == f"Using {FILE}\n"
 
 
-def on_a_terminal(*arguments: str, **env: str) -> str:
-    """What the program writes to a terminal."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "minigpt_cli", *arguments],
-        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color", **env},
-    )  # fmt: skip
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            piece = os.read(ours, 4096)
-        except OSError:  # the terminal closes when its last writer exits
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(ours)
-    assert process.wait() == 0
-    return written.decode()
+def shown_on_a_terminal(*arguments: str, **env: str) -> str:
+    code, output = on_a_terminal(*arguments, **env)
+    assert code == 0
+    return output.decode()
 
 
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10[0-7])[;m]")
@@ -321,14 +307,14 @@ COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10[0-7])[;m]")
 @posix
 def test_terminal_gets_color_unless_no_color_is_set(home: Path) -> None:
     command = ["tokenize", "story.txt", "--text", "The tide"]
-    assert COLOR.search(on_a_terminal(*command))
-    assert not COLOR.search(on_a_terminal(*command, NO_COLOR="1"))
+    assert COLOR.search(shown_on_a_terminal(*command))
+    assert not COLOR.search(shown_on_a_terminal(*command, NO_COLOR="1"))
 
 
 @posix
 def test_training_shows_its_progress_on_a_terminal_only(home: Path, minigpt: Minigpt) -> None:
     short = [*TINY, "--max-iters", "3"]
-    assert re.search(r"step \d/3", on_a_terminal(*short))
+    assert re.search(r"step \d/3", shown_on_a_terminal(*short))
     assert not re.search(r"step \d/3", minigpt(*short).output)
 
 
@@ -336,7 +322,7 @@ def test_training_shows_its_progress_on_a_terminal_only(home: Path, minigpt: Min
 def test_text_cannot_control_the_terminal(home: Path) -> None:
     text = "\x1b[2J\x1b]0;mine\x07 "
     Path("odd.txt").write_text(text * 40)
-    shown = on_a_terminal("tokenize", "odd.txt", "--text", text)
+    shown = shown_on_a_terminal("tokenize", "odd.txt", "--text", text)
     assert "\x1b[2J" not in shown
     assert "\x1b]0;" not in shown
 

@@ -1,6 +1,7 @@
 """`minigpt inspect RUN`: how training went, in every terminal, and how several runs compare."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.image import imread
 from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.config.schema import RunConfig
 from tests.helpers.callers import Minigpt, Program, Refused
+from tests.helpers.programs import on_a_terminal
 
 RUN = Path("runs/tiny")
 
@@ -54,16 +56,19 @@ def test_folder_shows_its_run_and_says_where_it_is_best(minigpt: Minigpt) -> Non
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudoterminal")
 @pytest.mark.parametrize(
     ("width", "encoding"), [(40, "ascii"), (80, "utf-8"), (80, "ascii"), (200, "utf-8")]
 )
-def test_plot_fits_any_terminal(program: Program, width: int, encoding: str) -> None:
-    result = program("inspect", RUN, COLUMNS=str(width), PYTHONIOENCODING=encoding)
-    assert result.returncode == 0
-    assert max(len(line) for line in result.stdout.splitlines()) <= width
-    assert ("│" in result.stdout) == (encoding == "utf-8")
-    assert result.stdout.isascii() == (encoding == "ascii")
-    assert "?" not in result.stdout
+def test_plot_fits_any_terminal(home: Path, width: int, encoding: str) -> None:
+    options = {"COLUMNS": str(width), "PYTHONIOENCODING": encoding, "NO_COLOR": "1", "TERM": "dumb"}
+    code, output = on_a_terminal("inspect", str(RUN), **options)
+    text = output.decode()
+    assert code == 0
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert ("│" in text) == (encoding == "utf-8")
+    assert text.isascii() == (encoding == "ascii")
+    assert "?" not in text
 
 
 def test_overfitting_and_incidents_are_named(minigpt: Minigpt) -> None:

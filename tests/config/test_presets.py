@@ -13,7 +13,9 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 
-PRESETS = ["classic", "gpt2", "large", "medium", "nanogpt", "small", "speedrun", "tiny"]
+PRESETS = [
+    "classic", "finetune", "gpt2", "large", "medium", "nanogpt", "small", "speedrun", "tiny",
+]  # fmt: skip
 # Documented number of layers, number of heads, width, and block size.
 SIZES = {
     "classic": (6, 6, 384, 256),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data import dataset as module
-from minigpt_cli.data import encodings
+from minigpt_cli.data import encodings, vocabulary
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
@@ -77,7 +77,7 @@ def no_tokenizing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def refuse(*args: object) -> None:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(module, "train_tokenizer", refuse)
+    monkeypatch.setattr(vocabulary, "train_tokenizer", refuse)
     return monkeypatch
 
 
@@ -169,7 +169,7 @@ def test_the_same_text_and_settings_are_not_tokenized_again(
         shelf.prepare()
     no_tokenizing.undo()
     first = shelf.prepare()
-    no_tokenizing.setattr(module, "train_tokenizer", None)
+    no_tokenizing.setattr(vocabulary, "train_tokenizer", None)
     again = shelf.prepare()
     assert again.metadata == first.metadata
     assert again.tokens("all").tolist() == first.tokens("all").tolist()
@@ -276,7 +276,7 @@ def test_what_another_process_is_preparing_is_waited_for_and_found(
     first = shelf.prepare()
     kept = shelf.data_dir / "kept"
     first.folder.rename(kept)
-    no_tokenizing.setattr(module, "train_tokenizer", None)
+    no_tokenizing.setattr(vocabulary, "train_tokenizer", None)
     lock = FileLock(first.folder.with_name(f"{first.folder.name}.lock"))
     stages = []
 
@@ -355,8 +355,9 @@ def test_a_model_from_before_marks_belonged_to_words_gets_its_own_tokens(
 
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
-    shelf: Shelf, kind: Any
+    shelf: Shelf, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(shelf.file.parent)
     shelf.write("one\r\ntwo\rthree\r\n" * 20)
     data = DataConfig(corpus=(str(shelf.file),), tokenizer=kind)
     reading = shelf.prepare(tokenizer=kind).reading  # with its line endings kept

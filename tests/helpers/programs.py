@@ -73,3 +73,26 @@ class Program:
 
     def __exit__(self, *_: Any) -> None:
         self.kill()
+
+
+def on_a_terminal(*arguments: str, **env: str) -> tuple[int, bytes]:
+    """Runs the program on a pseudoterminal; returns its exit status and what it shows there."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minigpt_cli", *arguments],
+        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color", **env},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the terminal closes when its last writer exits
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(), shown

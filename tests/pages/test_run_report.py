@@ -202,6 +202,17 @@ def test_old_runs_without_samples_and_machine_say_so(trained_home: Path, tmp_pat
     assert f"hardware. Its checkpoint was written by minigpt {__version__}." in text
 
 
+def test_run_without_its_machine_names_the_version_of_its_checkpoint(
+    whole: tuple[RunFolder, Inside, str], trained_home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_home / "runs" / "tiny", tmp_path / "old")
+    metrics = tmp_path / "old" / "metrics.jsonl"
+    rows = [line for line in metrics.read_text().splitlines() if '"machine"' not in line]
+    metrics.write_text("\n".join(rows))
+    text = text_of(report.report_page(read_run(tmp_path / "old"), whole[1]))
+    assert f"Its checkpoint was written by minigpt {__version__}." in text
+
+
 def test_overfitting_is_named(folder: RunFolder) -> None:
     with folder.metrics.open("a") as file:
         row = {"type": "evaluation", "step": 30, "train_loss": 0.1, "val_loss": 9.0}

@@ -134,7 +134,7 @@ MATRIX = [
         ("classic", "modern"),
         ("adamw", "muon"),
         ("constant", "cosine", "wsd"),
-        get_args(TokenizerKind),
+        [kind for kind in get_args(TokenizerKind) if kind != "pretrained"],
         (0.0, 0.2),
         (1, 2),
         ("fp32", "bf16"),

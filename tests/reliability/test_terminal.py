@@ -120,6 +120,24 @@ def test_nothing_drives_the_terminal(
     assert not driven(text)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "x\x1b]0;owned\x07"],
+        ["\x1b[2J"],
+        ["inspect", "--\x9b2J"],
+        ["generate", "-n", "\u202e1\n2"],
+        ["inspect", "shapes", "\u2028"],
+    ],
+    ids=ascii,
+)
+def test_usage_errors_show_arguments_escaped(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code in (1, 2)
+    assert not driven(result.output)
+    assert not re.search("[\u2028-\u202e\u2066-\u2069]", result.output)
+
+
 def test_training_shows_names_and_samples_escaped(shown: object, tmp_path: Path) -> None:
     assert callable(shown)
     sizes = {"model.n_layer": 1, "model.n_embd": 8, "model.n_head": 1, "model.block_size": 8,

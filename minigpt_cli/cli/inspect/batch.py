@@ -13,7 +13,8 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json
-from minigpt_cli.cli.render import count, file_progress, key_value_table, raw
+from minigpt_cli.cli.render import count, file_progress, key_value_table
+from minigpt_cli.io.text import printable
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.batch import StepBatch
@@ -49,4 +50,4 @@ def _tables(batch: "StepBatch", length: int) -> Iterator[Table | Rule | Text]:
     yield table
     for window in batch.windows:
         yield Rule(f"from token {count(window.start)} of the training text", align="left")
-        yield raw(window.text)
+        yield Text(printable(window.text))

@@ -12,6 +12,8 @@ from minigpt_cli.inspection.clipping import ceiling
 _AXIS = {True: ("│", "└", "─"), False: ("|", "+", "-")}
 _MARGIN = 8
 """Columns for labels, so that charts below each other align."""
+_FINEST = 1e6
+"""Dots in a chart at most; a range that this many parts of would be 0 counts as a single value."""
 _UPPER_DOTS, _LOWER_DOTS = 0x1B, 0xE4
 
 
@@ -80,7 +82,7 @@ def chart(
         begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
         lines += [
             f"{'':{margin}} {corner}{dash * columns}",
-            f"{'':{margin}}  {begin}{end:>{columns - len(begin)}}",
+            f"{'':{margin}}  {begin}{end:>{max(0, columns - len(begin))}}",
         ]
     return Text("\n").join(Text.from_ansi(line) for line in lines)
 
@@ -105,9 +107,11 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
     Slightly below it, since an even number of rows has no middle one.
     """
-    if low < high:
+    if (high - low) / _FINEST > 0:
         return low, high
-    room = abs(low) / 2 or 0.5
+    room = abs(low) / 2
+    if not room / _FINEST > 0:
+        low, room = 0.0, 0.5
     return low - room, high + 1.02 * room
 
 

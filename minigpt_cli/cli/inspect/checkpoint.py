@@ -21,13 +21,20 @@ from minigpt_cli.cli.render import (
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
+MOST_TENSORS = 1000
+"""Rows of a table; laying out more takes minutes."""
+
 
 def show_file(path: Path, tensors: bool, output: Output) -> None:
     """Shows what the header of a safetensors file says: its components, or every tensor."""
     inspection = inspect_file(path)
     by_component = inspection.components and not tensors
     table = _component_table(inspection) if by_component else _tensor_table(inspection)
-    output.show(_json(inspection), [_summary(inspection), Text(), table])
+    tables: list[Table | Text] = [_summary(inspection), Text(), table]
+    if not by_component and len(inspection.tensors) > MOST_TENSORS:
+        more = len(inspection.tensors) - MOST_TENSORS
+        tables.append(Text(f"and {count(more)} more tensors; --json lists all", "dim"))
+    output.show(_json(inspection), tables)
 
 
 def _summary(inspection: Inspection) -> Table:
@@ -60,6 +67,7 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
         ("size", f"{model_size(model)}, block {count(model.block_size)}"),
         ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
         ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
+        ("text files", ", ".join(metadata.data.corpus)),
         ("step", count(metadata.step)),
         ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
         ("written by", f"minigpt {metadata.version}"),
@@ -88,7 +96,7 @@ def _component_table(inspection: Inspection) -> Table:
 
 def _tensor_table(inspection: Inspection) -> Table:
     table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
-    for tensor in inspection.tensors:
+    for tensor in inspection.tensors[:MOST_TENSORS]:
         table.add_row(
             raw(tensor.name),
             "x".join(str(n) for n in tensor.shape) or "scalar",

@@ -51,6 +51,9 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
             yield _chart([Series(known)], [run], height=3, label=label.format, axis=False)
 
 
+MOST_INCIDENTS = 100
+
+
 def summary(run: RunHistory) -> Table:
     """What a run is and how far it got, as names and values."""
     table = key_value_table()
@@ -78,8 +81,11 @@ def summary(run: RunHistory) -> Table:
             table.add_row("time", duration(last.elapsed))
     if run.rise:
         table.add_row("", Text(str(run.rise), "bold red"))
-    for incident in run.incidents:
+    for incident in run.incidents[:MOST_INCIDENTS]:
         table.add_row("", raw(str(incident), "red"))
+    if len(run.incidents) > MOST_INCIDENTS:
+        more = len(run.incidents) - MOST_INCIDENTS
+        table.add_row("", Text(f"and {count(more)} more; --json lists all", "red"))
     return table
 
 

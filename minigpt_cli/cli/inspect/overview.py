@@ -32,9 +32,12 @@ def show(
     """Show how runs went or what a checkpoint is (the default view)."""
     from minigpt_cli.cli.inspect.checkpoint import show_file
     from minigpt_cli.cli.inspect.history import show_runs
+    from minigpt_cli.interop.hf_folder import WEIGHTS, is_hf_folder
     from minigpt_cli.runs.folder import is_folder
 
     output = Output(as_json, plot, force=force)
+    if files and len(files) == 1 and is_hf_folder(files[0]):
+        files = [files[0] / WEIGHTS]
     if files and not tensors and any(is_folder(path) for path in files):
         show_runs(files, output)
         return

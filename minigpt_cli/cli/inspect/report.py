@@ -1,10 +1,21 @@
 """`minigpt inspect report`: everything known about a run, as one HTML page."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output, save, save_plot
-from minigpt_cli.cli.loading import RunPath, run_folder
+from minigpt_cli.cli.loading import RunPath, load, run_folder
 from minigpt_cli.cli.options import Force, Html, Json, Plot
 
+Playground = Annotated[
+    bool,
+    typer.Option(
+        "--playground", help="Include the model, to write with in the browser (see export)."
+    ),
+]
 EXAMPLE = "minigpt inspect report runs/small"
 
 
@@ -12,6 +23,7 @@ def show(
     run: RunPath = None,
     html: Html = None,
     plot: Plot = None,
+    playground: Playground = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +41,8 @@ def show(
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
     with busy("Drawing the report"):
-        page = report_page(history, look_inside(folder))
+        model = _playground(folder.path) if playground else None
+        page = report_page(history, look_inside(folder), playground=model)
     if html is None:
         folder.write_report(page)
         print_note(f"Wrote {folder.report}")
@@ -40,3 +53,17 @@ def show(
 
         save_plot(draw_runs([history]), plot)
     output.show(rendering.as_json([history]), [rendering.summary(history)])
+
+
+def _playground(run: Path) -> str:
+    """The model of a run as a page.
+
+    Raises:
+        MinigptError: there is no checkpoint, or it is too large for a page.
+    """
+    from minigpt_cli.cli.export.html import check_size
+    from minigpt_cli.pages.playground import playground_page, usual_dtype
+
+    loaded = load(run)
+    check_size(loaded, usual_dtype(loaded.checkpoint))
+    return playground_page(loaded.checkpoint)

@@ -13,7 +13,7 @@ from minigpt_cli.cli.console import out
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import Device, Force, Json, Plot
+from minigpt_cli.cli.options import Device, Force, Json, Plot, decoded
 from minigpt_cli.cli.render import count, grid, size
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ SPACIOUS = 100
 
 def show(
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="What the model reads. Default: a full window.")
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            help="What the model reads. Default: a full window.",
+            callback=decoded,
+        ),
     ] = "",
     checkpoint: CheckpointPath = None,
     device: Device = "cpu",

@@ -1,0 +1,99 @@
+"""The options of `minigpt train` that no other command has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minigpt_cli.cli.options import in_data, in_run, in_settings
+from minigpt_cli.config.choices import TokenizerKind
+
+Run = Annotated[
+    Path | None,
+    typer.Argument(readable=False, help="With --resume: the run's folder. Default: the newest."),
+]
+Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
+Out = Annotated[
+    Path | None,
+    in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET or runs/TEXT"),
+]
+Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
+DryRun = Annotated[
+    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
+]
+ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
+ListSettings = Annotated[
+    bool,
+    in_settings("--list-settings", help="List every setting for --set, with default and limits."),
+]
+Data = Annotated[
+    list[str] | None,
+    in_data(
+        "--data",
+        "-d",
+        help="A known corpus, a file or a folder; may be repeated.",
+        show_default="shakespeare",
+    ),
+]
+ValidationData = Annotated[
+    list[str] | None,
+    in_data(
+        "--val-data",
+        help="A text to validate on; may be repeated.",
+        show_default="the last tenth of --data",
+    ),
+]
+TokenizerOption = Annotated[
+    TokenizerKind | None,
+    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
+]
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    from minigpt_cli.config.listing import names_for_completion
+
+    return names_for_completion(incomplete)
+
+
+Settings = Annotated[
+    list[str] | None,
+    in_settings(
+        "--set",
+        help="Any setting, as section.key=value; may be repeated.",
+        autocompletion=_complete_setting,
+    ),
+]
+MaxIters = Annotated[int | None, in_settings("--max-iters", help="Optimizer steps.")]
+BatchSize = Annotated[int | None, in_settings("--batch-size", help="Sequences per batch.")]
+LearningRate = Annotated[
+    float | None,
+    in_settings(
+        "--learning-rate",
+        help="Peak learning rate (with Muon: of the weight matrices in the blocks).",
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    in_run(
+        "--log",
+        metavar="TRACKER",
+        help="Also track the run with tensorboard or wandb; may be repeated.",
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    in_run(
+        "--init-from",
+        metavar="RUN|FILE|FOLDER",
+        help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
+        show_default="new weights",
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    in_settings(
+        "--freeze",
+        metavar="PATTERN",
+        help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
+    ),
+]

@@ -1,0 +1,50 @@
+"""Which of the files that a checkpoint or a saved run names may be read without asking.
+
+A stranger's checkpoint can name any path, such as a private key, as its training text.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from minigpt_cli.config.presets import shipped_folder
+from minigpt_cli.errors import CorpusError, reraise_as
+
+
+def check_named(sources: tuple[str, ...], fingerprint: str, data_dir: Path) -> None:
+    """Checks that the user has named a model's text, or works in its folder.
+
+    Allowed are known corpora, what is visible in the current folder, and a text that has been
+    prepared in this data folder before.
+
+    Args:
+        sources: the model's `data.corpus`.
+        fingerprint: the prepared text's, as the model has it.
+        data_dir: where prepared texts are kept.
+
+    Raises:
+        CorpusError: a source is another file.
+    """
+    known = {path.stem for path in shipped_folder("data").glob("*.toml")}
+    others = [source for source in sources if source not in known]
+    if not others or _was_prepared(fingerprint, data_dir):
+        return
+    for source in others:
+        with reraise_as(CorpusError, source, "read"):
+            here, path = Path(os.path.realpath(".")), Path(os.path.realpath(source))
+            inside = path.is_relative_to(here)
+            hidden = inside and any(part.startswith(".") for part in path.relative_to(here).parts)
+        if not inside or hidden:
+            raise CorpusError(
+                f"{source}: the model asks for this file, and it is "
+                f"{'hidden' if hidden else f'outside {here}'}; if it is your text, name it as "
+                "data.corpus, or run the command in its folder",
+                settings=("data.corpus",),
+            )
+
+
+def _was_prepared(fingerprint: str, data_dir: Path) -> bool:
+    if re.fullmatch("[0-9a-f]{16}", fingerprint) is None:
+        return False
+    with reraise_as(CorpusError, data_dir, "read"):
+        return any(data_dir.glob(f"*/{fingerprint}"))

@@ -1,0 +1,70 @@
+"""The tokenizer of a prepared text: learned from it, or brought along by a model."""
+
+from collections.abc import Iterable
+from itertools import chain
+
+from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.progress import Progress
+from minigpt_cli.data.reading import Halves, Reading
+from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.factory import train_tokenizer
+
+
+def tokenizer_for(
+    reading: Reading,
+    config: DataConfig,
+    splitting: int,
+    brought: Tokenizer | None,
+    progress: Progress,
+) -> Tokenizer:
+    """The tokenizer that the settings ask for.
+
+    Args:
+        reading: the text.
+        config: how to tokenize it.
+        splitting: one of `SPLITTINGS`, for a tokenizer that learns from the text.
+        brought: the one that came with the model, if the settings name one.
+        progress: called while a tokenizer learns.
+
+    Raises:
+        CorpusError: the tokenizer came with a model, and is not there.
+        TokenizerError: it has no token for some of the text's characters.
+    """
+    if config.tokenizer_sha256 is None:
+        return _learned(reading, config, splitting, progress)
+    if brought is None:
+        raise CorpusError(
+            f"{reading.corpus.name}: the prepared text is gone, and its tokenizer came with the "
+            "model; restore the data folder, or train again from that model"
+        )
+    _check_vocabulary(reading, brought)
+    return brought
+
+
+def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
+    corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
+    kind = config.tokenizer
+    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
+    if kind == "char":
+        source = [text.alphabet for text in reading.texts]
+    elif kind == "word":
+        source = chain.from_iterable(
+            text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
+        )
+    return train_tokenizer(kind, source, config.vocab_size, splitting)
+
+
+def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
+    """Raises unless a vocabulary of characters, from another text, covers this one."""
+    if tokenizer.kind != "char":
+        return
+    alphabet = {char for text in reading.texts for char in text.alphabet}
+    unknown = sorted(alphabet - {token.decode() for token in tokenizer.token_bytes})
+    if unknown:
+        shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        raise TokenizerError(
+            f"{reading.corpus.name}: the model's vocabulary lacks {shown}{more}; remove these "
+            "characters from the text, or train a new model on both texts"
+        )

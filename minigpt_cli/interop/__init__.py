@@ -1,0 +1,1 @@
+"""Other programs' model formats, a module each; the rest of the package knows none of them."""

@@ -1,0 +1,193 @@
+"""`minigpt train --init-from`, and other commands on a model that another program made."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from minigpt_cli.config.loading import load_run_config
+from minigpt_cli.data.workspace import Workspace
+from minigpt_cli.interop.hf_import import read_hf
+from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.training.setup import TrainRequest
+from tests.helpers.callers import Minigpt, Misused, Refused
+from tests.helpers.exports import CONFIGS, random_checkpoint, tokenizer_of
+
+FAST = ("--max-iters", 4, "--batch-size", 2, "--device", "cpu", "--set", "train.eval_interval=2",
+        "--set", "train.sample_tokens=4", "--precision", "fp32")  # fmt: skip
+
+
+@pytest.fixture
+def more(home: Path, story: str) -> Path:
+    """Another text, of the same characters."""
+    path = home / "more.txt"
+    path.write_text(story[: len(story) // 2] * 2, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    """A model that `transformers` made, with a tokenizer of its own."""
+    pytest.importorskip("transformers")
+    from tests.helpers.transformers_models import saved
+
+    (home / "llama").mkdir()
+    saved("llama", home / "llama")
+    return home / "llama"
+
+
+def test_a_run_goes_on_with_another_text(minigpt: Minigpt, more: Path) -> None:
+    result = minigpt("train", "--init-from", "runs/tiny", "--data", more, *FAST)
+    assert result.exit_code == 0, result.output
+    before, after = (
+        load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors"))
+        for name in ("tiny", "finetune")
+    )
+    assert after.tokenizer.to_json() == before.tokenizer.to_json()
+    assert after.metadata.model == before.metadata.model
+    optimizer = after.metadata.optimizer
+    assert optimizer is not None
+    assert (optimizer.name, optimizer.learning_rate) == ("adamw", 1e-4)
+    for command in (("eval", "runs/finetune"), ("inspect", "gradients", "-c", "runs/finetune")):
+        assert minigpt(*command).exit_code == 0
+
+
+@pytest.mark.parametrize("block_size", [None, 16])
+def test_training_begins_with_the_weights_of_the_model(
+    home: Path, more: Path, block_size: int | None
+) -> None:
+    for name in ("modern-gqa-tied", "classic"):
+        initial = random_checkpoint(
+            CONFIGS[name].model_copy(update={"block_size": 32}),
+            tokenizer_of("char", (home / "story.txt").read_text(encoding="utf-8")),
+        )
+        changes = {} if block_size is None else {"model.block_size": block_size}
+        overrides = {"data.corpus": str(more), "train.device": "cpu", **changes}
+        workspace = Workspace(home / "data")
+        request = TrainRequest("finetune", overrides, None, workspace, initial=initial)
+        model = request.learner().model
+        ids = torch.tensor([[1, 2, 3, 4]])
+        with torch.inference_mode(), model.evaluating(torch.float32):
+            assert model(ids).equal(initial.model(ids))
+
+
+def test_a_folder_of_transformers_is_finetuned_with_its_own_tokenizer(
+    minigpt: Minigpt, folder: Path, more: Path
+) -> None:
+    options = ("--set", "model.block_size=32")
+    result = minigpt("train", "--init-from", folder, "--data", more, *FAST, *options)
+    assert result.exit_code == 0, result.output
+    tuned = load_checkpoint(Path("runs/finetune/checkpoint.safetensors"))
+    assert tuned.tokenizer.to_json() == read_hf(folder).tokenizer.to_json()
+    for command in (("eval", "runs/finetune"), ("generate", "-c", "runs/finetune", "-n", 5),
+                    ("train", "--resume", "runs/finetune", "--max-iters", 6)):  # fmt: skip
+        result = minigpt(*command)
+        assert result.exit_code == 0, result.output
+
+
+def test_its_prepared_text_is_not_mistaken_for_one_of_another_tokenizer(
+    minigpt: Minigpt, folder: Path, more: Path
+) -> None:
+    options = ("--data", more, *FAST, "--set", "model.block_size=32")
+    assert minigpt("train", "--init-from", folder, *options).exit_code == 0
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["added_tokens"][-1]["content"] = "<other>"
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    assert minigpt("train", "--init-from", folder, *options).exit_code == 0
+    prepared = [path for path in Path("data/more").iterdir() if path.is_dir()]
+    assert len(prepared) == 2
+    assert minigpt("eval", "runs/finetune", "runs/finetune-2").exit_code == 0
+
+
+def test_a_lost_prepared_text_is_prepared_again_for_a_checkpoint(
+    minigpt: Minigpt, folder: Path, more: Path, refused: Refused
+) -> None:
+    import shutil
+
+    options = ("--data", more, *FAST, "--set", "model.block_size=32")
+    assert minigpt("train", "--init-from", folder, *options).exit_code == 0
+    shutil.rmtree("data")
+    message = refused("train", "--resume", "runs/finetune", "--max-iters", 8)
+    assert "its tokenizer came with the model" in message
+    assert minigpt("eval", "runs/finetune").exit_code == 0
+    assert minigpt("train", "--resume", "runs/finetune", "--max-iters", 8).exit_code == 0
+
+
+def test_commands_read_a_folder_of_transformers_as_it_is(
+    minigpt: Minigpt, folder: Path, more: Path, refused: Refused
+) -> None:
+    for command in (
+        ("generate", "-c", folder, "-p", "The", "-n", 8),
+        ("eval", folder, "--data", more),
+        ("inspect", "next", "The", "-c", folder),
+        ("inspect", "shapes", "The", "-c", folder),
+        ("inspect", "attention", "The old", "-c", folder),
+        ("inspect", folder),
+        ("export", folder, "again", "--to", "hf"),
+    ):
+        result = minigpt(*command)
+        assert result.exit_code == 0, result.output
+    assert "pass a text with --data" in refused("eval", folder)
+
+
+def test_characters_that_the_vocabulary_lacks_are_all_named(refused: Refused, home: Path) -> None:
+    (home / "odd.txt").write_text("Ω and ∑ are 7 letters.\n" * 20, encoding="utf-8")
+    message = refused("train", "--init-from", "runs/tiny", "--data", "odd.txt")
+    assert message == (
+        "odd: the model's vocabulary lacks '7' (U+0037), 'Ω' (U+03A9), '∑' (U+2211); remove these "
+        "characters from the text, or train a new model on both texts"
+    )
+
+
+@pytest.mark.parametrize(
+    "setting", ["model.n_layer=3", "data.tokenizer=bpe", "data.vocab_size=300"]
+)
+def test_what_comes_with_the_model_cannot_be_set(refused: Refused, setting: str) -> None:
+    message = refused("train", "--init-from", "runs/tiny", "--data", "story.txt", "--set", setting)
+    assert message.startswith(f"{setting.partition('=')[0]}: comes with the model")
+
+
+def test_learned_positions_cannot_become_more(refused: Refused, home: Path, story: str) -> None:
+    from minigpt_cli.interop.hf_export import export_hf
+
+    export_hf(random_checkpoint(CONFIGS["classic"], tokenizer_of("char", story)), home / "classic")
+    message = refused("train", "--init-from", "classic", "--data", "story.txt",
+                      "--set", "model.block_size=512")  # fmt: skip
+    assert message == (
+        "model.block_size = 512: the model learned 256 positions; use at most as many"
+    )
+
+
+def test_a_pretrained_tokenizer_is_not_made_from_a_text(refused: Refused, misused: Misused) -> None:
+    message = refused("train", "--data", "story.txt", "--tokenizer", "pretrained")
+    assert "comes with a model; train with --init-from" in message
+    assert "--init-from" in misused("train", "--resume", "--init-from", "runs/tiny")
+
+
+def test_the_preset_for_it_is_gentle() -> None:
+    config = load_run_config("finetune")
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("adamw", 1e-4)
+    assert config.optimizer.warmup_iters > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_frozen_weights_stay_and_others_learn(minigpt: Minigpt, more: Path, optimizer: str) -> None:
+    patterns = ("--freeze", "blocks.0.*", "--freeze", "*embedding*")
+    options = ("--data", more, *FAST, *patterns, "--set", f"optimizer.name={optimizer}")
+    assert minigpt("train", "--init-from", "runs/tiny", *options).exit_code == 0
+    result = minigpt("train", "--resume", "runs/finetune", "--max-iters", 6)
+    assert result.exit_code == 0, result.output
+    before, after = (
+        load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors")).model.state_dict()
+        for name in ("tiny", "finetune")
+    )
+    for name, weight in after.items():
+        frozen = name.startswith(("blocks.0.", "token_embedding"))
+        assert weight.equal(before[name]) == frozen, name
+
+
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(refused: Refused) -> None:
+    train = ("train", "--data", "story.txt", "--preset", "tiny", "--freeze")
+    assert "matches no weight; they have names like token_embedding" in refused(*train, "layer1*")
+    assert "leaves no weight to train" in refused(*train, "*")
