@@ -44,7 +44,7 @@ def test_every_command_of_the_page_works(
         result = CliRunner().invoke(app, [*words, *small], catch_exceptions=False)
         assert result.exit_code == 0, (line, result.output)
         ran += 1
-    assert ran >= 9
+    assert ran >= 8
     assert Path("my-model/config.json").is_file()
     assert Path("runs/my-text/checkpoint.safetensors").is_file()
     assert [*Path("runs/curves/tensorboard").iterdir()]
