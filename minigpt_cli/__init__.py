@@ -3,7 +3,6 @@
 The public API, imported lazily so that the command line starts quickly.
 """
 
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,15 @@ if TYPE_CHECKING:
     from minigpt_cli.generation.text import generate
     from minigpt_cli.training.setup import train
 
-__version__ = version("minigpt-cli")
+__version__: str
 __all__ = ["RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # looked up only when asked for: a twentieth of a second at the start
+        from importlib.metadata import version
+
+        return version("minigpt-cli")
     home: ModuleType
     if name in ("evaluate", "load"):
         from minigpt_cli import api as home

@@ -1,18 +1,32 @@
 """`python -m minigpt_cli` and the `minigpt` executable."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
     """Runs the command line."""
-    _leave_current_folder_out()
-    from minigpt_cli.cli import streams
+    # As an exception, a signal cleans up: temporary files, bars, a download's own process.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _exit)
+    try:
+        _leave_current_folder_out()
+        from minigpt_cli.cli import streams
 
-    streams.set_up()
-    from minigpt_cli.cli.app import app
+        streams.set_up()
+        from minigpt_cli.cli.app import app
 
-    app(prog_name="minigpt")
+        app(prog_name="minigpt")
+    except KeyboardInterrupt:  # before a command runs; later ones end in `cli/boundary.py`
+        sys.exit(128 + signal.SIGINT)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _leave_current_folder_out() -> None:

@@ -5,12 +5,17 @@ a bug.
 """
 
 import difflib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Literal
+
+SPACE = "free some space or "
+"""How a hint begins that helps against a full disk."""
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class MinigptError(Exception):
@@ -99,6 +104,8 @@ def reraise_as(
         if missing and isinstance(error, FileNotFoundError):
             raise kind(f"{path}: {missing}{did_you_mean(path)}", settings) from None
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) in _NO_LOCKS:
+            reason, hint = "its file system has no locks", hint.removeprefix(SPACE)
         advice = f"; {hint}" if hint else ""
         raise kind(f"{path}: cannot be {done} ({reason}){advice}", settings) from None
 

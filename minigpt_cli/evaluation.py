@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt_cli.data.dataset import Tokens
+from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.model.gpt import GPT, check_logits
@@ -50,7 +51,11 @@ class Evaluation:
     "use a model with a smaller window (block_size), or a machine with more memory"
 )
 def evaluate(
-    model: GPT, tokenizer: Tokenizer, tokens: Tokens, max_tokens: int | None = None
+    model: GPT,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    max_tokens: int | None = None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Scores a model on a text, in adjacent windows of `block_size`.
 
@@ -61,6 +66,7 @@ def evaluate(
         tokenizer: gives the number of bytes of each token.
         tokens: ids of one text, (N,).
         max_tokens: read about this many at most, in windows spread evenly over the text.
+        progress: called with the number of tokens predicted so far, and of all.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -69,6 +75,7 @@ def evaluate(
     """
     byte_lengths = counted_bytes(tokenizer)
     nats, correct, count, text_bytes, unknown = 0.0, 0, 0, 0, 0
+    total = min(len(tokens) - 1, max_tokens or len(tokens))
     for predicted in predict_tokens(model, tokens, max_tokens):
         nats += predicted.nats.double().sum().item()
         correct += int(predicted.correct.sum().item())
@@ -76,6 +83,7 @@ def evaluate(
         text_bytes += int(byte_lengths[predicted.ids].sum().item())
         if tokenizer.unknown_id is not None:
             unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
+        progress("Evaluating", count, total)
     return Evaluation(
         tokens=count,
         loss=nats / count,

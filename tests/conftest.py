@@ -105,6 +105,7 @@ def _train_home(folder: Path, story: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         arguments = ["train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu"]
+        arguments += ["--out", "runs/tiny"]
         result = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
 

@@ -44,9 +44,9 @@ def test_every_command_of_the_page_works(
         result = CliRunner().invoke(app, [*words, *small], catch_exceptions=False)
         assert result.exit_code == 0, (line, result.output)
         ran += 1
-    assert ran >= 9
+    assert ran >= 8
     assert Path("my-model/config.json").is_file()
-    assert Path("runs/finetune/checkpoint.safetensors").is_file()
+    assert Path("runs/my-text/checkpoint.safetensors").is_file()
     assert [*Path("runs/curves/tensorboard").iterdir()]
     if find_spec("transformers") is not None:
         code = PAGE.split("```python\n")[1].split("```")[0]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
-from minigpt_cli.data.dataset import Tokens
+from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT

@@ -1,5 +1,6 @@
 """The one place where errors become messages."""
 
+import signal
 import sys
 from typing import Any
 
@@ -13,6 +14,10 @@ from minigpt_cli.errors import MinigptError
 from minigpt_cli.io.text import printable_line
 
 INTERRUPTED = 130
+ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""The signals that ask a program to end: Ctrl-C, `kill`, and a terminal that was closed."""
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
 
 

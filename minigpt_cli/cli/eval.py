@@ -21,7 +21,7 @@ from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
 
 if TYPE_CHECKING:
-    from minigpt_cli.data.dataset import Tokens
+    from minigpt_cli.data.token_files import Tokens
     from minigpt_cli.evaluation import Evaluation
     from minigpt_cli.runs.checkpoint import Checkpoint
 
@@ -79,6 +79,7 @@ def evaluate(
     Bits per byte can be compared between models with different tokenizers.
     """
     from minigpt_cli.cli.console import print_json, print_note
+    from minigpt_cli.cli.render import count_progress
     from minigpt_cli.evaluation import evaluate as score
 
     models, texts = models_and_texts(checkpoints or [], data or [])
@@ -92,9 +93,11 @@ def evaluate(
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
         tokens = _tokens(loaded.checkpoint, text, first=not scored)
-        result = score(model, tokenizer, tokens)
+        with count_progress("tokens") as progress:
+            result = score(model, tokenizer, tokens, progress=progress)
         if quantize:
-            exact = score(load(path).checkpoint.model, tokenizer, tokens)
+            with count_progress("tokens") as progress:
+                exact = score(load(path).checkpoint.model, tokenizer, tokens, progress=progress)
             print_note(
                 f"{path}: {quantize} adds {result.loss - exact.loss:+.4f} to the loss "
                 f"({exact.loss:.4f} without)"
@@ -115,7 +118,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        workspace = Workspace(text.data_dir, progress)
+        workspace = Workspace(text.data_dir, progress, print_note)
         if text.sources:
             trained = checkpoint.metadata.data
             corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)

@@ -7,6 +7,7 @@ from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages.run_report import Inside, look_inside, report_page
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.reporter import Reporter
+from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 REFRESH_SECONDS = 10
@@ -41,6 +42,9 @@ class LiveReport(Reporter):
         self._follow()
         self._reporter.stepped(row)
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        self._reporter.evaluating(stage, done, total)
+
     def evaluated(self, row: EvaluationRow) -> None:
         self._reporter.evaluated(row)
         self._is_due = row.step < self._max_iters  # the end writes its own
@@ -48,6 +52,9 @@ class LiveReport(Reporter):
     def sampled(self, text: str) -> None:
         self._reporter.sampled(text)
         self._follow()
+
+    def slowed(self, slowdown: Slowdown) -> None:
+        self._reporter.slowed(slowdown)
 
     def noted(self, message: str) -> None:
         self._reporter.noted(message)

@@ -19,7 +19,7 @@ CheckpointPath = Annotated[
         "--checkpoint",
         "-c",
         metavar="RUN|FILE",
-        help="A run folder or a checkpoint file.",
+        help="A run folder (its best model), a checkpoint, or a state (the last model).",
         show_default="the newest run",
     ),
 ]
@@ -69,13 +69,16 @@ def load(
     from minigpt_cli.interop.hf_import import read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
+    from minigpt_cli.runs.folder import STATE
+    from minigpt_cli.training.state import is_state, load_last
 
     target = pick_device("cpu" if quantize and device == "auto" else device)
     if given is not None and is_hf_folder(given):
         path, checkpoint = given, read_hf(given, target)
     else:
         path = checkpoint_path(given)
-        checkpoint = load_checkpoint(path, target)
+        read = load_last if path.name == STATE and is_state(path) else load_checkpoint
+        checkpoint = read(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:

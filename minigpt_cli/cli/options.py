@@ -23,7 +23,7 @@ in_data, in_run, in_choice, in_settings, in_output = (
 
 
 def _complete_preset(incomplete: str) -> list[str]:
-    return [name for name in preset_names() if name.startswith(incomplete)]
+    return [name for name in [*preset_names(), "auto"] if name.startswith(incomplete)]
 
 
 def decoded(text: str | None) -> str | None:
@@ -42,7 +42,7 @@ Preset = Annotated[
     in_run(
         "--preset",
         "-p",
-        help="Preset name, or path to a TOML file.",
+        help="Preset name, auto, or path to a TOML file.",
         show_default=DEFAULT_PRESET,
         autocompletion=_complete_preset,
     ),
@@ -100,6 +100,7 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
     "data.encoding": ("--encoding",),
     "data.tokenizer": ("--tokenizer", "--kind"),
+    "data.val_corpus": ("--val-data",),
     "data.val_fraction": ("--val-fraction",),
     "data.vocab_size": ("--vocab-size",),
     "data_dir": ("--data-dir",),

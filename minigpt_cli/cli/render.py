@@ -1,25 +1,20 @@
 """Tables, formatted numbers, and progress bars."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.measure import Measurement
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, in_unicode
-from minigpt_cli.io.text import printable_line
+from minigpt_cli.data.progress import Progress
+from minigpt_cli.io.text import duration, printable_line
 
 if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
@@ -151,17 +146,6 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def duration(seconds: float) -> str:
-    """A duration: 250 ms, 12.3 s, 1:23 (minutes) or 1:02:03 (hours)."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def raw(text: str, style: str = "") -> Text:
     """A name or a line without markup, with control characters and line breaks escaped."""
     return Text(printable_line(text), style=style)
@@ -188,14 +172,54 @@ def losses(train: float | None, validation: float | None) -> str:
     return ", ".join(f"{name} {loss:.4f}" for name, loss in named.items() if loss is not None)
 
 
+class TimeLeft(ProgressColumn):
+    """The time a task still takes, with its units."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        return Text("" if left is None or task.finished else f"{duration(left)} left")
+
+
 @contextmanager
-def file_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A `data.progress.Progress` that shows a bar for each stage on a terminal, while in it."""
-    text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
-    columns = (text, bar, DownloadColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=err, transient=True, disable=not err.is_terminal, expand=True
-    ) as progress:
+def file_progress() -> Iterator[Progress]:
+    """Shows bars on a terminal while texts are downloaded and prepared; they disappear when done.
+
+    Yields:
+        What to call with the name of a stage, the bytes done and the total: a bar for each stage.
+    """
+    with _bars(DownloadColumn()) as show:
+        yield show
+
+
+@contextmanager
+def count_progress(unit: str) -> Iterator[Progress]:
+    """Shows bars on a terminal while things are counted; they disappear when done.
+
+    Args:
+        unit: what is counted, as in "tokens".
+
+    Yields:
+        What to call with the name of a stage, how many are done and the total.
+    """
+    with _bars(TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}")) as show:
+        yield show
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Shows a moving bar on a terminal during work whose length is not known."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
+    with _on_terminal(*columns) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+@contextmanager
+def _bars(amount: ProgressColumn) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), amount, TimeLeft())
+    with _on_terminal(*columns) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
@@ -204,3 +228,8 @@ def file_progress() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[stage], completed=done)
 
         yield show
+
+
+def _on_terminal(*columns: ProgressColumn) -> Bars:
+    """Bars at the bottom of the terminal, which leave nothing behind, however they end."""
+    return Bars(*columns, console=err, transient=True, disable=not err.is_terminal, expand=True)

@@ -40,6 +40,10 @@ def corpus_lines(corpus: "Corpus") -> list[str]:
 def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
     """Like `corpus_lines`, with the files that the validation part comes from."""
     lines = corpus_lines(reading.corpus)
+    if reading.validation is not None:
+        corpus = reading.validation.corpus
+        names = _first([file.path.name for file in corpus.files])
+        return [*lines, *corpus_lines(corpus), f"For validation: {names}"]
     if len(reading.corpus.files) > 1:
         lines.append(_validation(reading, val_fraction))
     return lines

@@ -160,7 +160,8 @@ def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:
 
 
 def _table(rows: "list[DatasetMetadata]") -> "Table":
-    from minigpt_cli.cli.render import count, duration, grid
+    from minigpt_cli.cli.render import count, grid
+    from minigpt_cli.io.text import duration
 
     table = grid("kind", "characters", "tokens", "chars/token", "vocabulary", "time", "MB/s")
     for row in rows:

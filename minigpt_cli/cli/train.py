@@ -1,7 +1,8 @@
 """`minigpt train`: train a model on a text."""
 
+import _thread
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from minigpt_cli.cli import listings
+from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.options import (
     DEFAULT_DATA_DIR,
@@ -31,18 +34,19 @@ from minigpt_cli.cli.train_options import (
     InitFrom,
     LearningRate,
     ListPresets,
+    ListSettings,
     Log,
     MaxIters,
     Out,
     Resume,
     Settings,
     TokenizerOption,
+    ValidationData,
     Watch,
     Words,
 )
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
-from minigpt_cli.config.presets import preset_names, shipped_folder
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
@@ -70,7 +74,9 @@ def train(
     log: Log = None,
     dry_run: DryRun = False,
     list_presets: ListPresets = False,
+    list_settings: ListSettings = False,
     data: Data = None,
+    val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -89,13 +95,17 @@ def train(
     Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
     if list_presets:
-        _list_presets(as_json)
+        listings.list_presets(as_json)
+        return
+    if list_settings:
+        listings.list_settings(as_json)
         return
     run = resumed_run(words or []) if resume else None
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
     named = {
         "data.corpus": data,
+        "data.val_corpus": val_data,
         "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
@@ -186,11 +196,12 @@ class _Wanted:
         Raises:
             MinigptError: that model cannot be read.
         """
+        from minigpt_cli.cli.console import print_note
         from minigpt_cli.cli.loading import load
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None if self.init_from is None else load(self.init_from).checkpoint
-        return TrainRequest(self.preset, self.overrides, self.out, workspace, initial)
+        return TrainRequest(self.preset, self.overrides, self.out, workspace, print_note, initial)
 
 
 def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
@@ -223,7 +234,8 @@ def _resume(
     folder = RunFolder(run) if run else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
-            trainer = held.enter_context(resume(folder, overrides, Workspace(data_dir, progress)))
+            workspace = Workspace(data_dir, progress, print_note)
+            trainer = held.enter_context(resume(folder, overrides, workspace))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
         _fit(trainer, data_dir, following, as_json)
 
@@ -232,9 +244,14 @@ def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: boo
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
 
-    with _stopped_by_signals(trainer) as signals, TrainProgress(trainer.config) as progress:
+    with (
+        TrainProgress(trainer.config) as progress,
+        _stopped_by_signals(trainer, progress.stopping) as signals,
+    ):
         progress.print_lines(run_lines(trainer))
         result = following.fit(trainer, progress)
+    if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
+        raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
@@ -245,20 +262,28 @@ def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: boo
 
 
 @contextmanager
-def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM ends the run after the current step, the second immediately.
+def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[list[int]]:
+    """The first signal that ends a program ends the run after its step, the second immediately.
+
+    Args:
+        trainer: saves and stops.
+        answer: called at once with what happens now.
 
     Yields:
         The signals received so far.
     """
     received: list[int] = []
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
         trainer.stop_requested = True
+        message = f"finishing step {trainer.state.step + 1:,}, saving…"
+        # The main thread may be inside a write to the terminal, which cannot be entered again; and
+        # a `Thread` takes a lock to start, which the main thread may hold.
+        _thread.start_new_thread(answer, (message,))
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -269,32 +294,6 @@ def _stopped_by_signals(trainer: "Trainer") -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _list_presets(as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json
-    from minigpt_cli.cli.render import count, fit, grid
-    from minigpt_cli.config.loading import load_run_config
-
-    configs = {name: load_run_config(name) for name in preset_names()}
-    if as_json:
-        print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
-        return
-    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4, prose=[1])
-    table.caption = "size: layers/heads/width"
-    for name, config in configs.items():
-        model = config.model
-        size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
-        numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
-        table.add_row(name, _first_sentence(name), model.family, size, *numbers)
-    out.print(fit(table, out.width))
-
-
-def _first_sentence(preset: str) -> str:
-    """The first sentence of the comment at the top of a preset."""
-    text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
-    comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))
-    return comment.partition(". ")[0].partition(";")[0].rstrip(".")
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:

@@ -17,13 +17,18 @@ Words = Annotated[
 ]
 Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
 Out = Annotated[
-    Path | None, in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET")
+    Path | None,
+    in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET or runs/TEXT"),
 ]
 Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
     bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
 ]
 ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
+ListSettings = Annotated[
+    bool,
+    in_settings("--list-settings", help="List every setting for --set, with default and limits."),
+]
 Data = Annotated[
     list[str] | None,
     in_data(
@@ -33,13 +38,33 @@ Data = Annotated[
         show_default="shakespeare",
     ),
 ]
+ValidationData = Annotated[
+    list[str] | None,
+    in_data(
+        "--val-data",
+        help="A text to validate on; may be repeated.",
+        show_default="the last tenth of --data",
+    ),
+]
 TokenizerOption = Annotated[
     TokenizerKind | None,
     in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
 ]
+
+
+def _complete_setting(incomplete: str) -> list[str]:
+    from minigpt_cli.config.listing import names_for_completion
+
+    return names_for_completion(incomplete)
+
+
 Settings = Annotated[
     list[str] | None,
-    in_settings("--set", help="Any setting, as section.key=value; may be repeated."),
+    in_settings(
+        "--set",
+        help="Any setting, as section.key=value; may be repeated.",
+        autocompletion=_complete_setting,
+    ),
 ]
 MaxIters = Annotated[
     int | None,

@@ -5,25 +5,29 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import count, duration, key_value_table, model_size, number, raw, size
+from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, number, raw, size
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.inspection.run_history import Overfitting, read_run
+from minigpt_cli.io.text import duration
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
 from minigpt_cli.training.reporter import Reporter, TrainResult
+from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
+
+_MANY_EPOCHS, _SMALL_TEXT = 20, 200_000
 
 _HEADER = (
     f"{'step':>7} {'train loss':>11} {'val loss':>9}   "
-    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>8}"
+    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>11}"
 )
 
 
@@ -34,7 +38,7 @@ class TrainProgress(Reporter):
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._has_header = False
+        self._has_header = self._stopping = False
         self._max_iters = config.train.max_iters
         self._progress = Progress(
             TextColumn("step {task.completed:,}/{task.total:,}"),
@@ -42,14 +46,15 @@ class TrainProgress(Reporter):
             TextColumn(
                 "loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s"
             ),
-            TimeRemainingColumn(compact=True),
+            TimeLeft(),
+            TextColumn("{task.fields[doing]}", style="bold"),
             console=err,
             disable=not err.is_terminal,
             transient=True,
             expand=True,
         )
         self._task = self._progress.add_task(
-            "", total=self._max_iters, loss="-", rate="-", speed="-"
+            "", total=self._max_iters, loss="-", rate="-", speed="-", doing=""
         )
 
     def __enter__(self) -> Self:
@@ -72,6 +77,18 @@ class TrainProgress(Reporter):
             speed=number(row.tokens_per_second, ",.0f"),
         )
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        if not self._stopping:
+            doing = f"{stage.lower()} {done / total:.0%}" if done < total else ""
+            self._progress.update(self._task, doing=doing)
+
+    def stopping(self, message: str) -> None:
+        """Answers a signal, from any thread: in the bar, or without one in a line."""
+        self._stopping = True
+        self._progress.update(self._task, doing=message)
+        if not err.is_terminal:
+            print_note(message)
+
     def evaluated(self, row: EvaluationRow) -> None:
         if not self._has_header:
             err.print(Text(_HEADER, style="dim"), soft_wrap=True)
@@ -81,7 +98,7 @@ class TrainProgress(Reporter):
         line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
         line.append(f" {number(row.bits_per_byte, '.3f'):>9}")
         line.append(f" {number(row.tokens_per_second, ',.0f'):>9}")
-        line.append(f" {duration(row.elapsed or 0.0):>8}")
+        line.append(f" {duration(row.elapsed or 0.0):>11}")
         err.print(line, soft_wrap=True)
 
     def sampled(self, text: str) -> None:
@@ -90,6 +107,15 @@ class TrainProgress(Reporter):
             for part in raw(line).wrap(err, max(20, err.width - len(indent) - 1)):
                 if part.plain.strip():
                     err.print(Text(indent + part.plain.rstrip(), "dim italic"), soft_wrap=True)
+
+    def slowed(self, slowdown: Slowdown) -> None:
+        several = torch.get_num_threads() > 1
+        advice = "; Ctrl-C, then --resume --set train.threads=1 may be faster" if several else ""
+        now, before = duration(slowdown.seconds_now), duration(slowdown.seconds_before)
+        print_note(
+            f"A step takes {now} now and took {before}: another program keeps this machine busy"
+            f"{advice}"
+        )
 
     def noted(self, message: str) -> None:
         print_note(message)
@@ -102,10 +128,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
-    read = min(text.val_tokens, config.train.eval_tokens)
-    validation = (
-        count(read) if read == text.val_tokens else f"{count(read)} of {count(text.val_tokens)}"
-    )
+    validation = count(text.val_tokens)
     epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
     steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
     tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
@@ -115,7 +138,25 @@ def run_lines(trainer: Trainer) -> list[str]:
         *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
+        *_forecast(trainer, epochs),
     ]
+
+
+def _forecast(trainer: Trainer, epochs: float) -> list[str]:
+    """How long the run takes, and what to take instead when the text is too small for it."""
+    learner, train_tokens = trainer.learner, trainer.dataset.metadata.train_tokens
+    lines = []
+    if learner.expected_seconds is not None:
+        lines.append(f"Time:   about {duration(learner.expected_seconds)}")
+    is_careful = trainer.config.train.patience > 0  # as with the preset auto
+    if epochs > 1.1 * _MANY_EPOCHS and train_tokens < _SMALL_TEXT and not is_careful:
+        steps = max(1, _MANY_EPOCHS * train_tokens // learner.tokens_per_step)
+        lines.append(
+            f"Note:   {epochs:,.0f} epochs of so small a text are learned by heart; take "
+            f"--preset auto, which suits the text, or --max-iters {steps} ({_MANY_EPOCHS} epochs), "
+            "or --set train.patience=3, which ends when it no longer improves"
+        )
+    return lines
 
 
 def result_table(folder: RunFolder, result: TrainResult) -> Table:
@@ -124,8 +165,11 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     if result.best_val_loss is not None:
         at = f"at step {count(result.best_step)} of {count(result.step)}"
         table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
-    if result.best_step and (overfitting := read_run(folder.path).overfitting):
-        table.add_row("", f"{overfitting}: it started to memorize the training text")
+    if result.stopped_early:
+        table.add_row("ended early", "no better evaluation for as long as train.patience allows")
+    if result.best_step and (rise := read_run(folder.path).rise):
+        learned = ": it started to memorize the training text"
+        table.add_row("", f"{rise}{learned if type(rise) is Overfitting else ''}")
     table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} in steps")
     table.add_row(
         "speed",

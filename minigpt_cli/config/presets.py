@@ -43,5 +43,7 @@ def preset_path(preset: str) -> Path:
     close = difflib.get_close_matches(preset.lower(), names, n=2)
     if not close and (files := did_you_mean(f"{preset}.toml")):
         raise ConfigError(f"unknown preset {preset}{files}")
-    hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
+    hint = (
+        f"did you mean {' or '.join(close)}?" if close else f"available: auto, {', '.join(names)}"
+    )
     raise ConfigError(f"unknown preset {preset}; {hint}")

@@ -155,6 +155,8 @@ class DataConfig(_Table):
 
     corpus: Annotated[tuple[str, ...], Field(strict=False)] = ("shakespeare",)
     """Known corpora, files or folders, read in this order."""
+    val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """A validation text of its own; by default the end of the training text is kept for it."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
@@ -170,7 +172,7 @@ class DataConfig(_Table):
     sampling: Literal["random", "epochs"] = "epochs"
     """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
-    @field_validator("corpus", mode="before")
+    @field_validator("corpus", "val_corpus", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -180,6 +182,11 @@ class DataConfig(_Table):
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("names no text; give a corpus, a file or a folder")
+        return value
+
+    @field_validator("corpus", "val_corpus")
+    @classmethod
+    def _valid_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.encode("utf-8", "replace").decode() != name:  # not valid UTF-8
                 raise ValueError(f"{name!a} is not valid UTF-8; rename the file")
@@ -239,10 +246,12 @@ class TrainConfig(_Table):
     """Sequences of `block_size` tokens per forward pass."""
     grad_accum_steps: Count = 1
     """Forward and backward passes per optimizer step."""
-    eval_interval: Count = 250
-    """Optimizer steps between evaluations."""
-    eval_tokens: Count = 131_072
-    """Validation tokens per evaluation; a longer validation text is sampled evenly."""
+    eval_interval: Count | Literal["auto"] = "auto"
+    """Steps between evaluations; `auto` makes at least six of them, the first by step 50."""
+    eval_tokens: Count = 16_384
+    """Validation tokens per evaluation, spread evenly; the last evaluation reads more or all."""
+    patience: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Evaluations without a new best after which training ends early; 0 never does."""
     save_every_seconds: NonNegativeFloat = 60.0
     """Seconds between saves of the training state; 0 saves only at evaluations."""
     log_interval: Count = 10
@@ -256,7 +265,7 @@ class TrainConfig(_Table):
     on_nonfinite: Literal["rewind", "stop"] = "rewind"
     """Action when a loss or gradient is NaN or infinite: rewind past the batch, or stop."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 uses PyTorch's default. Results can differ in the last digits."""
+    """CPU threads; 0 takes the fastest number in a short timing, which the run then keeps."""
     device: str = "auto"
     """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minigpt_cli.config.schema import DataConfig, ModelConfig, TrainConfig
-from minigpt_cli.data.dataset import Tokens
+from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.errors import CorpusError
 
 

@@ -67,6 +67,11 @@ class Corpus:
                     yield index, chunk
 
 
+def known_corpora() -> dict[str, Path]:
+    """The dataset cards that ship with the package, by the name of their corpus."""
+    return {path.stem: path for path in shipped_folder("data").glob("*.toml")}
+
+
 def open_corpus(
     sources: tuple[str, ...],
     data_dir: Path,
@@ -87,7 +92,7 @@ def open_corpus(
         CorpusError: a source is missing, empty or cannot be downloaded.
     """
     check_encoding(encoding)
-    cards = {path.stem: read_card(path) for path in sorted(shipped_folder("data").glob("*.toml"))}
+    cards = {name: read_card(path) for name, path in sorted(known_corpora().items())}
 
     def is_ours(path: Path) -> bool:
         return any(is_downloaded(path, card, data_dir) for card in cards.values())

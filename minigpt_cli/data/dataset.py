@@ -8,18 +8,17 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from minigpt_cli.config.choices import Split, TokenizerKind
@@ -27,8 +26,10 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.token_files import Tokens, mapped_together, narrowest, write_split
 from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
+from minigpt_cli.io.locking import take
 from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
@@ -38,7 +39,6 @@ from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 FORMAT = 1
 _METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
 _MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
-Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 
 class TextChangedError(CorpusError):
@@ -87,7 +87,7 @@ class Dataset:
     metadata: DatasetMetadata
     tokenizer: Tokenizer
     reading: Reading
-    """The text that it was prepared from, read just now."""
+    """The text that it was prepared from, read just now; without files if it was not at hand."""
 
     def tokens(self, split: Split) -> Tokens:
         """The token ids of one split, mapped from disk, or of the whole text.
@@ -97,7 +97,7 @@ class Dataset:
         """
         if split == "all":
             halves = (self.tokens("train"), self.tokens("val"))
-            return _mapped_together(iter(halves), self.metadata.dtype)
+            return mapped_together(iter(halves), self.metadata.dtype)
         path = self.folder / f"{split}.bin"
         if path.stat().st_size == 0:
             return np.empty(0, dtype=np.uint16)
@@ -112,10 +112,12 @@ def prepare_dataset(
     progress: Progress = no_progress,
     expected: str | None = None,
     tokenizer: Tokenizer | None = None,
+    validation: Corpus | None = None,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
-    The first `1 - val_fraction` of the characters are for training, the rest for validation. The
+    With a `validation` text of its own, all of the corpus is for training. Otherwise the first
+    `1 - val_fraction` of the characters are for training, the rest for validation. The
     `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
@@ -124,6 +126,7 @@ def prepare_dataset(
         config: how to cut and split it.
         data_dir: where prepared texts are kept.
         progress: called with the stages of the work.
+        validation: a text to validate on, instead of the end of the corpus.
         expected: the only fingerprint that is wanted; for another text nothing is written.
         tokenizer: the one that came with the model, if `config.tokenizer_sha256` names one.
 
@@ -136,6 +139,8 @@ def prepare_dataset(
     if config.tokenizer_sha256 is None:
         check_settings(config.tokenizer, config.vocab_size)
     reading = read_corpus(corpus, progress)
+    if validation is not None:
+        reading = replace(reading, validation=read_corpus(validation, progress))
     if reading.characters < 2:
         raise CorpusError(
             f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
@@ -164,23 +169,31 @@ def prepare_dataset(
     return found
 
 
+def find_prepared(data_dir: Path, fingerprint: str) -> Dataset | None:
+    """A text that was prepared earlier, by its fingerprint alone; None if it is not there."""
+    for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
+        if (found := _open_whole(folder, None, None)) is not None:
+            return found
+    return None
+
+
 @contextmanager
 def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     """Keeps other processes from preparing `folder`; a crash releases the lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
-        lock.acquire(blocking=False)
+        take(lock, blocking=False)
     except Timeout:
         progress("Waiting for another process", 0, 0)
-        lock.acquire()
+        take(lock, blocking=True)
     try:
         yield
     finally:
         lock.release()
 
 
-def _open_whole(folder: Path, reading: Reading, config: DataConfig) -> Dataset | None:
+def _open_whole(folder: Path, reading: Reading | None, config: DataConfig | None) -> Dataset | None:
     """Opens a prepared folder; None if it is not there, or not exactly what would be written."""
     try:
         stored = read_bounded(folder / _METADATA, _MOST_METADATA).decode()
@@ -190,7 +203,12 @@ def _open_whole(folder: Path, reading: Reading, config: DataConfig) -> Dataset |
         if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
             return None
         tokenizer = tokenizer_from_json(saved.decode())
-        if _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
+        if reading is None or config is None:  # without its text, by its fingerprint alone
+            if (metadata.fingerprint, metadata.vocab_size, metadata.dtype) != (
+                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
+            ):  # fmt: skip
+                return None
+        elif _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
             return None
         width = np.dtype(metadata.dtype).itemsize
         sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
@@ -200,7 +218,11 @@ def _open_whole(folder: Path, reading: Reading, config: DataConfig) -> Dataset |
             return None
     except (FileNotFoundError, NotRegularError, IsADirectoryError, ValueError, TokenizerError):
         return None
-    _restrict(folder, reading.corpus.permissions)
+    if reading is not None:
+        _restrict(folder, reading.corpus.permissions)
+    else:
+        corpus = Corpus(metadata.corpus, ())
+        reading = Reading(corpus, "", metadata.text_bytes, (metadata.characters,), "")
     dataset = Dataset(folder, metadata, tokenizer, reading)
     splits = (dataset.tokens("train"), dataset.tokens("val"))
     return (
@@ -221,7 +243,7 @@ def _expected_identity(
 ) -> tuple[object, ...]:
     return (
         reading.corpus.name, folder.name, config.tokenizer, tokenizer.vocab_size,
-        _narrowest(tokenizer), reading.bytes, reading.characters,
+        narrowest(tokenizer), reading.bytes, reading.characters,
     )  # fmt: skip
 
 
@@ -249,27 +271,15 @@ def encode_corpus(
         if split == "val":
             deque(chunks, maxlen=0)  # read past the training part
             chunks = halves.second()
-    return _mapped_together(tokenizer.encode_chunks(chunks), _narrowest(tokenizer))
-
-
-def _mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
-    """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
-    hint = "free some space or set TMPDIR to another folder"
-    with (
-        reraise_as(CorpusError, "temporary file", "written", hint=hint),
-        tempfile.TemporaryFile() as file,
-    ):
-        count = _write_tokens(file, arrays, dtype)
-        if count == 0:
-            return np.empty(0, dtype=np.uint16)
-        mapped: Tokens = np.memmap(file, dtype=dtype, mode="r", shape=(count,))
-        return mapped
+    return mapped_together(tokenizer.encode_chunks(chunks), narrowest(tokenizer))
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
     parts = [FORMAT, reading.sha256, config.tokenizer, config.vocab_size, config.val_fraction]
     if splitting > 1 and config.tokenizer in ("word", "bpe"):
         parts.append(splitting)
+    if reading.validation is not None:
+        parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -281,14 +291,14 @@ def _prepare(
     """Writes the folder under another name and renames it, so that it is never incomplete."""
     started = time.perf_counter()
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
-    dtype = _narrowest(tokenizer)
+    dtype = narrowest(tokenizer)
     temporary = folder.with_name(f".{folder.name}.part")
     for left in (temporary, folder):  # left by a killed process, or damaged
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:
         temporary.chmod(0o700)  # until its files have the permissions of the text
-        counts = _write_splits(temporary, reading, split, tokenizer, dtype, progress)
+        counts = write_splits(temporary, reading, split, tokenizer, dtype, progress)
         saved = tokenizer.to_json()
         metadata = DatasetMetadata(
             corpus=corpus.name,
@@ -314,7 +324,7 @@ def _prepare(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_splits(
+def write_splits(
     folder: Path,
     reading: Reading,
     split: int,
@@ -327,9 +337,9 @@ def _write_splits(
     Raises:
         CorpusError: the text is not the one that was read before.
     """
-    digest = hashlib.sha256()
+    digests = [hashlib.sha256() for _ in reading.texts]
 
-    def hashed(chunks: Iterator[str]) -> Iterator[str]:
+    def hashed(chunks: Iterator[str], digest: "hashlib._Hash") -> Iterator[str]:
         for chunk in chunks:
             digest.update(to_utf8(chunk))
             yield chunk
@@ -337,15 +347,24 @@ def _write_splits(
     changed = CorpusError(
         f"{reading.corpus.name}: the text changed while it was read; run the command again"
     )
-    halves = Halves(hashed(reading.corpus.chunks(progress, "Tokenizing")), split)
+    chunks = [
+        hashed(text.corpus.chunks(progress, "Tokenizing"), digest)
+        for text, digest in zip(reading.texts, digests, strict=True)
+    ]
+    halves = Halves(chunks[0], split)
+
+    def second() -> Iterator[str]:
+        yield from halves.second()  # nothing, beside a validation text of its own
+        yield from chain.from_iterable(chunks[1:])
+
     try:
         counts = [
-            _write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
-            for name, half in (("train", halves.first()), ("val", halves.second()))
+            write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            for name, half in (("train", halves.first()), ("val", second()))
         ]
     except TokenizerError:  # a character that was not there before
         raise changed from None
-    if digest.hexdigest() != reading.sha256:
+    if [digest.hexdigest() for digest in digests] != [text.sha256 for text in reading.texts]:
         raise changed
     return counts
 
@@ -356,27 +375,6 @@ def _digest(folder: Path) -> str:
         with open_regular(folder / f"{name}.bin") as file:
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
-
-
-def _narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
-    """The dtype that holds every id."""
-    return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-
-
-def _write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
-    with path.open("wb") as file:
-        count = _write_tokens(file, arrays, dtype)
-        os.fsync(file.fileno())
-    return count
-
-
-def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
-    count = 0
-    for array in arrays:
-        file.write(array.astype(dtype, copy=False).data)
-        count += array.size
-    file.flush()
-    return count
 
 
 def _write_text(path: Path, text: str) -> None:

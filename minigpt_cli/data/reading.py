@@ -21,6 +21,13 @@ class Reading:
     """Characters of each file, with the line break that keeps it apart from the next."""
     alphabet: str
     """Every character of the text, sorted."""
+    validation: "Reading | None" = None
+    """A text of its own for validation, instead of the end of this one."""
+
+    @property
+    def texts(self) -> "list[Reading]":
+        """This text and, if it has its own, the one for validation."""
+        return [self] if self.validation is None else [self, self.validation]
 
     @property
     def characters(self) -> int:
@@ -28,6 +35,8 @@ class Reading:
 
     def training_characters(self, val_fraction: float) -> int:
         """How many characters, from the beginning, are for training."""
+        if self.validation is not None:
+            return self.characters
         return training_characters(self.characters, val_fraction)
 
     def validation_start(self, val_fraction: float) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The tokenizer of a prepared text: learned from it, or brought along by a model."""
 
 from collections.abc import Iterable
+from itertools import chain
 
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.progress import Progress
@@ -46,9 +47,11 @@ def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Pro
     kind = config.tokenizer
     source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
     if kind == "char":
-        source = [reading.alphabet]
+        source = [text.alphabet for text in reading.texts]
     elif kind == "word":
-        source = corpus.chunks(progress, "Learning tokens")
+        source = chain.from_iterable(
+            text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
+        )
     return train_tokenizer(kind, source, config.vocab_size, splitting)
 
 
@@ -56,7 +59,8 @@ def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
     """Raises unless a vocabulary of characters, from another text, covers this one."""
     if tokenizer.kind != "char":
         return
-    unknown = sorted(set(reading.alphabet) - {token.decode() for token in tokenizer.token_bytes})
+    alphabet = {char for text in reading.texts for char in text.alphabet}
+    unknown = sorted(alphabet - {token.decode() for token in tokenizer.token_bytes})
     if unknown:
         shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""

@@ -1,5 +1,7 @@
 """Where texts are kept on this machine, and how to get one from there."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -8,11 +10,18 @@ from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
-from minigpt_cli.data.dataset import Dataset, TextChangedError, prepare_dataset
+from minigpt_cli.data.dataset import (
+    Dataset,
+    TextChangedError,
+    find_prepared,
+    prepare_dataset,
+)
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
+
+_FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
 class HasText(Protocol):
@@ -31,6 +40,8 @@ class Workspace:
     data_dir: Path
     progress: Progress = no_progress
     """Called while a text is downloaded, read and prepared."""
+    note: Callable[[str], None] = lambda _: None
+    """Called when a text is not the one that its name stands for now."""
 
     def corpus(
         self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
@@ -63,16 +74,44 @@ class Workspace:
     def own_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
 
+        A text that has grown, moved or gone since is taken as it was prepared then.
+
         Raises:
-            CorpusError: the text is missing, or has changed since; then nothing is written. Or it
-                is a file that only the model names, not the user.
+            CorpusError: the text is missing or has changed since, and its prepared form is gone;
+                nothing is written. Or it is a file that only the model names, not the user.
         """
         if not trained.fingerprint:
             raise CorpusError(
                 "the model comes from elsewhere, and its training text is not known; pass a text "
                 "with --data"
             )
-        check_named(trained.data.corpus, trained.fingerprint, self.data_dir)
+        named = (*trained.data.corpus, *trained.data.val_corpus)
+        check_named(named, trained.fingerprint, self.data_dir)
+        try:
+            return self.named_dataset(trained)
+        except CorpusError as error:
+            problem = str(error)
+        # A fingerprint of another form is of a file that minigpt did not write.
+        is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
+        prepared = find_prepared(self.data_dir, trained.fingerprint) if is_ours else None
+        if prepared is None:
+            problem = problem.partition(";")[0]
+            raise CorpusError(
+                f"{problem}; and there is no copy as it was prepared under {self.data_dir} "
+                f"(*/{trained.fingerprint}); restore the original text, name the file that it is "
+                "in now, or use the data folder of that time",
+                settings=("data.corpus", "data_dir"),
+            )
+        problem = problem.partition(";")[0]
+        self.note(f"{problem}; going on with the text as it was prepared then: {prepared.folder}")
+        return prepared
+
+    def named_dataset(self, trained: HasText) -> Dataset:
+        """Finds or prepares a text that must be the one a model was trained on.
+
+        Raises:
+            CorpusError: it is another text; nothing is written.
+        """
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         tokenizer = None
         if trained.data.tokenizer_sha256 is not None and isinstance(saved, str):
@@ -90,4 +129,9 @@ class Workspace:
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
         corpus = self.corpus(config.corpus, config.encoding, config.newlines)
-        return prepare_dataset(corpus, config, self.data_dir, self.progress, expected, tokenizer)
+        own = None
+        if config.val_corpus:
+            own = self.corpus(config.val_corpus, config.encoding, config.newlines)
+        return prepare_dataset(
+            corpus, config, self.data_dir, self.progress, expected, tokenizer, own
+        )

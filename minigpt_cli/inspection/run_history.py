@@ -25,6 +25,10 @@ NOTICEABLE_RISE = 0.01
 much as runs with different seeds differ."""
 
 
+FEWEST_EPOCHS = 2.0
+"""Passes over the training text before a rise of the validation loss is called overfitting."""
+
+
 @dataclass(frozen=True)
 class Overfitting:
     """Validation loss rose while training loss kept falling."""
@@ -41,6 +45,18 @@ class Overfitting:
         return (
             f"overfitting since step {self.since:,}: by step {self.until:,} validation loss rose "
             f"by {self.val_rise:.4f} while training loss fell by {self.train_fall:.4f}"
+        )
+
+
+class UnlikeText(Overfitting):
+    """The same in a run that is too short for overfitting: the two texts are not alike."""
+
+    def __str__(self) -> str:
+        return (
+            f"unlike texts: from step {self.since:,} to {self.until:,} validation loss rose by "
+            f"{self.val_rise:.4f} while training loss fell by {self.train_fall:.4f}, too early for "
+            "overfitting: the validation text (by default the end) is unlike the rest; mix the "
+            "order of the texts, or validate on one that is like them (data.val_corpus)"
         )
 
 
@@ -65,17 +81,27 @@ class RunHistory:
     @cached_property
     def best(self) -> EvaluationRow | None:
         """The evaluation with the lowest validation loss; the first, where several share it."""
-        return min(self.evaluations, key=lambda row: row.val_loss, default=None)
+        return min(self.evaluations, key=lambda row: row.comparable_loss, default=None)
 
     @property
     def overfitting(self) -> Overfitting | None:
+        """A rise of the validation loss that can be overfitting."""
+        return self.rise if type(self.rise) is Overfitting else None
+
+    @property
+    def rise(self) -> Overfitting | None:
+        """A noticeable rise of the validation loss since its best, while training went on well."""
         best, last = self.best, self.evaluations[-1] if self.evaluations else None
         if best is None or last is None or best.train_loss is None or last.train_loss is None:
             return None
-        rise, fall = last.val_loss - best.val_loss, best.train_loss - last.train_loss
-        if rise < NOTICEABLE_RISE * best.val_loss or fall <= 0:
+        rise = last.comparable_loss - best.comparable_loss
+        fall = best.train_loss - last.train_loss
+        if rise < NOTICEABLE_RISE * best.comparable_loss or fall <= 0:
             return None
-        return Overfitting(best.step, last.step, rise, fall)
+        # A text that was hardly read twice cannot have been learned by heart.
+        is_early = last.epochs is not None and last.epochs < FEWEST_EPOCHS
+        kind = UnlikeText if is_early else Overfitting
+        return kind(best.step, last.step, rise, fall)
 
 
 def letter(number: int) -> str:

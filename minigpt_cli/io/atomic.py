@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,16 +55,17 @@ def is_temporary(path: Path, *names: str) -> bool:
     return named and path.is_dir() and not path.is_symlink()
 
 
-def sweep(folder: Path, *names: str) -> None:
+def sweep(folder: Path, *names: str, older_than: float = 0.0) -> None:
     """Removes the temporary folders that killed processes left for files with these names.
 
-    No process may be writing one of these files in the meantime.
+    No process may be writing one of these files in the meantime, or none takes longer for it than
+    `older_than` seconds.
 
     Raises:
         OSError: a folder cannot be removed.
     """
     for path in list(folder.iterdir()):
-        if is_temporary(path, *names):
+        if is_temporary(path, *names) and time.time() - path.stat().st_mtime >= older_than:
             shutil.rmtree(path)
 
 

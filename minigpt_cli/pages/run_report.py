@@ -9,6 +9,7 @@ from minigpt_cli import __version__
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
+from minigpt_cli.io.text import duration
 from minigpt_cli.pages.render import render
 from minigpt_cli.pages.scripts import page_script_hash
 from minigpt_cli.plots.canvas import image_bytes
@@ -78,7 +79,7 @@ def report_page(
         inside=inside,
         toml=run.config.to_toml() if run.config else None,
         command=f"minigpt train --preset {argument(RunFolder(run.path).config)}",
-        elapsed=_clock(last.elapsed) if last and last.elapsed else None,
+        elapsed=duration(last.elapsed) if last and last.elapsed else None,
         refresh_seconds=refresh_seconds,
         playground=playground,
         script_hash=page_script_hash(),
@@ -115,13 +116,6 @@ def evenly(rows: Sequence[_R], most: int) -> list[_R]:
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
-
-
-def _clock(seconds: float) -> str:
-    """A duration such as 0:01:15; hours do not roll over into days."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}:{minutes:02}:{rest:02}"
 
 
 def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:

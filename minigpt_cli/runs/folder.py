@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from minigpt_cli.errors import CheckpointError, reraise_as
-from minigpt_cli.io.atomic import replacing
+from minigpt_cli.io.atomic import replacing, sweep
 from minigpt_cli.io.regular import read_bounded
 from minigpt_cli.runs.metrics import Row, read_rows, to_line
 
@@ -20,6 +20,8 @@ CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 CONFIG = "config.toml"
+_LONGEST_WRITE = 60.0
+"""Seconds after which a half-written report is one that a killed process left."""
 _MOST_METRICS = 1 << 30
 """Bytes; a run of a million steps logs a tenth of it."""
 
@@ -73,6 +75,8 @@ class RunFolder:
 
     def write_report(self, html: str) -> None:
         """Replaces the report."""
+        with file_errors(self.report, "written"):
+            sweep(self.path, self.report.name, older_than=_LONGEST_WRITE)
         _replace(self.report, html)
 
     def read_metrics(self) -> list[Row]:

@@ -54,8 +54,20 @@ class EvaluationRow:
     is_best: bool | None = None
     """Whether no earlier evaluation had a lower validation loss."""
     tokens_per_second: Number | None = None
+    epochs: Number | None = None
+    """How often the training text has been read."""
+    val_tokens: Annotated[int, Field(ge=0)] | None = None
+    """How many tokens `val_loss` is measured on."""
+    compared_val_loss: Number | None = None
+    """At the end of a run, where `val_loss` is of more or all of the validation text: the loss on
+    the tokens of the other evaluations."""
     mfu: Number | None = None
     """Model FLOPs utilization: a share of the matrix-product peak measured at the start."""
+
+    @property
+    def comparable_loss(self) -> float:
+        """The validation loss on the same tokens at every evaluation of a run."""
+        return self.val_loss if self.compared_val_loss is None else self.compared_val_loss
 
 
 @dataclass(frozen=True)

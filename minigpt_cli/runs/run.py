@@ -1,13 +1,14 @@
 """A run folder in use: created, locked and cleaned up for the one process that trains."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from minigpt_cli.errors import CheckpointError, reraise_as
+from minigpt_cli.errors import CheckpointError, OutOfMemoryError, reraise_as
 from minigpt_cli.io.atomic import is_temporary, sweep
+from minigpt_cli.io.locking import take
 from minigpt_cli.runs.folder import CHECKPOINT, CONFIG, METRICS, RUNS, STATE, RunFolder, file_errors
 from minigpt_cli.runs.metrics import StepRow
 
@@ -40,7 +41,21 @@ class Run:
             _check_no_run(run.folder)  # another process may have been faster
             with file_errors(run.folder.path, "written"):
                 run.folder.metrics.unlink(missing_ok=True)  # of a start that was killed
-            yield run
+            try:
+                yield run
+            except OutOfMemoryError:
+                run._remove_unused()
+                raise
+
+    def _remove_unused(self) -> None:
+        """Removes the folder of a run that never took a step, so that its name is free."""
+        folder = self.folder
+        if any(isinstance(row, StepRow) for row in folder.read_metrics()):
+            return
+        for path in (folder.state, folder.metrics, folder.config, folder.path / LOCK):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in it
+            folder.path.rmdir()
 
     @classmethod
     @contextmanager
@@ -66,6 +81,7 @@ class Run:
         try:
             with file_errors(self.folder.path, "written"):
                 sweep(self.folder.path, *_FILES)
+                sweep(self.folder.path, self.folder.report.name, older_than=60.0)
             yield
         finally:
             self._lock.release()
@@ -73,7 +89,7 @@ class Run:
     def _acquire(self) -> None:
         with file_errors(self.folder.path, "written"):
             try:
-                self._lock.acquire(blocking=False)
+                take(self._lock, blocking=False)
             except Timeout:
                 raise CheckpointError(
                     f"{self.folder.path}: another process is training this run; wait until it "

@@ -13,6 +13,7 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.schedule import evaluates
 from minigpt_cli.training.setup import TrainRequest
 from minigpt_cli.training.stability import NotFinite
 
@@ -54,7 +55,7 @@ def estimate(request: TrainRequest) -> tuple[RunConfig, Estimate]:
     step_seconds = min(others)  # the first also allocates
     evaluation_seconds = _seconds_of_evaluation(learner)
     train = config.train
-    evaluations = -(-train.max_iters // train.eval_interval)
+    evaluations = sum(evaluates(train, step) for step in range(1, train.max_iters + 1))
     weights = sum(p.numel() * 4 for p in learner.model.parameters())
     state = sum(t.numel() * t.element_size() for t in learner.optimizer.state_tensors().values())
     return config, Estimate(

@@ -5,6 +5,7 @@ run that is interrupted and resumed equals one that was never interrupted.
 """
 
 import fnmatch
+import time
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory
+from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
@@ -58,6 +59,8 @@ class Learner:
             self.model = model.to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
+        self.expected_seconds: float | None = None
+        """About how long the whole run takes, if that was measured."""
         self.check_interval = 1 if self.device.type == "cpu" else train.log_interval
         """Steps between looks at the losses: reading one makes the CPU wait for an accelerator."""
 
@@ -70,6 +73,22 @@ class Learner:
     def flops_per_token(self) -> int:
         """FLOPs of the forward and backward pass for one token."""
         return 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
+
+    @reraise_out_of_memory(_SMALLER)
+    def rehearse(self) -> float:
+        """Seconds that one forward and backward pass takes; nothing is learned.
+
+        Raises:
+            OutOfMemoryError: memory ran out.
+        """
+        self.model.train()
+        started = time.perf_counter()
+        loss = self.model(*self._to_device(*self.batches.batch(0)))
+        loss.backward()
+        loss.item()  # waits for the device
+        self.optimizer.zero_grad()
+        synchronize(self.device)
+        return time.perf_counter() - started
 
     def compile(self) -> str | None:
         """Compiles the model's blocks; returns why it could not, or None."""

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
+
+if TYPE_CHECKING:
+    from minigpt_cli.training.speed import Slowdown
 
 
 class Reporter:
@@ -12,11 +16,17 @@ class Reporter:
     def stepped(self, row: StepRow) -> None:
         """An optimizer step was taken (on an accelerator: the last of several)."""
 
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        """So many tokens of an evaluation are done; called at least once a second or pass."""
+
     def evaluated(self, row: EvaluationRow) -> None:
         """The model was evaluated and, if it is the best so far, saved."""
 
     def sampled(self, text: str) -> None:
         """The model generated a text after an evaluation."""
+
+    def slowed(self, slowdown: "Slowdown") -> None:
+        """Steps take far longer than they did; said once in a session."""
 
     def noted(self, message: str) -> None:
         """Something unusual happened, such as a full disk or a skipped batch."""
@@ -30,7 +40,9 @@ class TrainResult:
     """The run folder."""
     step: int
     finished: bool
-    """False if the run was stopped before `max_iters`."""
+    """False if the run was interrupted before its end."""
+    stopped_early: bool
+    """Whether it ended because of `train.patience`."""
     best_val_loss: float | None
     best_step: int
     elapsed: float

@@ -1,8 +1,10 @@
-"""The learning rate of every step: pure functions, so resuming needs no state."""
+"""The learning rate of every step, and when to evaluate: pure functions, which need no state."""
 
 import math
 
-from minigpt_cli.config.schema import OptimizerConfig
+from minigpt_cli.config.schema import OptimizerConfig, TrainConfig
+
+_FIRST_EVALUATION, _LEAST_EVALUATIONS, _LONGEST_INTERVAL = 50, 6, 500
 
 
 def lr_scale(config: OptimizerConfig, step: int, max_iters: int) -> float:
@@ -30,3 +32,22 @@ def learning_rate(config: OptimizerConfig, step: int, max_iters: int) -> float:
     Steps are counted from 1, as in reports.
     """
     return config.learning_rate * lr_scale(config, step - 1, max_iters)
+
+
+def evaluates(train: TrainConfig, step: int) -> bool:
+    """Whether to evaluate after a step; the first is 1, and the last one always is."""
+    if step == train.max_iters:
+        return True
+    if train.eval_interval != "auto":
+        return step % train.eval_interval == 0
+    return step == _FIRST_EVALUATION or step % _automatic_interval(train.max_iters) == 0
+
+
+def _automatic_interval(max_iters: int) -> int:
+    """The largest round number (1, 2, 2.5 or 5 times a power of ten) that gives enough."""
+    most = max(1, max_iters // _LEAST_EVALUATIONS)
+    if max_iters > _LEAST_EVALUATIONS * _FIRST_EVALUATION:  # the first comes in addition
+        most = max_iters // (_LEAST_EVALUATIONS - 1)
+    most = min(most, _LONGEST_INTERVAL)
+    power: int = 10 ** int(math.log10(most))
+    return max(n for n in (power, 2 * power, 5 * power // 2, 5 * power) if n <= most)

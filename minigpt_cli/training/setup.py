@@ -1,6 +1,6 @@
 """From what a user asks for to a trainer that is ready, for a new run or a resumed one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,26 +9,38 @@ import torch
 
 from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
+from minigpt_cli.data.corpus import known_corpora
+from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
-from minigpt_cli.device import dtype_name, pick_device, pick_dtype
+from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.model.compilation import should_compile
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.continuation import continued
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
-from minigpt_cli.training.state import saved_run
+from minigpt_cli.training.schedule import learning_rate
+from minigpt_cli.training.speed import choose_threads, expected_seconds
+from minigpt_cli.training.state import SavedRun, saved_run
 from minigpt_cli.training.trainer import Trainer
 
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
-    "train.threads", "train.on_nonfinite",
+    "train.threads", "train.on_nonfinite", "train.patience", "data.corpus",
+    "data.val_corpus", "data.encoding",
 }  # fmt: skip
-"""The settings that a resumed run may change; any other would make it a different run."""
+"""The settings that a resumed run may change; any other would make it a different run.
+
+Where its text is may change too, but not the text, which is known by its fingerprint.
+"""
+
+_JUMP = 1.5
+"""A change of the learning rate by this factor, from one step to the next, is said."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,10 @@ class TrainRequest:
     overrides: Overrides = field(default_factory=dict)
     """Settings to change, by full name, as in `{"train.max_iters": 500}`."""
     out: Path | None = None
-    """The new run folder; by default `runs/<preset>`, numbered if that exists."""
+    """The new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`."""
     workspace: Workspace = field(default_factory=lambda: Workspace(Path("data")))
+    note: Callable[[str], None] = lambda _: None
+    """Called with what was chosen."""
     initial: Checkpoint | None = None
     """The model to begin from, with its tokenizer; None begins from nothing."""
 
@@ -64,6 +78,8 @@ class TrainRequest:
             overrides = {name: v for name, v in overrides.items() if not name.startswith("model.")}
         if isinstance(self.preset, RunConfig):
             config = resolve(self.preset.model_dump(), overrides, "the configuration")
+        elif self.preset == AUTO:
+            config = resolve({}, overrides, "preset auto")
         else:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
@@ -80,6 +96,9 @@ class TrainRequest:
         initial = self.initial
         tokenizer = None if initial is None else initial.tokenizer
         dataset = self.workspace.dataset(config.data, tokenizer)
+        if self.preset == AUTO:
+            config, why = self._automatic(dataset)
+            self.note(f"Preset auto: {why}")
         learner = Learner(config, dataset, None if initial is None else initial.model)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
@@ -88,7 +107,28 @@ class TrainRequest:
                 "a larger data.val_fraction",
                 settings=("data.val_fraction=0.2",),
             )
+        # Before there is a run folder: also finds out whether memory suffices for a step.
+        chosen = config.train.threads or choose_threads(learner)
+        train = config.train.model_copy(update={"threads": chosen})
+        learner.config = config.model_copy(update={"train": train})
+        if train.compile != "on":
+            learner.expected_seconds = expected_seconds(learner, train.max_iters)
         return learner
+
+    def _automatic(self, dataset: Dataset) -> tuple[RunConfig, str]:
+        metadata, machine = dataset.metadata, self.config()
+        device = pick_device(machine.train.device)
+        peak = matmul_flops(device, pick_dtype(machine.train.precision, device))
+        config, why = automatic_config(
+            metadata.train_tokens, metadata.vocab_size, peak, self.overrides
+        )
+        return resolve_machine(config), why
+
+    def run_name_for(self, dataset: Dataset) -> str:
+        """The name of a run's folder: of the user's own text, or of the preset for known ones."""
+        own = set(self.config().data.corpus) - set(known_corpora())
+        is_again = not isinstance(self.preset, RunConfig) and Path(self.preset).name == CONFIG
+        return dataset.metadata.corpus if own and not is_again else self.run_name
 
 
 def train(
@@ -104,7 +144,7 @@ def train(
     Args:
         config: a configuration, a shipped preset's name, or the path of a TOML file.
         overrides: settings to change, by full name, as in `{"train.max_iters": 500}`.
-        out: the new run folder; by default `runs/<preset>`, numbered if that exists.
+        out: the new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`.
         data_dir: where downloaded and prepared texts are kept.
         reporter: receives training events.
 
@@ -131,7 +171,7 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
         MinigptError: in the preset, the data or the folder.
     """
     learner = request.learner()
-    with Run.new(request.run_name, request.out) as run:
+    with Run.new(request.run_name_for(learner.dataset), request.out) as run:
         yield Trainer(learner, RunWriter(run))
 
 
@@ -145,16 +185,41 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
     """
     with Run.existing(folder) as run:
         config = _resumed_config(folder, overrides)
-        dataset = workspace.own_dataset(saved_run(folder.state))
+        trained = SavedRun(config, saved_run(folder.state).fingerprint)
+        # A text that the user names now must be the same one; its own may be as prepared then.
+        named = not overrides.keys().isdisjoint({"data.corpus", "data.val_corpus"})
+        dataset = workspace.named_dataset(trained) if named else workspace.own_dataset(trained)
         trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
+        if trainer.stopped_early:
+            raise CheckpointError(
+                f"{folder.path}: ended early, at step {trainer.state.step}; to train longer, raise "
+                "train.patience, or set it to 0",
+                settings=("train.patience=0",),
+            )
         if trainer.state.step >= config.train.max_iters:
             raise CheckpointError(
                 f"{folder.path}: already finished, at step {trainer.state.step}; to train longer, "
                 "raise train.max_iters",
                 settings=("train.max_iters",),
             )
+        _say_if_the_rate_jumps(folder, trainer, workspace)
         yield trainer
+
+
+def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Workspace) -> None:
+    """More steps stretch the schedule: at the same step, the learning rate is another."""
+    before, after, step = saved_run(folder.state).config, trainer.config, trainer.state.step
+    if not step or before.train.max_iters == after.train.max_iters:
+        return
+    old = learning_rate(before.optimizer, step, before.train.max_iters)
+    new = learning_rate(after.optimizer, step + 1, after.train.max_iters)
+    if new > _JUMP * old or old > _JUMP * new:
+        workspace.note(
+            f"The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
+            f"stretched from {before.train.max_iters:,} to {after.train.max_iters:,} steps: the "
+            "loss will move away first, and the run is not what one of that length would have been"
+        )
 
 
 def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
@@ -162,6 +227,9 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
     tables = read_toml(folder.config)
     before = saved_run(folder.state).config
     after = resolve_machine(resolve(tables, overrides, str(folder.config)))
+    if not after.train.threads:
+        train = after.train.model_copy(update={"threads": torch.get_num_threads()})
+        after = after.model_copy(update={"train": train})
     changed = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(before, after).items()
@@ -189,7 +257,6 @@ def resolve_machine(config: RunConfig) -> RunConfig:
     resolved = {
         "device": str(device),
         "precision": dtype_name(pick_dtype(train.precision, device)),
-        "threads": train.threads or torch.get_num_threads(),
         "compile": "on" if compiles else "off",
     }
     return config.model_copy(update={"train": train.model_copy(update=resolved)})

@@ -2,10 +2,11 @@
 
 import json
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
@@ -13,8 +14,16 @@ from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.runs.checkpoint import PendingFile, load_model_tensors, model_tensors, read_tensors
+from minigpt_cli.runs.checkpoint import (
+    Checkpoint,
+    PendingFile,
+    load_checkpoint,
+    load_model_tensors,
+    model_tensors,
+    read_tensors,
+)
 from minigpt_cli.runs.checkpoint_header import STATE_FORMAT, damaged, read_header
+from minigpt_cli.runs.folder import CHECKPOINT
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.stability import MAX_REWINDS
@@ -36,6 +45,7 @@ class TrainState:
     step: StepNumber = 0
     best_val_loss: Loss | None = None
     best_step: StepNumber = 0
+    evaluations_since_best: StepNumber = 0
     elapsed: Seconds = 0.0
     step_seconds: Seconds = 0.0
     recent_losses: deque[Loss] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
@@ -94,7 +104,7 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
         raise CheckpointError(
             f"{path}: was trained on another text or tokenizer (fingerprint "
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
-            "restore the original text, or train a new model"
+            "leave out data.corpus to go on with the text as it was, or train a new model"
         )
     weights, moments = _part(tensors, "model."), _part(tensors, "optimizer.")
     learned = state.step > sum(step <= state.step for step in state.skipped)
@@ -134,3 +144,31 @@ def _read_state(metadata: dict[str, str], path: Path) -> TrainState:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """The last model of a run, from its state; the tokenizer is that of the best one beside it.
+
+    Raises:
+        CheckpointError: the state or the checkpoint is missing or damaged, or they differ.
+    """
+    tensors, metadata = read_tensors(path)
+    state = _read_state(metadata, path)
+    best = load_checkpoint(path.with_name(CHECKPOINT), device)
+    if best.metadata.fingerprint != metadata.get("fingerprint"):
+        raise CheckpointError(f"{path}: does not belong to the {CHECKPOINT} beside it")
+    load_model_tensors(best.model, _part(tensors, "model."), path)
+    known = replace(
+        best.metadata,
+        step=state.step, train_loss=state.recent_loss, val_loss=None, bits_per_byte=None,
+    )  # fmt: skip
+    return replace(best, metadata=known)
+
+
+def is_state(path: Path) -> bool:
+    """Whether a file is the state of a run.
+
+    Raises:
+        CheckpointError: the file is missing, or not a safetensors file.
+    """
+    return read_header(path).metadata.get("format") == STATE_FORMAT

@@ -11,15 +11,18 @@ from minigpt_cli.errors import CheckpointError, NonFiniteError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
+from minigpt_cli.io.text import ended
 from minigpt_cli.model.compilation import eagerly
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.training import schedule
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
+from minigpt_cli.training.speed import StepTimes
 from minigpt_cli.training.stability import (
     MAX_REWINDS,
     LossMonitor,
@@ -41,6 +44,8 @@ class Trainer:
         """Set it, for example from a signal handler, to end the run after the current step."""
         self._validation = self.dataset.tokens("val")
         self._monitor = LossMonitor()
+        self._step_times = StepTimes()
+        self._whole: Evaluation | None = None
         self._session_seconds, self._session_steps = 0.0, 0
         self._peak_flops = math.inf
 
@@ -87,7 +92,7 @@ class Trainer:
         self._begin(reporter)
         while True:
             try:
-                while self.state.step < self.config.train.max_iters and not self.stop_requested:
+                while not (self._is_finished() or self.stop_requested):
                     self._advance(reporter)
                 self._check_everything()
                 break
@@ -116,13 +121,16 @@ class Trainer:
     def _advance(self, reporter: Reporter) -> None:
         """Takes the next step, and does what is due after it."""
         train, step = self.config.train, self.state.step + 1
-        evaluates = step == train.max_iters or step % train.eval_interval == 0
+        evaluates = schedule.evaluates(train, step)
         logs = evaluates or step % train.log_interval == 0 or step == 1
         checks = logs or step % self.learner.check_interval == 0
         if step in self.state.skipped:
             self.state.step = step
         else:
-            self._timed_step(checks)
+            seconds = self._timed_step(checks)
+            on_cpu = self.learner.check_interval == 1  # elsewhere steps are not timed one by one
+            if on_cpu and (slowdown := self._step_times.add(seconds)) is not None:
+                reporter.slowed(slowdown)
             if checks:
                 row = self._step_row()
                 reporter.stepped(row)
@@ -139,8 +147,8 @@ class Trainer:
     def _update_clock(self) -> None:
         self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
 
-    def _timed_step(self, checks: bool) -> None:
-        """Takes a step; with `checks`, waits until the device has finished it."""
+    def _timed_step(self, checks: bool) -> float:
+        """Takes a step, waiting for the device with `checks`; returns its seconds."""
         started = time.perf_counter()
         loss, grad_norm = self.learner.take_step(self.state.step)
         self.state.step += 1
@@ -151,6 +159,7 @@ class Trainer:
         self.state.step_seconds += seconds
         self._session_seconds += seconds
         self._session_steps += 1
+        return seconds
 
     def _check_steps(self) -> None:
         """Reads the losses and gradient norms since the last check; raises `NotFinite`."""
@@ -211,35 +220,68 @@ class Trainer:
 
     def _evaluate_and_save(self, reporter: Reporter) -> None:
         self._check_everything()
-        with self._eagerly(), self._finite("validation loss"):
-            result = evaluate(
-                self.learner.model,
-                self.dataset.tokenizer,
-                self._validation,
-                self.config.train.eval_tokens,
-            )
-        check_finite(self.state.step, validation_loss=result.loss)
+        # Every evaluation reads the same tokens, and only their losses are compared: with each
+        # other, here and wherever a best one is looked for. What the last one reads beyond them
+        # is shown, and has no part in choosing the model that is saved (see `EvaluationRow`).
+        result = self._evaluate(self.config.train.eval_tokens, reporter)
+        self._whole = whole = self._evaluate_whole(result, reporter)
+        shown = whole or result
         best = self.state.best_val_loss
         if is_best := best is None or result.loss < best:
             self.state.best_val_loss, self.state.best_step = result.loss, self.state.step
+            self.state.evaluations_since_best = 0
+        else:
+            self.state.evaluations_since_best += 1
         row = EvaluationRow(
             step=self.state.step,
-            val_loss=result.loss,
+            val_loss=shown.loss,
             train_loss=self.state.recent_loss,
-            bits_per_byte=result.bits_per_byte,
+            bits_per_byte=shown.bits_per_byte,
             elapsed=self.state.elapsed,
             is_best=is_best,
             tokens_per_second=self.tokens_per_second,
+            epochs=self._epochs,
+            val_tokens=shown.tokens,
+            compared_val_loss=result.loss if whole else None,
             mfu=self.mfu,
         )
         self.writer.row(row)
         text = self._sample() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
-        self._save(self._checkpoint_metadata(result) if is_best else None)
+        self._save(self._checkpoint_metadata(shown) if is_best else None)
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
+
+    @property
+    def _epochs(self) -> float:
+        read = self.state.step * self.learner.tokens_per_step
+        return read / self.dataset.metadata.train_tokens
+
+    def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
+        with self._eagerly(), self._finite("validation loss"):
+            result = evaluate(
+                self.learner.model,
+                self.dataset.tokenizer,
+                self._validation,
+                most,
+                reporter.evaluating,
+            )
+        check_finite(self.state.step, validation_loss=result.loss)
+        return result
+
+    def _evaluate_whole(self, part: Evaluation, reporter: Reporter) -> Evaluation | None:
+        """At the end of the run, the score on all of the validation text.
+
+        Of a text that is long for the run, only as much as costs little: predicting takes a third
+        of the time of training.
+        """
+        train = self.config.train
+        most = train.max_iters * self.learner.tokens_per_step // 10
+        if self.state.step < train.max_iters or part.tokens >= min(most, len(self._validation) - 1):
+            return None
+        return self._evaluate(most, reporter)
 
     def _sample(self) -> str:
         """Generates a text from an empty prompt, with its own random numbers."""
@@ -247,7 +289,7 @@ class Trainer:
         count = self.config.train.sample_tokens
         writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
         with self._eagerly(), self._finite("sample's logits"):
-            return "".join(generate(writer, "", count, sampling))
+            return ended("".join(generate(writer, "", count, sampling)))
 
     @contextmanager
     def _finite(self, what: str) -> Iterator[None]:
@@ -290,13 +332,23 @@ class Trainer:
         checkpoint = checkpoint_file(folder.checkpoint, model, metadata) if metadata else None
         self.writer.save(self.state.step, state, checkpoint)
 
+    def _is_finished(self) -> bool:
+        return self.state.step >= self.config.train.max_iters or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation loss has not improved for `train.patience` evaluations."""
+        return 0 < self.config.train.patience <= self.state.evaluations_since_best
+
     def _result(self) -> TrainResult:
         state = self.state
+        is_last = state.best_step == state.step
         return TrainResult(
             run=self.folder.path,
             step=state.step,
-            finished=state.step >= self.config.train.max_iters,
-            best_val_loss=state.best_val_loss,
+            finished=self._is_finished(),
+            stopped_early=self.stopped_early,
+            best_val_loss=self._whole.loss if self._whole and is_last else state.best_val_loss,
             best_step=state.best_step,
             elapsed=state.elapsed,
             step_seconds=state.step_seconds,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ def test_words_outside_the_vocabulary_are_counted(minigpt: Minigpt, home: Path) 
 def test_changed_text_is_not_scored_as_the_old_one(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
+    shutil.rmtree("data")
     assert "story: the text has changed since the model was trained" in refused("eval", RUN)
 
 

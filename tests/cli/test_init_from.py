@@ -41,15 +41,14 @@ def test_a_run_goes_on_with_another_text(minigpt: Minigpt, more: Path) -> None:
     result = minigpt("train", "--init-from", "runs/tiny", "--data", more, *FAST)
     assert result.exit_code == 0, result.output
     before, after = (
-        load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors"))
-        for name in ("tiny", "finetune")
+        load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors")) for name in ("tiny", "more")
     )
     assert after.tokenizer.to_json() == before.tokenizer.to_json()
     assert after.metadata.model == before.metadata.model
     optimizer = after.metadata.optimizer
     assert optimizer is not None
     assert (optimizer.name, optimizer.learning_rate) == ("adamw", 1e-4)
-    for command in (("eval", "runs/finetune"), ("inspect", "gradients", "-c", "runs/finetune")):
+    for command in (("eval", "runs/more"), ("inspect", "gradients", "-c", "runs/more")):
         assert minigpt(*command).exit_code == 0
 
 
@@ -64,7 +63,8 @@ def test_training_begins_with_the_weights_of_the_model(
         )
         changes = {} if block_size is None else {"model.block_size": block_size}
         overrides = {"data.corpus": str(more), "train.device": "cpu", **changes}
-        request = TrainRequest("finetune", overrides, None, Workspace(home / "data"), initial)
+        workspace = Workspace(home / "data")
+        request = TrainRequest("finetune", overrides, None, workspace, initial=initial)
         model = request.learner().model
         ids = torch.tensor([[1, 2, 3, 4]])
         with torch.inference_mode(), model.evaluating(torch.float32):
@@ -77,10 +77,10 @@ def test_a_folder_of_transformers_is_finetuned_with_its_own_tokenizer(
     options = ("--set", "model.block_size=32")
     result = minigpt("train", "--init-from", folder, "--data", more, *FAST, *options)
     assert result.exit_code == 0, result.output
-    tuned = load_checkpoint(Path("runs/finetune/checkpoint.safetensors"))
+    tuned = load_checkpoint(Path("runs/more/checkpoint.safetensors"))
     assert tuned.tokenizer.to_json() == read_hf(folder).tokenizer.to_json()
-    for command in (("eval", "runs/finetune"), ("generate", "-c", "runs/finetune", "-n", 5),
-                    ("train", "--resume", "runs/finetune", "--max-iters", 6)):  # fmt: skip
+    for command in (("eval", "runs/more"), ("generate", "-c", "runs/more", "-n", 5),
+                    ("train", "--resume", "runs/more", "--max-iters", 6)):  # fmt: skip
         result = minigpt(*command)
         assert result.exit_code == 0, result.output
 
@@ -96,7 +96,7 @@ def test_its_prepared_text_is_not_mistaken_for_one_of_another_tokenizer(
     assert minigpt("train", "--init-from", folder, *options).exit_code == 0
     prepared = [path for path in Path("data/more").iterdir() if path.is_dir()]
     assert len(prepared) == 2
-    assert minigpt("eval", "runs/finetune", "runs/finetune-2").exit_code == 0
+    assert minigpt("eval", "runs/more", "runs/more-2").exit_code == 0
 
 
 def test_a_lost_prepared_text_is_prepared_again_for_a_checkpoint(
@@ -107,10 +107,10 @@ def test_a_lost_prepared_text_is_prepared_again_for_a_checkpoint(
     options = ("--data", more, *FAST, "--set", "model.block_size=32")
     assert minigpt("train", "--init-from", folder, *options).exit_code == 0
     shutil.rmtree("data")
-    message = refused("train", "--resume", "runs/finetune", "--max-iters", 8)
+    message = refused("train", "--resume", "runs/more", "--max-iters", 8)
     assert "its tokenizer came with the model" in message
-    assert minigpt("eval", "runs/finetune").exit_code == 0
-    assert minigpt("train", "--resume", "runs/finetune", "--max-iters", 8).exit_code == 0
+    assert minigpt("eval", "runs/more").exit_code == 0
+    assert minigpt("train", "--resume", "runs/more", "--max-iters", 8).exit_code == 0
 
 
 def test_commands_read_a_folder_of_transformers_as_it_is(
@@ -175,11 +175,11 @@ def test_frozen_weights_stay_and_others_learn(minigpt: Minigpt, more: Path, opti
     patterns = ("--freeze", "blocks.0.*", "--freeze", "*embedding*")
     options = ("--data", more, *FAST, *patterns, "--set", f"optimizer.name={optimizer}")
     assert minigpt("train", "--init-from", "runs/tiny", *options).exit_code == 0
-    result = minigpt("train", "--resume", "runs/finetune", "--max-iters", 6)
+    result = minigpt("train", "--resume", "runs/more", "--max-iters", 6)
     assert result.exit_code == 0, result.output
     before, after = (
         load_checkpoint(Path(f"runs/{name}/checkpoint.safetensors")).model.state_dict()
-        for name in ("tiny", "finetune")
+        for name in ("tiny", "more")
     )
     for name, weight in after.items():
         frozen = name.startswith(("blocks.0.", "token_embedding"))

@@ -1,6 +1,7 @@
 """`minigpt inspect memorized`: its figures and its verdict."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,7 @@ def test_number_of_texts_must_be_one_or_more(misused: Misused) -> None:
 def test_changed_training_text_is_refused(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
+    shutil.rmtree("data")
     assert "the text has changed since" in refused("inspect", "memorized", "-c", RUN)
 
 

@@ -191,6 +191,7 @@ def test_gradients_say_what_was_found(minigpt: Minigpt) -> None:
 
 def test_gradients_need_the_models_own_text(refused: Refused) -> None:
     Path("story.txt").write_text("Another text.", encoding="utf-8")
+    shutil.rmtree("data")
     assert "the text has changed" in refused("inspect", "gradients", "-c", FILE)
 
 

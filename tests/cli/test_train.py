@@ -123,7 +123,8 @@ def test_files_of_a_folder_are_said_before_the_first_step(minigpt: Minigpt, home
 
 def test_existing_run_is_never_overwritten(minigpt: Minigpt, refused: Refused) -> None:
     before = {path: path.read_bytes() for path in RUN.iterdir()}
-    assert "runs/tiny-2" in minigpt(*SHORT).stdout
+    assert "runs/story/" in minigpt(*SHORT).stdout
+    assert "runs/story-2/" in minigpt(*SHORT).stdout
     message = refused(*SHORT, "--out", RUN)
     assert message.startswith(f"{RUN}: already exists and is not overwritten")
     assert f"minigpt train --resume {RUN}" in message
@@ -162,12 +163,16 @@ def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
     assert {path: path.read_bytes() for path in RUN.iterdir()} == before
 
 
-def test_resuming_after_the_text_changed_is_refused(refused: Refused, home: Path) -> None:
+def test_another_text_is_refused_when_resuming(refused: Refused, home: Path) -> None:
     with (home / "story.txt").open("a") as file:
         file.write("And so on.\n")
     before = sorted(Path("data").rglob("*"))
-    assert "story: the text has changed since" in refused("train", "--resume", RUN)
+    message = refused("train", "--resume", RUN, "--data", "story.txt")
+    assert "story: the text has changed since" in message
     assert sorted(Path("data").rglob("*")) == before
+    shutil.rmtree("data")
+    message = refused("train", "--resume", RUN)
+    assert message.startswith("story: the text has changed since the model was trained on it; and")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +239,7 @@ def test_presets_are_listed_with_their_sizes(minigpt: Minigpt) -> None:
 
 def test_json_is_all_that_stdout_holds(minigpt: Minigpt) -> None:
     found = json.loads(minigpt(*SHORT, "--json").stdout)
-    assert found["run"] == "runs/tiny-2"
+    assert found["run"] == "runs/story"
     assert (found["step"], found["finished"]) == (4, True)
     evaluations = [row for row in metrics(Path(found["run"])) if row["type"] == "evaluation"]
     assert found["best_val_loss"] == min(row["val_loss"] for row in evaluations)
@@ -307,7 +312,7 @@ def test_run_remembers_its_threads(minigpt: Minigpt, home: Path) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert minigpt(*SHORT, "--out", "out").exit_code == 0
+        assert minigpt(*SHORT, "--set", "train.threads=2", "--out", "out").exit_code == 0
         torch.set_num_threads(1)  # as on another machine
         assert minigpt("train", "--resume", "out", "--max-iters", 5).exit_code == 0
         assert torch.get_num_threads() == 2

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -366,6 +367,7 @@ def test_a_model_from_before_line_endings_were_read_as_lf_gets_its_own_text(
     today = Workspace(shelf.data_dir).dataset(data)
     assert today.tokenizer.decode(today.tokens("all")) == "one\ntwo\nthree\n" * 20
     shelf.write("another text")
+    shutil.rmtree(shelf.data_dir)  # or else it would be found there as it was prepared
     with pytest.raises(CorpusError, match="the text has changed since"):
         Workspace(shelf.data_dir).own_dataset(before)
 

@@ -156,3 +156,14 @@ def test_folders_without_a_run_or_without_metrics_say_which(tmp_path: Path) -> N
     (tmp_path / "checkpoint.safetensors").touch()
     with pytest.raises(CheckpointError, match=r"without metrics.* minigpt inspect .*/checkpoint"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(("epochs", "named"), [(1.06, False), (1.99, False), (2.0, True)])
+def test_rise_before_two_passes_is_not_called_overfitting(
+    tmp_path: Path, epochs: float, named: bool
+) -> None:
+    last = {**evaluation(200, 0.8, 2.7), "epochs": epochs}
+    run = run_of(tmp_path, evaluation(100, 1.4, 2.1), last)
+    assert (run.overfitting is not None) == named
+    assert run.rise is not None
+    assert ("unlike the rest" in str(run.rise)) != named

@@ -135,18 +135,13 @@ def test_no_text_brings_control_characters_into_the_page(folder: RunFolder) -> N
 
 @pytest.mark.parametrize(
     ("elapsed", "shown"),
-    [(75.4, "0:01:15"), (100_000, "27:46:40"), (1e9, "277,777:46:40")],
+    [(75.4, "1 min 15 s"), (100_000, "27 h 47 min"), (1e9, "277,777 h 47 min")],
 )
 def test_time_is_shown_however_long(folder: RunFolder, elapsed: float, shown: str) -> None:
     with folder.metrics.open("a") as file:
         row = {"type": "evaluation", "step": 30, "val_loss": 3.0, "elapsed": elapsed}
         file.write(json.dumps(row) + "\n")
     assert f"time {shown} " in text_of(page_without(folder))
-
-
-def test_time_cannot_overflow() -> None:
-    hours, minutes, seconds = (int(x.replace(",", "")) for x in report._clock(1e29).split(":"))
-    assert (hours * 60 + minutes) * 60 + seconds == int(1e29)
 
 
 def without_pictures(page: str) -> str:

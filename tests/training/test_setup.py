@@ -39,7 +39,7 @@ class Evaluations(Reporter):
 def test_preset_is_trained_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     reporter = Evaluations()
     result = train("tiny", SHORT, reporter=reporter)
-    assert (result.run, result.step, result.finished) == (Path("runs/tiny"), 4, True)
+    assert (result.run, result.step, result.finished) == (Path("runs/story"), 4, True)
     assert [row.step for row in reporter.rows] == [2, 4]
     assert result.best_val_loss == min(row.val_loss for row in reporter.rows)
     assert load_checkpoint(RunFolder(result.run).checkpoint).metadata.step == result.best_step

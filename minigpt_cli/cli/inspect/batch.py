@@ -9,6 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json
@@ -35,7 +36,7 @@ def show(
 
     saved = saved_run(RunFolder(run_folder(run)).state)
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress).own_dataset(saved)
+        dataset = Workspace(data_dir, progress, print_note).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     length = saved.config.model.block_size
     Output(as_json).show(asdict(batch), _tables(batch, length))

@@ -40,7 +40,7 @@ def show(
     output = Output(as_json, plot, force=force)
     loaded = load(checkpoint, device)
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress).own_dataset(loaded.checkpoint.metadata)
+        dataset = Workspace(data_dir, progress, print_note).own_dataset(loaded.checkpoint.metadata)
     gradients = own_gradients(loaded.checkpoint, dataset)
     if not gradients.as_in_run:
         print_note(

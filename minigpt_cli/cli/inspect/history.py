@@ -11,18 +11,10 @@ from rich.text import Text
 from minigpt_cli.cli.console import in_unicode, out
 from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.cli.inspect.output import Output, save_plot
-from minigpt_cli.cli.render import (
-    count,
-    duration,
-    grid,
-    key_value_table,
-    losses,
-    model_size,
-    number,
-    raw,
-)
+from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_size, number, raw
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
+from minigpt_cli.io.text import duration
 
 _COLORS = ("green", "magenta", "cyan", "red")
 
@@ -87,8 +79,8 @@ def summary(run: RunHistory) -> Table:
         table.add_row("last evaluation", f"{shown} at step {count(last.step)}")
         if last.elapsed is not None:
             table.add_row("time", duration(last.elapsed))
-    if run.overfitting:
-        table.add_row("", Text(str(run.overfitting), "bold red"))
+    if run.rise:
+        table.add_row("", Text(str(run.rise), "bold red"))
     for incident in run.incidents[:MOST_INCIDENTS]:
         table.add_row("", raw(str(incident), "red"))
     if len(run.incidents) > MOST_INCIDENTS:
@@ -115,8 +107,8 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
         )
     yield table
     for name, run in zip(names, runs, strict=True):
-        if run.overfitting:
-            yield Text(f"{name}: {run.overfitting}", "bold red")
+        if run.rise:
+            yield Text(f"{name}: {run.rise}", "bold red")
         if run.config_problem:
             yield raw(f"{name}: {run.config_problem}", "red")
     yield _differences(names, runs)

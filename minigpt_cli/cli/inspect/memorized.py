@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from minigpt_cli.cli.console import err
+from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed
@@ -45,7 +45,7 @@ def show(
     loaded = load(checkpoint, device)
     metadata = loaded.checkpoint.metadata
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress).own_dataset(metadata)
+        dataset = Workspace(data_dir, progress, print_note).own_dataset(metadata)
     generating = err.status("Generating, and searching the training text")
     with generating, reraise_out_of_memory("ask for fewer --samples"):
         sampling = Sampling(TEMPERATURE, seed=seed)

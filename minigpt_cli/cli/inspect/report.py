@@ -32,6 +32,7 @@ def show(
     The report is RUN/report.html and is replaced each time; --html FILE writes it elsewhere.
     """
     from minigpt_cli.cli.inspect import history as rendering
+    from minigpt_cli.cli.render import busy
     from minigpt_cli.inspection.run_history import read_run
     from minigpt_cli.pages.run_report import look_inside, report_page
     from minigpt_cli.runs.folder import RunFolder
@@ -39,9 +40,9 @@ def show(
     output = Output(as_json, plot, html, force)
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
-    page = report_page(
-        history, look_inside(folder), playground=_playground(folder.path) if playground else None
-    )
+    with busy("Drawing the report"):
+        model = _playground(folder.path) if playground else None
+        page = report_page(history, look_inside(folder), playground=model)
     if html is None:
         folder.write_report(page)
         print_note(f"Wrote {folder.report}")

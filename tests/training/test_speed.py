@@ -1,0 +1,105 @@
+"""Threads are chosen by timing, once; steps that become slow are noticed, once."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.speed import Slowdown, StepTimes, choose_threads, expected_seconds
+from tests.helpers.training import Watcher, differences, new_trainer, small_config, train
+
+pytestmark = pytest.mark.usefixtures("no_measuring")
+
+
+@pytest.fixture
+def threads() -> Any:
+    """Lets a test change the number of threads."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def learner_that_takes(seconds: dict[int, float]) -> Any:
+    return SimpleNamespace(rehearse=lambda: seconds[torch.get_num_threads()])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({2: 0.051, 1: 0.087}, 2),  # an idle machine
+        ({2: 0.202, 1: 0.086}, 1),  # one busy neighbor
+        ({2: 0.087, 1: 0.086}, 2),  # no clear gain
+        ({2: 9.0, 1: 1.0}, 2),  # too long to be tried
+    ],
+)
+def test_fastest_number_of_threads_is_chosen(
+    threads: Any, seconds: dict[int, float], chosen: int
+) -> None:
+    threads(2)
+    assert choose_threads(learner_that_takes(seconds)) == chosen
+    assert torch.get_num_threads() == chosen
+
+
+def test_rehearsing_learns_nothing_and_changes_no_step(dataset: Dataset) -> None:
+    whole = train(small_config(), dataset)
+    rehearsed = new_trainer(small_config(), dataset)
+    choose_threads(rehearsed.learner)
+    assert expected_seconds(rehearsed.learner, 10) > 0
+    rehearsed.fit(Watcher())
+    assert differences(rehearsed, whole) == []
+
+
+def test_expected_time_grows_with_the_steps(dataset: Dataset) -> None:
+    learner = Learner(small_config(), dataset)
+    learner.rehearse = lambda: 0.5  # type: ignore[method-assign]
+    # Two micro-batches a step.
+    assert expected_seconds(learner, 100) == pytest.approx(100 * 2 * 0.5, rel=0.3)
+
+
+def said(times: list[float]) -> list[Slowdown]:
+    watch = StepTimes()
+    return [slow for seconds in times if (slow := watch.add(seconds)) is not None]
+
+
+def test_slow_steps_are_noticed_once() -> None:
+    found = said([5.0, 0.1, 0.1] + 60 * [0.05] + 200 * [0.12])
+    assert [(slow.seconds_before, slow.seconds_now) for slow in found] == [(0.05, 0.12)]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [5.0] + 300 * [0.05],  # the first step allocates
+        100 * [0.05, 0.05, 0.05, 0.5],  # single slow ones
+        100 * [0.05] + 100 * [0.09],
+        100 * [0.2] + 100 * [0.05],  # faster
+    ],
+)
+def test_other_steps_are_not_called_slow(times: list[float]) -> None:
+    assert said(times) == []
+
+
+def test_reporter_hears_of_slow_steps(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Slowdown] = []
+    trainer, watcher = new_trainer(small_config(), dataset), Watcher()
+    watcher.slowed = heard.append  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(trainer._step_times, "add", lambda _: Slowdown(0.1, 0.3))
+    trainer.fit(watcher)
+    assert heard
+
+
+def test_choice_is_recorded_with_the_run(tmp_path: Path, dataset: Dataset) -> None:
+    from minigpt_cli.config.loading import load_run_config
+    from minigpt_cli.training.setup import train as train_request
+
+    overrides = {
+        "data.corpus": str(tmp_path / "story.txt"), "train.max_iters": 2,
+        "train.sample_tokens": 0, "train.device": "cpu",
+    }  # fmt: skip
+    result = train_request("tiny", overrides, out=tmp_path / "out", data_dir=tmp_path / "data")
+    recorded = load_run_config(str(result.run / "config.toml")).train.threads
+    assert recorded == torch.get_num_threads()
