@@ -46,7 +46,7 @@ def test_every_command_of_the_page_works(
         ran += 1
     assert ran >= 8
     assert Path("my-model/config.json").is_file()
-    assert Path("runs/my-text/checkpoint.safetensors").is_file()
+    assert Path("runs/story/checkpoint.safetensors").is_file()
     assert [*Path("runs/curves/tensorboard").iterdir()]
     if find_spec("transformers") is not None:
         code = PAGE.split("```python\n")[1].split("```")[0]

@@ -211,7 +211,14 @@ MUTATIONS = {
     },
     **{
         f"state {name}": forget_field(name)
-        for name in ("step", "best_val_loss", "best_step", "recent_losses", "skipped")
+        for name in (
+            "step",
+            "best_val_loss",
+            "best_step",
+            "evaluations_since_best",
+            "recent_losses",
+            "skipped",
+        )
     },
 }
 

@@ -413,7 +413,7 @@ def test_width_of_an_empty_embedding_is_not_trusted(path: Path, whole: bytes) ->
     "command",
     [["eval", "--data", "a.txt"], ["generate", "-c"], ["inspect", "next", "a", "-c"]],
 )
-def test_huge_block_size_runs_out_of_memory_in_one_line(
+def test_huge_block_size_needs_no_more_memory_than_what_is_read(
     path: Path, whole: bytes, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(path.parent)
@@ -423,8 +423,7 @@ def test_huge_block_size_runs_out_of_memory_in_one_line(
     assert CliRunner().invoke(app, ["inspect", path.name]).exit_code == 0
     with little_memory(1 << 30):
         result = CliRunner().invoke(app, run, catch_exceptions=False)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: out of memory; ")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -249,7 +249,7 @@ def test_metrics_are_synced_before_the_state_that_relies_on_them(
 def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run.append_metrics([StepRow(1, 2.0)])
     before = run.metrics.read_bytes()
-    real_open = Path.open
+    real_appending = run_folder_module._appending
 
     class Filling:
         """A file on a disk with room for three bytes more."""
@@ -274,7 +274,7 @@ def test_half_written_row_is_taken_back(run: RunFolder, monkeypatch: pytest.Monk
             return written
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *a, **k: Filling(real_open(*a, **k)))
+        patch.setattr(run_folder_module, "_appending", lambda p: Filling(real_appending(p)))
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written \(No space"):
             run.append_metrics([StepRow(2, 2.0), StepRow(3, 2.0)])
     assert run.metrics.read_bytes() == before
