@@ -14,8 +14,6 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 
 import tomli
 
@@ -109,26 +107,6 @@ def is_downloaded(path: Path, card: Card, data_dir: Path) -> bool:
 
 
 def _from_url(card: Card, progress: Progress) -> bytes:
-    """Downloads in a thread that is left behind after `TOTAL_SECONDS`, whatever it waits for."""
-    result: Queue[bytes | CorpusError] = Queue()
-
-    def download() -> None:
-        try:
-            result.put(_read_url(card, progress))
-        except CorpusError as error:
-            result.put(error)
-
-    Thread(target=download, daemon=True).start()
-    try:
-        found = result.get(timeout=TOTAL_SECONDS)
-    except Empty:
-        raise CorpusError(f"url: not finished after {TOTAL_SECONDS:.0f} seconds") from None
-    if isinstance(found, CorpusError):
-        raise found
-    return found
-
-
-def _read_url(card: Card, progress: Progress) -> bytes:
     progress(_STAGE, 0, card.bytes)
     data = bytearray()
     end = time.monotonic() + TOTAL_SECONDS
