@@ -8,7 +8,6 @@ import typer
 from minigpt_cli.cli.options import decoded
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
-from minigpt_cli.interop.hf_folder import is_hf_folder
 
 _RUNS = Path("runs")
 _RUN_FILES = ("checkpoint.safetensors", "state.safetensors", "metrics.jsonl")
@@ -20,6 +19,8 @@ def is_model(word: str) -> bool:
     if not os.path.lexists(path):  # asked first, because it takes a prompt of any length
         return False
     if path.is_dir():
+        from minigpt_cli.interop.hf_folder import is_hf_folder
+
         return is_hf_folder(path) or any((path / name).exists() for name in _RUN_FILES)
     return path.suffix == ".safetensors" and path.is_file()
 
@@ -75,6 +76,7 @@ def preset_and_texts(
         typer.BadParameter: a word means nothing, or more than one thing.
     """
     from minigpt_cli.cli.console import print_note
+    from minigpt_cli.interop.hf_folder import is_hf_folder
 
     found: list[str] = []
     for word in words:

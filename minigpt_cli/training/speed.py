@@ -27,6 +27,8 @@ def choose_threads(learner: Learner) -> int:
     in their last digits: a run that changed its threads on its own could not be repeated exactly.
     """
     most = torch.get_num_threads()
+    if most == 1:
+        return most
     candidates = dict.fromkeys([most, most // 2, 1] if most > 3 else [most, 1])
     best, best_seconds = most, float("inf")
     for threads in candidates:

@@ -18,7 +18,7 @@ from tests.helpers.tiny_checkpoint import tiny_checkpoint
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs descriptors")
 
 FULL = Path("/dev/full")
-UNBUFFERED = [{}, {"PYTHONUNBUFFERED": "1"}]
+UNBUFFERED = [pytest.param({}, marks=pytest.mark.slow), {"PYTHONUNBUFFERED": "1"}]
 COMMANDS = [
     ["--help"],
     ["--version"],
