@@ -94,11 +94,8 @@ def train(
 
     Watch the loss fall and the samples improve; Ctrl-C saves and stops.
     """
-    if list_presets:
-        listings.list_presets(as_json)
-        return
-    if list_settings:
-        listings.list_settings(as_json)
+    if list_presets or list_settings:
+        (listings.list_presets if list_presets else listings.list_settings)(as_json)
         return
     run = resumed_run(words or []) if resume else None
     if words and not resume:

@@ -138,14 +138,7 @@ def prepare_dataset(
     """
     if config.tokenizer_sha256 is None:
         check_settings(config.tokenizer, config.vocab_size)
-    reading = read_corpus(corpus, progress)
-    if validation is not None:
-        reading = replace(reading, validation=read_corpus(validation, progress))
-    if reading.characters < 2:
-        raise CorpusError(
-            f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
-            f"{reading.characters} characters and needs at least 2; use a longer text"
-        )
+    reading = _read(corpus, validation, progress)
     fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
     fingerprint = expected or fingerprints[0]
     if fingerprint not in fingerprints:
@@ -167,6 +160,19 @@ def prepare_dataset(
                     found = _open_whole(folder, reading, config)
     assert found is not None
     return found
+
+
+def _read(corpus: Corpus, validation: Corpus | None, progress: Progress) -> Reading:
+    """Reads a text, and the one to validate on if it is separate."""
+    reading = read_corpus(corpus, progress)
+    if validation is not None:
+        reading = replace(reading, validation=read_corpus(validation, progress))
+    if reading.characters < 2:
+        raise CorpusError(
+            f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
+            f"{reading.characters} characters and needs at least 2; use a longer text"
+        )
+    return reading
 
 
 def find_prepared(data_dir: Path, fingerprint: str) -> Dataset | None:

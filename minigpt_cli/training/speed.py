@@ -45,7 +45,7 @@ def choose_threads(learner: Learner) -> int:
 
 
 def expected_seconds(learner: Learner, steps: int) -> float:
-    """About how long so many steps take, with what surrounds them."""
+    """Estimated seconds for this many steps, with the evaluations and saves between them."""
     seconds = min(learner.rehearse() for _ in range(2))
     return seconds * learner.config.train.grad_accum_steps * steps * _BESIDES
 
@@ -75,7 +75,7 @@ class StepTimes:
         self._recent.append(seconds)
         if (self._count - _FIRST_STEPS) % _WINDOW:
             return None
-        now = median(self._recent)  # a single slow step is no slowdown
+        now = median(self._recent)  # one slow step does not count
         usual, self._usual = self._usual, min(self._usual, now)
         if now < SLOWDOWN * usual:
             return None
