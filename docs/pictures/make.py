@@ -136,8 +136,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         screen = train(asked.preset, asked.options, folder)
-        checkpoint = load_checkpoint(folder / "runs" / asked.preset / "checkpoint.safetensors")
-    name = f"runs/{asked.preset}, step {checkpoint.metadata.step:,}"
+        (run,) = (folder / "runs").iterdir()  # named after the preset, or after one's own text
+        checkpoint = load_checkpoint(run / "checkpoint.safetensors")
+    name = f"runs/{run.name}, step {checkpoint.metadata.step:,}"
     attention = attention_maps(checkpoint, asked.text, checkpoint.metadata.model.n_layer // 2)
     pictures = {
         "training.svg": screenshot(screen, f"minigpt train --preset {asked.preset}").encode(),
