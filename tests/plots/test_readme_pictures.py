@@ -53,6 +53,6 @@ def test_pictures_of_a_tiny_run_are_made(tmp_path: Path, story: str) -> None:
     made = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
     assert made.keys() == {"training.svg", "attention.png", "embeddings.png"}
     svg = made["training.svg"].decode().replace("&#160;", " ")
-    assert "Model: modern" in svg
+    assert "Model:  modern" in svg
     assert "tok/s" in svg  # the bar, while it trains
     assert "50 " in svg  # the first evaluation
