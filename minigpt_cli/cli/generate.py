@@ -1,8 +1,10 @@
 """`minigpt generate`: continue a prompt."""
 
+import os
 import sys
 from contextlib import nullcontext
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -195,6 +197,18 @@ def _check_combinations(given: dict[str, bool]) -> None:
                 raise typer.BadParameter(f"{one} and {other} cannot be combined")
 
 
+def _opened(path: Path) -> BufferedReader:
+    """Opens a file or a pipe; a FIFO that nobody writes to is empty, not waited for."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(descriptor, True)
+        return descriptor
+
+    return BufferedReader(FileIO(path, opener=opener))
+
+
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     """What to continue: one text, or the lines of a file."""
     if prompt_file is None and prompt != "-":
@@ -202,7 +216,7 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     name = str(prompt_file or "stdin")
     with (
         reraise_as(ConfigError, name, "read"),
-        prompt_file.open("rb") if prompt_file else nullcontext(sys.stdin.buffer) as file,
+        _opened(prompt_file) if prompt_file else nullcontext(sys.stdin.buffer) as file,
     ):
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
