@@ -8,6 +8,7 @@ from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.runs.trackers import Tracker, measurements, open_tracker
 from minigpt_cli.training.reporter import Reporter
+from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 
@@ -64,6 +65,12 @@ class Tracking(Reporter):
 
     def noted(self, message: str) -> None:
         self._reporter.noted(message)
+
+    def evaluating(self, stage: str, done: int, total: int) -> None:
+        self._reporter.evaluating(stage, done, total)
+
+    def slowed(self, slowdown: Slowdown) -> None:
+        self._reporter.slowed(slowdown)
 
     def _open(self, name: TrackerName) -> None:
         trainer = self._trainer

@@ -80,10 +80,10 @@ def preset_and_texts(
 
     found: list[str] = []
     for word in words:
-        is_preset = word in preset_names() or word.endswith(".toml")
+        is_preset = word in (*preset_names(), "auto") or word.endswith(".toml")
         if is_model(word) and not is_preset:
             what, use = "run; to continue it", "--resume"
-            if is_hf_folder(Path(word)):
+            if is_hf_folder(named_run(Path(word))):
                 what, use = "model; to begin from it", "--init-from"
             raise typer.BadParameter(f"{word} is a {what}: minigpt train {use} {word}")
         if is_preset and os.path.lexists(word) and not word.endswith(".toml"):

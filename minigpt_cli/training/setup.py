@@ -9,11 +9,12 @@ import torch
 
 from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
+from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import known_corpora
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
-from minigpt_cli.errors import CheckpointError, CorpusError
+from minigpt_cli.errors import CheckpointError, ConfigError, CorpusError
 from minigpt_cli.model.compilation import should_compile
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
@@ -74,6 +75,11 @@ class TrainRequest:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
         """
         overrides, initial = self.overrides, self.initial
+        if initial is not None and self.preset == AUTO:
+            raise ConfigError(
+                "preset auto chooses the sizes of a new model; to begin from a model, use preset "
+                "finetune"
+            )
         if initial is not None:
             overrides = {name: v for name, v in overrides.items() if not name.startswith("model.")}
         if isinstance(self.preset, RunConfig):
@@ -84,6 +90,11 @@ class TrainRequest:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
+        elif config.data.tokenizer_sha256 is not None:
+            raise ConfigError(
+                "this configuration is of a run that began from another model; name that model "
+                "with --init-from"
+            )
         return resolve_machine(config)
 
     def learner(self) -> Learner:
@@ -188,6 +199,17 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
         trained = SavedRun(config, saved_run(folder.state).fingerprint)
         # A text that the user names now must be the same one; its own may be as prepared then.
         named = not overrides.keys().isdisjoint({"data.corpus", "data.val_corpus"})
+        if named:  # only what the user has named is read without asking
+            unnamed = [
+                source
+                for setting, sources in (
+                    ("data.corpus", config.data.corpus),
+                    ("data.val_corpus", config.data.val_corpus),
+                )
+                if setting not in overrides
+                for source in sources
+            ]
+            check_named(tuple(unnamed), trained.fingerprint, workspace.data_dir)
         dataset = workspace.named_dataset(trained) if named else workspace.own_dataset(trained)
         trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()

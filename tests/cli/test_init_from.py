@@ -190,3 +190,29 @@ def test_a_pattern_that_freezes_nothing_or_everything_is_refused(refused: Refuse
     train = ("train", "--data", "story.txt", "--preset", "tiny", "--freeze")
     assert "matches no weight; they have names like token_embedding" in refused(*train, "layer1*")
     assert "leaves no weight to train" in refused(*train, "*")
+
+
+def test_preset_auto_and_a_runs_own_configuration_need_another_spelling(
+    minigpt: Minigpt, folder: Path, more: Path, refused: Refused
+) -> None:
+    message = refused("train", "--preset", "auto", "--init-from", "runs/tiny", "--data", more)
+    assert "to begin from a model, use preset finetune" in message
+    options = ("--data", more, *FAST, "--set", "model.block_size=32")
+    assert minigpt("train", "--init-from", folder, *options).exit_code == 0
+    assert "name that model with --init-from" in refused(
+        "train", "--preset", "runs/more/config.toml", "--max-iters", 5
+    )
+
+
+def test_a_validation_text_that_only_the_run_names_is_not_read(
+    minigpt: Minigpt, refused: Refused, home: Path, more: Path
+) -> None:
+    import shutil
+
+    (home.parent / "outside.txt").write_text(more.read_text(encoding="utf-8"), encoding="utf-8")
+    options = ("--data", "story.txt", "--val-data", home.parent / "outside.txt", "--out", "r")
+    tiny = ("--preset", "tiny", "--device", "cpu", "--max-iters", 3)
+    assert minigpt("train", *tiny, *options).exit_code == 0
+    shutil.rmtree("data")
+    message = refused("train", "--resume", "r", "--data", "story.txt", "--max-iters", 5)
+    assert "outside.txt: the model asks for this file" in message

@@ -9,6 +9,7 @@ import torch
 
 from minigpt_cli.cli import live_report as watching
 from minigpt_cli.cli.live_report import LiveReport
+from minigpt_cli.cli.tracking import Tracking
 from minigpt_cli.config.loading import parse_override
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
@@ -155,3 +156,9 @@ def test_interrupted_run_ends_its_report_but_not_when_left_at_once(
     with pytest.raises(KeyboardInterrupt), LiveReport(Told(leave), left) as watched:
         left.fit(watched)
     assert REFRESH in left.folder.report.read_text(encoding="utf-8")
+
+
+def test_whoever_stands_between_forwards_every_event() -> None:
+    events = {name for name in vars(Reporter) if not name.startswith("_")}
+    for wrapper in (LiveReport, Tracking):
+        assert events <= {*vars(wrapper)}, wrapper
