@@ -294,8 +294,9 @@ def test_each_restored_weight_is_needed(
 
 def test_every_field_of_the_state_is_restored_or_a_clock() -> None:
     clocks = {"elapsed", "step_seconds"}
+    patience = {"evaluations_since_best"}  # see test_patience_counts_on_after_a_crash
     tried = {what.removeprefix("state ") for what in MUTATIONS if what.startswith("state ")}
-    assert tried | clocks == set(vars(TrainState()))
+    assert tried | clocks | patience == set(vars(TrainState()))
 
 
 def test_clocks_continue_where_they_stopped(dataset: Dataset, run: RunFolder) -> None:

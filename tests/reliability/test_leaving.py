@@ -52,7 +52,7 @@ def test_every_ending_signal_saves_and_is_answered(home: Path, name: str, code: 
     process.send_signal(getattr(signal, name))
     _, told = process.communicate(timeout=60)
     assert process.returncode == code, told
-    assert "finishing step" in told
+    assert "finishing step" in told or name == "SIGHUP"  # then nobody is there to read it
     assert "Traceback" not in told
     assert RunFolder(Path("run")).state.exists()
 
