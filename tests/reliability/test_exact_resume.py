@@ -215,7 +215,6 @@ MUTATIONS = {
             "step",
             "best_val_loss",
             "best_step",
-            "evaluations_since_best",
             "recent_losses",
             "skipped",
         )
