@@ -104,7 +104,7 @@ class _Session:
         """Changes a setting; without a value, shows it.
 
         Raises:
-            ConfigError: there is no such setting, or the value is invalid.
+            ConfigError: the setting is unknown, or its value is invalid.
         """
         if setting not in _KINDS:
             near = difflib.get_close_matches(name, [*_COMMANDS, *map(_typed_name, _KINDS)], n=1)

@@ -73,8 +73,9 @@ def load(
     from minigpt_cli.training.state import is_state, load_last
 
     target = pick_device("cpu" if quantize and device == "auto" else device)
-    if given is not None and is_hf_folder(given):
-        path, checkpoint = given, read_hf(given, target)
+    folder = None if given is None else named_run(given)
+    if folder is not None and is_hf_folder(folder):
+        path, checkpoint = folder, read_hf(folder, target)
     else:
         path = checkpoint_path(given)
         read = load_last if path.name == STATE and is_state(path) else load_checkpoint

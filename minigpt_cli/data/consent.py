@@ -5,31 +5,42 @@ A stranger's checkpoint can name any path, such as a private key, as its trainin
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from minigpt_cli.config.presets import shipped_folder
+from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.errors import CorpusError, reraise_as
 
 
-def check_named(sources: tuple[str, ...], fingerprint: str, data_dir: Path) -> None:
+def check_named(
+    data: DataConfig, fingerprint: str, data_dir: Path, named: Collection[str] = ()
+) -> None:
     """Checks that the user has named a model's text, or works in its folder.
 
     Allowed are known corpora, what is visible in the current folder, and a text that has been
     prepared in this data folder before.
 
     Args:
-        sources: the model's `data.corpus`.
+        data: the model's settings, which name its texts.
         fingerprint: the prepared text's, as the model has it.
         data_dir: where prepared texts are kept.
+        named: settings that are the user's own, such as `data.corpus`.
 
     Raises:
         CorpusError: a source is another file.
     """
     known = {path.stem for path in shipped_folder("data").glob("*.toml")}
-    others = [source for source in sources if source not in known]
+    texts = {"data.corpus": data.corpus, "data.val_corpus": data.val_corpus}
+    others = [
+        (setting, source)
+        for setting, sources in texts.items()
+        for source in sources
+        if setting not in named and source not in known
+    ]
     if not others or _was_prepared(fingerprint, data_dir):
         return
-    for source in others:
+    for setting, source in others:
         with reraise_as(CorpusError, source, "read"):
             here, path = Path(os.path.realpath(".")), Path(os.path.realpath(source))
             inside = path.is_relative_to(here)
@@ -38,8 +49,8 @@ def check_named(sources: tuple[str, ...], fingerprint: str, data_dir: Path) -> N
             raise CorpusError(
                 f"{source}: the model asks for this file, and it is "
                 f"{'hidden' if hidden else f'outside {here}'}; if it is your text, name it as "
-                "data.corpus, or run the command in its folder",
-                settings=("data.corpus",),
+                f"{setting}, or run the command in its folder",
+                settings=(setting,),
             )
 
 

@@ -1,7 +1,7 @@
 """Where texts are kept on this machine, and how to get one from there."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -71,10 +71,15 @@ class Workspace:
         """
         return self._prepared(config, None, tokenizer)
 
-    def own_dataset(self, trained: HasText) -> Dataset:
+    def own_dataset(self, trained: HasText, named: Collection[str] = ()) -> Dataset:
         """Finds or prepares the text that a model was trained on, tokenized as in training.
 
-        A text that has grown, moved or gone since is taken as it was prepared then.
+        A text that has grown, moved or gone since is taken as it was prepared then, unless the user
+        names one now: that must be the same.
+
+        Args:
+            trained: what was trained.
+            named: settings among its `data` that are the user's own, such as `data.corpus`.
 
         Raises:
             CorpusError: the text is missing or has changed since, and its prepared form is gone;
@@ -85,10 +90,11 @@ class Workspace:
                 "the model comes from elsewhere, and its training text is not known; pass a text "
                 "with --data"
             )
-        named = (*trained.data.corpus, *trained.data.val_corpus)
-        check_named(named, trained.fingerprint, self.data_dir)
+        check_named(trained.data, trained.fingerprint, self.data_dir, named)
+        if named:
+            return self._same_dataset(trained)
         try:
-            return self.named_dataset(trained)
+            return self._same_dataset(trained)
         except CorpusError as error:
             problem = str(error)
         # A fingerprint of another form is of a file that minigpt did not write.
@@ -97,7 +103,7 @@ class Workspace:
         if prepared is None:
             problem = problem.partition(";")[0]
             raise CorpusError(
-                f"{problem}; and there is no copy as it was prepared under {self.data_dir} "
+                f"{problem}; and its prepared copy is gone from {self.data_dir} "
                 f"(*/{trained.fingerprint}); restore the original text, name the file that it is "
                 "in now, or use the data folder of that time",
                 settings=("data.corpus", "data_dir"),
@@ -106,16 +112,13 @@ class Workspace:
         self.note(f"{problem}; going on with the text as it was prepared then: {prepared.folder}")
         return prepared
 
-    def named_dataset(self, trained: HasText) -> Dataset:
+    def _same_dataset(self, trained: HasText) -> Dataset:
         """Finds or prepares a text that must be the one a model was trained on.
 
         Raises:
             CorpusError: it is another text; nothing is written.
         """
-        saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
-        tokenizer = None
-        if trained.data.tokenizer_sha256 is not None and isinstance(saved, str):
-            tokenizer = tokenizer_from_json(saved)
+        tokenizer = self._brought_tokenizer(trained)
         try:
             return self._prepared(trained.data, trained.fingerprint, tokenizer)
         except TextChangedError:
@@ -124,6 +127,16 @@ class Workspace:
         # minigpt 0.1.0 kept line endings, and did not record it.
         kept = trained.data.model_copy(update={"newlines": "keep"})
         return self._prepared(kept, trained.fingerprint, tokenizer)
+
+    def _brought_tokenizer(self, trained: HasText) -> Tokenizer | None:
+        """The tokenizer that came with the model that training began from, if it did."""
+        if trained.data.tokenizer_sha256 is None:
+            return None
+        saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
+        if isinstance(saved, str):
+            return tokenizer_from_json(saved)
+        prepared = find_prepared(self.data_dir, trained.fingerprint)
+        return prepared.tokenizer if prepared else None
 
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None

@@ -84,6 +84,14 @@ class RunHistory:
         return min(self.evaluations, key=lambda row: row.comparable_loss, default=None)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether `train.patience` ended it, after evaluations without improvement."""
+        patience = self.config.train.patience if self.config else 0
+        if not patience or self.best is None:
+            return False
+        return sum(row.step > self.best.step for row in self.evaluations) >= patience
+
+    @property
     def overfitting(self) -> Overfitting | None:
         """A rise of the validation loss that can be overfitting."""
         return self.rise if type(self.rise) is Overfitting else None

@@ -23,14 +23,17 @@ class RunSummary:
     best_val_loss: float | None
     """Nats per token."""
     last_step: int
+    ended_early: bool
+    """Whether `train.patience` ended it."""
     max_iters: int | None
     updated: datetime
     """When it last logged something."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether it reached its last step."""
-        return self.max_iters is not None and self.last_step >= self.max_iters
+        """Whether it reached its last step, or ended early."""
+        reached = self.max_iters is not None and self.last_step >= self.max_iters
+        return reached or self.ended_early
 
 
 def list_runs(folder: Path = RUNS) -> Iterator[RunSummary]:
@@ -48,6 +51,7 @@ def list_runs(folder: Path = RUNS) -> Iterator[RunSummary]:
             parameters=_parameters(RunFolder(path).checkpoint),
             best_val_loss=run.best.val_loss if run.best else None,
             last_step=run.last_step,
+            ended_early=run.ended_early,
             max_iters=run.config.train.max_iters if run.config else None,
             updated=datetime.fromtimestamp(modified, UTC),
         )

@@ -68,7 +68,7 @@ class PretrainedTokenizer(Tokenizer):
         return cls(inner_from_json(json.dumps(saved["tokenizer"])), saved["start"], saved["ends"])
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        text = text.encode("utf-8", errors="replace").decode()  # a lone surrogate is no character
+        text = text.encode("utf-8", errors="replace").decode()  # lone surrogates become ?
         pieces = list(_between_words(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
         encodings = self._inner.encode_batch_fast(pieces, add_special_tokens=False)
         arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]

@@ -68,11 +68,13 @@ def automatic_config(
         shortened: dict[str, Any] = {"train.max_iters": steps, **overrides}
         config = resolve(_tables(size, train_tokens), shortened, "preset auto")
     model, train = config.model, config.train
+    epochs = train.max_iters * train.batch_size * model.block_size / train_tokens
+    in_time = train.max_iters <= affordable
     return config, (
         f"{model.n_layer} layers, {model.n_embd} wide, block {model.block_size}, "
-        f"{train.max_iters:,} steps, dropout {model.dropout:g}: a text of {train_tokens:,} tokens "
-        f"is enough for about {size.epochs} epochs of that, and this machine does it within "
-        f"{duration(_SECONDS)}"
+        f"{train.max_iters:,} steps, dropout {model.dropout:g}: {epochs:.3g} epochs of a text of "
+        f"{train_tokens:,} tokens"
+        + (f", which this machine does within {duration(_SECONDS)}" if in_time else "")
     )
 
 

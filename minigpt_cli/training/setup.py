@@ -9,7 +9,6 @@ import torch
 
 from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
 from minigpt_cli.config.schema import RunConfig, differences
-from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import known_corpora
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
@@ -197,20 +196,8 @@ def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Ite
     with Run.existing(folder) as run:
         config = _resumed_config(folder, overrides)
         trained = SavedRun(config, saved_run(folder.state).fingerprint)
-        # A text that the user names now must be the same one; its own may be as prepared then.
-        named = not overrides.keys().isdisjoint({"data.corpus", "data.val_corpus"})
-        if named:  # only what the user has named is read without asking
-            unnamed = [
-                source
-                for setting, sources in (
-                    ("data.corpus", config.data.corpus),
-                    ("data.val_corpus", config.data.val_corpus),
-                )
-                if setting not in overrides
-                for source in sources
-            ]
-            check_named(tuple(unnamed), trained.fingerprint, workspace.data_dir)
-        dataset = workspace.named_dataset(trained) if named else workspace.own_dataset(trained)
+        named = {"data.corpus", "data.val_corpus"} & overrides.keys()
+        dataset = workspace.own_dataset(trained, named)
         trainer = Trainer(Learner(config, dataset), RunWriter(run))
         trainer.restore()
         if trainer.stopped_early:

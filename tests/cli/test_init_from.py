@@ -216,3 +216,13 @@ def test_a_validation_text_that_only_the_run_names_is_not_read(
     shutil.rmtree("data")
     message = refused("train", "--resume", "r", "--data", "story.txt", "--max-iters", 5)
     assert "outside.txt: the model asks for this file" in message
+    assert "name it as data.val_corpus" in message
+
+
+def test_a_run_from_another_model_goes_on_with_its_text_under_another_name(
+    minigpt: Minigpt, more: Path
+) -> None:
+    assert minigpt("train", "--init-from", "runs/tiny", "--data", more, *FAST).exit_code == 0
+    renamed = more.rename(more.with_name("renamed.txt"))
+    result = minigpt("train", "--resume", "runs/more", "--data", renamed, "--max-iters", 6)
+    assert result.exit_code == 0, result.output

@@ -69,4 +69,4 @@ def test_without_a_prepared_text_one_line_says_what_there_is(refused: Refused) -
     for command in COMMANDS:
         message = refused(*command)
         assert "story.txt: no such file" in message
-        assert "no copy as it was prepared under data" in message
+        assert "its prepared copy is gone from data" in message

@@ -72,12 +72,15 @@ def test_file_that_only_a_checkpoint_names_is_not_read(
 
 def test_known_visible_and_prepared_texts_are_read(here: Path) -> None:
     outside = str(here.parent / "id_rsa")
-    check_named(("shakespeare", "book.txt", str(here / "book.txt")), FINGERPRINT, Path("data"))
+    visible = DataConfig(corpus=("shakespeare", "book.txt", str(here / "book.txt")))
+    check_named(visible, FINGERPRINT, Path("data"))
+    data = DataConfig(corpus=(outside,))
+    check_named(data, FINGERPRINT, Path("data"), named={"data.corpus"})
     (here / "data" / "id_rsa" / FINGERPRINT).mkdir(parents=True)
-    check_named((outside,), FINGERPRINT, Path("data"))
+    check_named(data, FINGERPRINT, Path("data"))
     for fingerprint in ("../../../here", "*", "", f"{FINGERPRINT}0"):
         with pytest.raises(CorpusError):
-            check_named((outside,), fingerprint, Path("data"))
+            check_named(data, fingerprint, Path("data"))
 
 
 # --- Special files ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ def export_gguf(request: Request) -> None:
     """Writes the file, and says how to run it and what will differ.
 
     Raises:
-        CheckpointError: there is no model, or it is damaged or not one of ours.
+        CheckpointError: the model is missing, damaged, or not a minigpt checkpoint.
         InteropError: GGUF cannot hold the model, or the file exists or cannot be written.
         typer.BadParameter: the options do not fit.
     """

@@ -8,7 +8,7 @@ def export_hf(request: Request) -> None:
     """Writes the folder and says how to open it.
 
     Raises:
-        CheckpointError: there is no model, or it is damaged or not one of ours.
+        CheckpointError: the model is missing, damaged, or not a minigpt checkpoint.
         InteropError: the folder exists, or cannot be written.
         typer.BadParameter: the options do not fit.
     """

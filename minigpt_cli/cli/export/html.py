@@ -19,7 +19,7 @@ def export_html(request: Request) -> None:
 
     Raises:
         ConfigError: the file exists or cannot be written, or the model is too large for a page.
-        CheckpointError: there is no model, or it is damaged or not one of ours.
+        CheckpointError: the model is missing, damaged, or not a minigpt checkpoint.
         typer.BadParameter: the options do not fit a page.
     """
     if request.target.suffix.lower() not in (".html", ".htm"):

@@ -59,7 +59,7 @@ def _playground(run: Path) -> str:
     """The model of a run as a page.
 
     Raises:
-        MinigptError: there is no checkpoint, or it is too large for a page.
+        MinigptError: the checkpoint is missing, or too large for a page.
     """
     from minigpt_cli.cli.export.html import check_size
     from minigpt_cli.pages.playground import playground_page, usual_dtype
