@@ -66,7 +66,6 @@ def load(
     """
     from minigpt_cli.device import pick_device, pick_dtype
     from minigpt_cli.interop.hf_folder import is_hf_folder
-    from minigpt_cli.interop.hf_import import read_hf
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
     from minigpt_cli.runs.folder import STATE
@@ -75,6 +74,8 @@ def load(
     target = pick_device("cpu" if quantize and device == "auto" else device)
     folder = None if given is None else named_run(given)
     if folder is not None and is_hf_folder(folder):
+        from minigpt_cli.interop.hf_import import read_hf
+
         path, checkpoint = folder, read_hf(folder, target)
     else:
         path = checkpoint_path(given)

@@ -1,5 +1,6 @@
 """What `minigpt train` says before the first step, and what a run of one's own text is called."""
 
+import json
 import re
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def test_early_end_is_said_and_resuming_it_tells_how(minigpt: Minigpt, refused: 
     message = refused("train", "--resume", "runs/story")
     assert "ended early" in message
     assert "--set train.patience=0" in message
+    listed = {run["path"]: run for run in json.loads(minigpt("inspect", "runs", "--json").stdout)}
+    assert listed["runs/story"]["finished"] is listed["runs/story"]["ended_early"] is True
+    assert listed["runs/tiny"]["ended_early"] is False
 
 
 @pytest.mark.parametrize(("steps", "jumps"), [(2000, True), (21, False)])

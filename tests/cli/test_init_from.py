@@ -226,3 +226,12 @@ def test_a_run_from_another_model_goes_on_with_its_text_under_another_name(
     renamed = more.rename(more.with_name("renamed.txt"))
     result = minigpt("train", "--resume", "runs/more", "--data", renamed, "--max-iters", 6)
     assert result.exit_code == 0, result.output
+
+
+def test_a_folder_of_transformers_under_runs_is_found_by_its_bare_name(
+    minigpt: Minigpt, folder: Path
+) -> None:
+    folder.rename("runs/hf")
+    result = minigpt("generate", "-c", "hf", "-p", "The", "-n", 3)
+    assert result.exit_code == 0, result.output
+    assert "train --init-from hf" in minigpt("train", "hf").output
