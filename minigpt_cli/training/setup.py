@@ -107,7 +107,7 @@ class TrainRequest:
         tokenizer = None if initial is None else initial.tokenizer
         dataset = self.workspace.dataset(config.data, tokenizer)
         if self.preset == AUTO:
-            config, why = self._automatic(dataset)
+            config, why = self._automatic(config, dataset)
             self.note(f"Preset auto: {why}")
         learner = Learner(config, dataset, None if initial is None else initial.model)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
@@ -125,20 +125,19 @@ class TrainRequest:
             learner.expected_seconds = expected_seconds(learner, train.max_iters)
         return learner
 
-    def _automatic(self, dataset: Dataset) -> tuple[RunConfig, str]:
-        metadata, machine = dataset.metadata, self.config()
-        device = pick_device(machine.train.device)
-        peak = matmul_flops(device, pick_dtype(machine.train.precision, device))
+    def _automatic(self, config: RunConfig, dataset: Dataset) -> tuple[RunConfig, str]:
+        metadata, device = dataset.metadata, pick_device(config.train.device)
+        peak = matmul_flops(device, pick_dtype(config.train.precision, device))
         config, why = automatic_config(
             metadata.train_tokens, metadata.vocab_size, peak, self.overrides
         )
         return resolve_machine(config), why
 
-    def run_name_for(self, dataset: Dataset) -> str:
+    def run_name_for(self, learner: Learner) -> str:
         """The name of a run's folder: of the user's own text, or of the preset for known ones."""
-        own = set(self.config().data.corpus) - set(known_corpora())
+        own = set(learner.config.data.corpus) - set(known_corpora())
         is_again = not isinstance(self.preset, RunConfig) and Path(self.preset).name == CONFIG
-        return dataset.metadata.corpus if own and not is_again else self.run_name
+        return learner.dataset.metadata.corpus if own and not is_again else self.run_name
 
 
 def train(
@@ -181,7 +180,7 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
         MinigptError: in the preset, the data or the folder.
     """
     learner = request.learner()
-    with Run.new(request.run_name_for(learner.dataset), request.out) as run:
+    with Run.new(request.run_name_for(learner), request.out) as run:
         yield Trainer(learner, RunWriter(run))
 
 
