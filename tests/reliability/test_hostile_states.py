@@ -13,8 +13,9 @@ from minigpt_cli.errors import CheckpointError
 from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training.state import saved_run
+from minigpt_cli.training.trainer import Trainer
 from tests.helpers.tiny_checkpoint import parts, signed
-from tests.helpers.training import resumed, small_config, train_until
+from tests.helpers.training import new_trainer, small_config, train_until
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
 
@@ -26,9 +27,9 @@ def stopped(dataset: Dataset, run: RunFolder) -> RunFolder:
     return run
 
 
-def refusal(run: RunFolder, dataset: Dataset) -> str:
+def refusal(run: RunFolder, dataset: Dataset, trainer: Trainer | None = None) -> str:
     with pytest.raises(CheckpointError) as caught:
-        resumed(small_config(), dataset, run)
+        (trainer or new_trainer(small_config(), dataset, run)).restore()
     assert str(caught.value).startswith(str(run.state))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -105,20 +106,22 @@ def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset) -> None:
     whole = stopped.state.read_bytes()
     end = 8 + int.from_bytes(whole[:8], "little")
     padding = len(whole[:end]) - len(whole[:end].rstrip(b" "))
+    trainer = new_trainer(small_config(), dataset, stopped)
     for place in range(0, len(whole), 97):
         if end - padding <= place < end:
             continue
         stopped.state.write_bytes(
             whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :]
         )
-        assert refusal(stopped, dataset)
+        assert refusal(stopped, dataset, trainer)
 
 
 def test_truncated_state_is_refused(stopped: RunFolder, dataset: Dataset) -> None:
     whole = stopped.state.read_bytes()
+    trainer = new_trainer(small_config(), dataset, stopped)
     for length in range(0, len(whole), 101):
         stopped.state.write_bytes(whole[:length])
-        assert refusal(stopped, dataset)
+        assert refusal(stopped, dataset, trainer)
 
 
 def test_impossible_config_is_refused(stopped: RunFolder) -> None:
