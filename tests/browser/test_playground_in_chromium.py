@@ -15,7 +15,7 @@ from minigpt_cli.inspection.attention import attention_maps
 from minigpt_cli.inspection.run_history import read_run
 from minigpt_cli.pages.run_report import report_page
 from minigpt_cli.runs.checkpoint import Checkpoint
-from tests.helpers.chromium import CHROMIUM, DRIVER, requested, resize, started
+from tests.helpers.chromium import CHROMIUM, CONTRASTS, DRIVER, requested, resize, started
 from tests.helpers.playground import MODELS, greedy, random_checkpoint, round_weights, write_page
 
 pytestmark = [
@@ -24,35 +24,6 @@ pytestmark = [
 ]
 KINDS: tuple[TokenizerKind, ...] = ("char", "word", "byte", "bpe")
 PROMPT = "The heron"
-
-CONTRASTS = """
-const channels = color => {
-  const [r, g, b, a = 1] = color.match(/[\\d.]+(e-\\d+)?/g).map(Number);
-  const unit = color.startsWith("color(srgb") ? 255 : 1;
-  return [r * unit, g * unit, b * unit, a];
-};
-const luminance = rgb => {
-  const [r, g, b] = rgb.slice(0, 3).map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const background = element => {
-  if (!element) return [255, 255, 255];
-  const [r, g, b, a] = channels(getComputedStyle(element).backgroundColor);
-  const behind = a < 1 ? background(element.parentElement) : [0, 0, 0];
-  return [r, g, b].map((c, i) => a * c + (1 - a) * behind[i]);
-};
-const texts = [...document.body.querySelectorAll("*")].filter(e =>
-  e.checkVisibility() && !e.disabled &&
-  [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
-return texts.map(e => {
-  const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
-  const [low, high] = pair.sort((a, b) => a - b);
-  const name = `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
-  return [(high + 0.05) / (low + 0.05), name];
-});
-"""
-"""Of every element with a text of its own, the contrast of WCAG 2 with what lies behind it."""
 
 
 @pytest.fixture(scope="module")

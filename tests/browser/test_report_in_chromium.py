@@ -18,41 +18,12 @@ from minigpt_cli.plots.canvas import DPI
 from minigpt_cli.plots.embeddings import draw_embeddings
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+from tests.helpers.chromium import CHROMIUM, CONTRASTS, DRIVER, requested, resize, started
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
 ]
-
-CONTRASTS = """
-const channels = color => color.match(/[\\d.]+/g).map(Number);
-const luminance = rgb => {
-  const [r, g, b] = rgb.slice(0, 3).map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const background = element => {
-  for (let e = element; e; e = e.parentElement) {
-    const color = channels(getComputedStyle(e).backgroundColor);
-    if (color.length < 4 || color[3] > 0) return color;
-  }
-  return [255, 255, 255];
-};
-const texts = [...document.body.querySelectorAll("*")].filter(e =>
-  [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
-return texts.map(e => {
-  const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
-  const [low, high] = pair.sort((a, b) => a - b);
-  return [(high + 0.05) / (low + 0.05), e.tagName + ": " + e.textContent.trim().slice(0, 40)];
-});
-"""
-"""The WCAG 2 contrast of every element that has text of its own, with its background."""
 
 
 @pytest.fixture(scope="module")
@@ -76,28 +47,15 @@ def page(trained_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser with a fresh profile, which logs its messages and requests."""
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options=options, service=Service(DRIVER))
-    yield browser
-    browser.quit()
+    with started(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(params=[(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")], ids=str)
 def shown(request: pytest.FixtureRequest, chromium: Any, page: str) -> Any:
     """The browser with the report open, at this width and in this color scheme."""
     width, scheme = request.param
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    resize(chromium, width, scheme)
     for log in ("browser", "performance"):
         chromium.get_log(log)  # what was said before is another page's
     chromium.get(page)
@@ -147,12 +105,7 @@ def test_letters_in_the_maps_can_be_read(shown: Any, page: str) -> None:
 
 
 def test_report_asks_for_nothing_but_itself(shown: Any, page: str) -> None:
-    events = [json.loads(entry["message"])["message"] for entry in shown.get_log("performance")]
-    asked = [
-        event["params"]["request"]["url"]
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
+    asked = requested(shown)
     assert page in asked
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
     assert [url for url in asked if url.startswith("file:")] == [page]
@@ -162,8 +115,7 @@ def test_light_and_dark_differ(chromium: Any, page: str) -> None:
     chromium.get(page)
     colors = []
     for scheme in ("light", "dark"):
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        resize(chromium, 1400, scheme)
         colors.append(
             chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
         )

@@ -14,6 +14,36 @@ FLAGS = (
 )  # fmt: skip
 
 
+CONTRASTS = """
+const channels = color => {
+  const [r, g, b, a = 1] = color.match(/[\\d.]+(e-\\d+)?/g).map(Number);
+  const unit = color.startsWith("color(srgb") ? 255 : 1;
+  return [r * unit, g * unit, b * unit, a];
+};
+const luminance = rgb => {
+  const [r, g, b] = rgb.slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const background = element => {
+  if (!element) return [255, 255, 255];
+  const [r, g, b, a] = channels(getComputedStyle(element).backgroundColor);
+  const behind = a < 1 ? background(element.parentElement) : [0, 0, 0];
+  return [r, g, b].map((c, i) => a * c + (1 - a) * behind[i]);
+};
+const texts = [...document.body.querySelectorAll("*")].filter(e =>
+  e.checkVisibility() && !e.disabled &&
+  [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim()));
+return texts.map(e => {
+  const pair = [channels(getComputedStyle(e).color), background(e)].map(luminance);
+  const [low, high] = pair.sort((a, b) => a - b);
+  const name = `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`;
+  return [(high + 0.05) / (low + 0.05), name];
+});
+"""
+"""The WCAG 2 contrast of every visible element that has text of its own, with its name."""
+
+
 @contextmanager
 def started(profile: Path, *flags: str) -> Iterator[Any]:
     """A browser with a fresh profile, which logs what it says and asks for."""
