@@ -30,6 +30,8 @@ _KINDS = {
     "temperature": float, "top_p": float, "min_p": float, "repetition_penalty": float,
     "top_k": int, "seed": int, "max_new_tokens": int,
 }  # fmt: skip
+_MOST_CHARACTERS = 1 << 20
+"""A longer turn comes from a device or a broken pipe."""
 _COMMANDS = ("settings", "reset", "save", "save!", "help")
 _CAN_BE_OFF = ("top_k", "top_p", "min_p")
 
@@ -152,18 +154,38 @@ def _typed() -> str:
     """What the user types: a line, or several where each but the last ends with a backslash."""
     on_terminal = sys.stdin.isatty()
     lines: list[str] = []
+    room = _MOST_CHARACTERS
     while True:
         try:
-            line = input(("... " if lines else "> ") if on_terminal else "")
+            if on_terminal:
+                line = input("... " if lines else "> ")
+            else:
+                line = _read_line(room)
         except EOFError:
             if not lines:
                 raise
             line = ""
+        room -= len(line) + 1
         kept = line.rstrip("\\")
         typed = len(line) - len(kept)  # two of them are one backslash of the text
         lines.append(kept + "\\" * (typed // 2))
         if typed % 2 == 0:
             return "\n".join(lines)
+
+
+def _read_line(room: int) -> str:
+    """A line of a file or a pipe, which may have no end.
+
+    Raises:
+        ConfigError: the line has more than `room` characters.
+        EOFError: nothing is left.
+    """
+    line = sys.stdin.readline(max(room, 0) + 1)
+    if not line:
+        raise EOFError
+    if len(line) > room:
+        raise ConfigError(f"stdin: a turn of over {_MOST_CHARACTERS:,} characters; send less text")
+    return line.removesuffix("\n")
 
 
 def _typed_name(setting: str) -> str:

@@ -197,6 +197,13 @@ def test_interactive_input_that_is_not_utf8_is_refused(minigpt: Minigpt) -> None
     assert "error: stdin: not UTF-8" in result.stderr
 
 
+@pytest.mark.parametrize("piece", ["x", "\0", "\\\n"], ids=["letters", "zeros", "continued lines"])
+def test_interactive_input_without_end_is_refused(minigpt: Minigpt, piece: str) -> None:
+    result = minigpt("generate", *RUN, "-i", stdin=piece * (1 << 21))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: stdin: a turn of over 1,048,576")
+
+
 def test_interactive_reset_forgets_the_text(minigpt: Minigpt) -> None:
     lines = "The old\n/reset\nMy\n"
     result = minigpt("generate", *RUN, "-i", "-t", 0, "-n", 6, stdin=lines)
