@@ -36,6 +36,7 @@ from minigpt_cli.cli.train_options import (
     ListPresets,
     ListSettings,
     Log,
+    LoraRank,
     MaxIters,
     Out,
     Resume,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
 
-FINETUNE_PRESET = "finetune"
+FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -85,6 +86,7 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
+    lora_rank: LoraRank = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
@@ -109,6 +111,7 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
+        "lora.rank": lora_rank,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
@@ -116,7 +119,9 @@ def train(
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
     _check_usage(run, preset, init_from, resume, out, dry_run)
-    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    if lora_rank is not None and init_from is None and not resume:
+        raise typer.BadParameter("--lora-rank is only valid with --init-from")
+    preset = preset or _usual_preset(init_from, overrides)
     following = _Following(watch, _trackers(log or []))
     if resume:
         _resume(run or out, overrides, data_dir, following, as_json)
@@ -124,6 +129,14 @@ def train(
         _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
     else:
         _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+
+
+def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
+    """The preset for a new model, for training another model on, or for adapters to it."""
+    if init_from is None:
+        return DEFAULT_PRESET
+    has_adapters = any(name.startswith("lora.") for name in overrides)
+    return LORA_PRESET if has_adapters else FINETUNE_PRESET
 
 
 def _check_usage(

@@ -16,7 +16,7 @@ from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.hf_folder import CONFIG, INDEX, WEIGHTS
 from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
-from minigpt_cli.interop.parts import STACKED, parsed, weights
+from minigpt_cli.interop.parts import parsed, parts_of, weights
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint, filled_model, model_tensors, read_tensor
@@ -214,4 +214,4 @@ def _whole(name: str, parts: dict[str, Tensor]) -> Tensor:
         return parts[name].contiguous()
     _, layer, kind = parsed(name)
     before = name.removesuffix(f"{layer}.{kind}")
-    return torch.cat([parts[f"{before}{part}.{kind}"] for part in STACKED[layer]])
+    return torch.cat([parts[f"{before}{part}.{kind}"] for part in parts_of(layer)])

@@ -68,6 +68,7 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
         ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
         ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
         ("text files", ", ".join(metadata.data.corpus)),
+        ("adapters", "" if metadata.lora is None else f"rank {metadata.lora.rank}, merged"),
         ("step", count(metadata.step)),
         ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
         ("written by", f"minigpt {metadata.version}"),
