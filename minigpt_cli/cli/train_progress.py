@@ -126,6 +126,8 @@ def run_lines(trainer: Trainer) -> list[str]:
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
     sizes, device, split = config.model, learner.device, config.data.val_fraction
     parameters = sum(p.numel() for p in learner.model.parameters())
+    trained = sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
+    of_these = "" if trained == parameters else f", {count(trained)} of them trained"
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
     validation = count(text.val_tokens)
@@ -133,7 +135,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
     tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
     return [
-        f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
+        f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)}){of_these}",
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
         *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",

@@ -9,7 +9,7 @@ so the same settings mean the same in both families, and each part can be left o
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt_cli.config.schema import LoraConfig
-from minigpt_cli.errors import ConfigError
+from minigpt_cli.errors import CheckpointError, ConfigError
 from minigpt_cli.interop.parts import adapted_parts
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
@@ -65,7 +65,7 @@ class AdaptedLinear(Linear):
         return _plain(self, weight)
 
     def subtract_update(self) -> None:
-        """Turns a merged weight back into the one that the adapters belong to, but for rounding."""
+        """Turns a merged weight back into what it was, but for rounding."""
         self._add_update(self.weight.data, -1.0)
 
     def _split_b(self) -> tuple[Tensor, ...]:
@@ -147,6 +147,27 @@ def merge(model: GPT) -> None:
     for name, layer in adapted_layers(model).items():
         model.set_submodule(name, layer.merged())
     model.requires_grad_(True)
+
+
+def separate(model: GPT, config: LoraConfig, adapters: Mapping[str, Tensor]) -> None:
+    """Undoes `merge`, but for rounding: the adapters learn, and the rest is as before them.
+
+    Args:
+        model: merged; changed in place.
+        config: rank, scale and targets.
+        adapters: their weights by name.
+
+    Raises:
+        CheckpointError: the adapters do not fit the model.
+    """
+    add_adapters(model, config, {name.removesuffix(LORA_A) for name in adapters})
+    wanted = adapter_tensors(model)
+    for name in sorted(wanted.keys() | adapters.keys()):
+        if name not in wanted or name not in adapters or wanted[name].shape != adapters[name].shape:
+            raise CheckpointError(f"the adapter {name:.80} does not fit the model; train it again")
+        wanted[name].copy_(adapters[name])
+    for layer in adapted_layers(model).values():
+        layer.subtract_update()
 
 
 @contextmanager
