@@ -281,9 +281,7 @@ class LoraConfig(_Table):
     """Rank of the update of each weight matrix."""
     alpha: Rate = 16.0
     """Scale of the updates: each is multiplied by `alpha` / `rank`."""
-    targets: Annotated[tuple[LoraTarget, ...], Field(strict=False, min_length=1)] = get_args(
-        LoraTarget
-    )
+    targets: Annotated[tuple[LoraTarget, ...], Field(strict=False)] = get_args(LoraTarget)
     """Matrices that get an adapter: query, key, value, output projection, feed-forward."""
 
 

@@ -55,9 +55,7 @@ class Inspection(Header):
         A run's state contains the optimizer's tensors too, and both files may contain adapters.
         """
         skipped = "optimizer." if self.is_state else ()
-        return sum(
-            t.elements for t in self._weights if not t.name.startswith(skipped)
-        )
+        return sum(t.elements for t in self._weights if not t.name.startswith(skipped))
 
     @property
     def _weights(self) -> tuple[TensorEntry, ...]:

@@ -42,7 +42,7 @@ a time unless you choose a padding token yourself. {window}
 _RECIPE = """
 ## Training
 
-With these settings saved as `run.toml`, `minigpt train --preset run.toml{base}` repeats the run{from_}:
+With these settings saved as `run.toml`, `{command}` repeats the run{base}:
 
 {fence}toml
 {toml}{fence}
@@ -93,8 +93,8 @@ def _recipe(run: RunConfig) -> str:
     return _RECIPE.format(
         fence="`" * max(3, longest + 1),
         toml=toml,
-        base=" --init-from BASE" if began else "",
-        from_=" from the same base model" if began else "",
+        command="minigpt train --preset run.toml" + (" --init-from BASE" if began else ""),
+        base=" from the same base model" if began else "",
     )
 
 

@@ -124,12 +124,12 @@ def _adapters(checkpoint: Checkpoint, config: LoraConfig) -> Iterator[_Adapter]:
         if not (a.isfinite().all() and b.isfinite().all()):
             raise InteropError(f"the adapter of {name} contains NaN or infinity; train it again")
         number, inner, _ = parsed(f"{name}.weight")
-        pieces = zip(parts, a.split(config.rank), b.split(rows), strict=True)
+        pieces = zip(parts, torch.split(a, config.rank), torch.split(b, rows), strict=True)
         if inner in names.inner:
             whole = torch.zeros(sum(layer.rows), a.size(0))
             for i, (part, _, piece) in enumerate(pieces):
                 columns = whole[:, i * config.rank : (i + 1) * config.rank]
-                columns.split(layer.rows)[part].copy_(piece)
+                torch.split(columns, [*layer.rows])[part].copy_(piece)
             yield _Adapter(_named(names, name), a, whole)
             continue
         for part, piece_a, piece_b in pieces:

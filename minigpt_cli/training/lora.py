@@ -50,11 +50,9 @@ class AdaptedLinear(Linear):
         nn.init.zeros_(self.lora_b)
 
     def forward(self, x: Tensor) -> Tensor:
-        outs = list(super().forward(x).split(self.rows, -1))
-        low = F.linear(x, self.lora_a.to(x.dtype))  # (..., n rank)
-        for part, h, b in zip(
-            self._parts, low.split(self._rank, -1), self._split_b(), strict=True
-        ):
+        outs = list(torch.split(super().forward(x), [*self.rows], -1))
+        low = torch.split(F.linear(x, self.lora_a.to(x.dtype)), self._rank, -1)  # (..., rank) each
+        for part, h, b in zip(self._parts, low, self._split_b(), strict=True):
             outs[part] = outs[part] + self._scale * F.linear(h, b.to(x.dtype))
         return outs[0] if len(outs) == 1 else torch.cat(outs, -1)
 
@@ -69,14 +67,12 @@ class AdaptedLinear(Linear):
         self._add_update(self.weight.data, -1.0)
 
     def _split_b(self) -> tuple[Tensor, ...]:
-        return self.lora_b.split([self.rows[part] for part in self._parts])
+        return torch.split(self.lora_b, [self.rows[part] for part in self._parts])
 
     @torch.no_grad()
     def _add_update(self, weight: Tensor, sign: float) -> None:
-        rows = weight.split(self.rows)
-        for part, a, b in zip(
-            self._parts, self.lora_a.split(self._rank), self._split_b(), strict=True
-        ):
+        rows, all_a = torch.split(weight, [*self.rows]), torch.split(self.lora_a, self._rank)
+        for part, a, b in zip(self._parts, all_a, self._split_b(), strict=True):
             rows[part].add_((b @ a) * self._scale, alpha=sign)
 
 
