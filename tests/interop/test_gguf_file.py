@@ -139,6 +139,7 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
 def test_a_missing_library_is_named_with_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer_of("byte"))
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(InteropError, match=r"pip install 'minigpt-cli\[interop\]'"):
-        export_gguf(random_checkpoint(CONFIGS["modern"], tokenizer_of("byte")), tmp_path / "model.gguf")
+        export_gguf(checkpoint, tmp_path / "model.gguf")
