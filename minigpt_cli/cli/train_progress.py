@@ -19,6 +19,7 @@ from minigpt_cli.io.text import duration
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
+from minigpt_cli.training.lora import parameter_counts
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
@@ -125,9 +126,9 @@ def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
     sizes, device, split = config.model, learner.device, config.data.val_fraction
-    parameters = sum(p.numel() for p in learner.model.parameters())
-    trained = sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
-    of_these = "" if trained == parameters else f", {count(trained)} of them trained"
+    parameters, trained = parameter_counts(learner.model)
+    where = "" if config.lora is None else " in adapters"
+    of_these = "" if trained == parameters else f"; {count(trained)} trained{where}"
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
     validation = count(text.val_tokens)

@@ -13,7 +13,7 @@ from torch import Tensor
 from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, ModelConfig
 from minigpt_cli.errors import InteropError, reraise_as
-from minigpt_cli.interop.hf_folder import CONFIG, INDEX, WEIGHTS
+from minigpt_cli.interop.hf_folder import CONFIG, INDEX, PICKLES, WEIGHTS, is_pickle
 from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
 from minigpt_cli.interop.parts import parsed, parts_of, weights
@@ -119,15 +119,9 @@ def _shards(folder: Path) -> list[Path]:
         return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    pickled = sorted(
-        path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")
-    )
+    pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
     if pickled:
-        raise InteropError(
-            f"{folder / pickled[0]}: a pickle, which can run any program when opened; convert it "
-            'where you trust it: python -c "from transformers import AutoModelForCausalLM; '
-            "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
-        )
+        raise is_pickle(pickled[0])
     raise InteropError(f"{folder}: no {WEIGHTS}; the weights are missing")
 
 

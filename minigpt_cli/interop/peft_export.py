@@ -15,6 +15,7 @@ from torch import Tensor
 from minigpt_cli.config.schema import LoraConfig
 from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.hf_export import as_json, check_folder, write_folder
+from minigpt_cli.interop.hf_folder import ADAPTER_CONFIG
 from minigpt_cli.interop.hf_format import names_of
 from minigpt_cli.interop.parts import Names, adapted_parts, parsed, parts_of
 from minigpt_cli.model.gpt import GPT
@@ -22,8 +23,8 @@ from minigpt_cli.model.layers import Linear
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.checkpoint_header import LORA_A, LORA_B
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-FILES = (CONFIG, WEIGHTS)
+WEIGHTS = "adapter_model.safetensors"
+FILES = (ADAPTER_CONFIG, WEIGHTS)
 """What an exported folder holds, and nothing else."""
 
 
@@ -69,7 +70,9 @@ def export_peft(checkpoint: Checkpoint, out: Path, force: bool = False) -> None:
         tensors[f"{before}.lora_A.weight"] = adapter.a.contiguous()
         tensors[f"{before}.lora_B.weight"] = adapter.b.contiguous()
     names = names_of(checkpoint.model.config)
-    texts = {CONFIG: as_json(_config(config, adapters, names, checkpoint.model.config.n_layer))}
+    texts = {
+        ADAPTER_CONFIG: as_json(_config(config, adapters, names, checkpoint.model.config.n_layer))
+    }
     write_folder(out, texts, WEIGHTS, tensors)
 
 

@@ -138,6 +138,14 @@ def adapter_tensors(model: GPT) -> dict[str, Tensor]:
     }
 
 
+def parameter_counts(model: GPT) -> tuple[int, int]:
+    """How many weights a model has, without adapters, and how many weights are trained."""
+    weights = [*model.parameters()]
+    adapters = sum(tensor.numel() for tensor in adapter_tensors(model).values())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return sum(weight.numel() for weight in weights) - adapters, trained
+
+
 def merge(model: GPT) -> None:
     """Adds every adapter to its matrix, and leaves a plain model, all of it trainable."""
     for name, layer in adapted_layers(model).items():

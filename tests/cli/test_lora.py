@@ -18,7 +18,11 @@ TRAIN = ("train", "--data", "story.txt", "--init-from", "runs/tiny", "--out", "r
 def test_a_run_of_adapters_is_a_run_like_any_other(minigpt: Minigpt) -> None:
     result = minigpt(*TRAIN, "--lora-rank", 4)
     assert result.exit_code == 0, result.output
-    assert " of them trained" in result.stderr
+    n, hidden = 32, 128  # width, and that of the feed-forward layers
+    adapters = 2 * 4 * ((3 * n + 3 * n) + (n + n) + (2 * n + 2 * hidden) + (hidden + n))
+    whole = json.loads(minigpt("inspect", "runs/tiny/checkpoint.safetensors", "--json").stdout)
+    assert f"{whole['parameters']:,} parameters" in result.stderr
+    assert f"; {adapters:,} trained in adapters" in result.stderr
     config = load_run_config("runs/tuned/config.toml")
     assert config.lora is not None
     assert (config.lora.rank, config.lora.alpha) == (4, 16.0)
