@@ -1,5 +1,7 @@
-"""Help as people read it: no types in angle brackets, flags without a value."""
+"""Help as people read it: whole paragraphs, no types in angle brackets, flags without a value."""
 
+import inspect
+import re
 from typing import Any
 
 _NAMES = {
@@ -23,7 +25,9 @@ def plain_types(parameters: list[Any]) -> list[Any]:
 
 
 def with_plain_help(command: Any) -> Any:
-    """The command, whose help names the values of its parameters plainly."""
+    """The command, with help that fits any width and names the values of its parameters plainly."""
+    if command.help:  # otherwise a line of the source ends a line on the screen
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
     original = command.get_params
     command.get_params = lambda ctx: plain_types(original(ctx))
     return command

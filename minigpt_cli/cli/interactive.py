@@ -157,10 +157,7 @@ def _typed() -> str:
     room = _MOST_CHARACTERS
     while True:
         try:
-            if on_terminal:
-                line = input("... " if lines else "> ")
-            else:
-                line = _read_line(room)
+            line = input("... " if lines else "> ") if on_terminal else _read_line(room)
         except EOFError:
             if not lines:
                 raise

@@ -15,7 +15,7 @@ from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size,
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
-from minigpt_cli.io.text import duration
+from minigpt_cli.io.text import duration, three_digits
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
@@ -130,13 +130,14 @@ def run_lines(trainer: Trainer) -> list[str]:
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
     validation = count(text.val_tokens)
     epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
-    steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
+    steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens "
+    steps += f"({three_digits(epochs)} epochs)"
     tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
     return [
         f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
         *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
-        f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
+        f"Run:    {steps} on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
         *_forecast(trainer, epochs),
     ]
@@ -206,7 +207,7 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row("tokens per step", count(estimate.tokens_per_step))
     table.add_row("steps", count(train.max_iters))
     table.add_row("training tokens", count(estimate.training_tokens))
-    table.add_row("epochs over the text", f"{estimate.epochs:.2f}")
+    table.add_row("epochs over the text", three_digits(estimate.epochs))
     table.add_row("time per step", f"{estimate.seconds_per_step * 1000:.1f} ms")
     table.add_row("time per evaluation", duration(estimate.evaluation_seconds))
     table.add_row("total time", duration(estimate.total_seconds))
