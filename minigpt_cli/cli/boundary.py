@@ -12,6 +12,7 @@ from minigpt_cli.cli.options import how_to_set
 from minigpt_cli.cli.streams import OutputError, lacks_characters, silence
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.io.text import printable_line
+from minigpt_cli.language import _
 
 INTERRUPTED = 130
 ENDING = [
@@ -74,7 +75,11 @@ class ErrorBoundary(TyperGroup):
         silence(sys.stdout)
         if error.reader_left:  # it closed the pipe, as in `| head -1`
             return 0
-        print_error(f"cannot write the output ({error}); send it elsewhere or free some space")
+        print_error(
+            _("cannot write the output ({error}); send it elsewhere or free some space").format(
+                error=error
+            )
+        )
         return 1
 
     def get_command(self, ctx: Any, name: str) -> Any:
@@ -105,6 +110,8 @@ def _note_missing_characters() -> None:
     from minigpt_cli.cli.console import print_note
 
     print_note(
-        f"This terminal's encoding ({sys.stdout.encoding}) cannot show some characters, shown as "
-        "?; use a UTF-8 terminal, or redirect the output to a file."
+        _(
+            "This terminal's encoding ({encoding}) cannot show some characters, shown as ?; "
+            "use a UTF-8 terminal, or redirect the output to a file."
+        ).format(encoding=sys.stdout.encoding)
     )
