@@ -29,7 +29,7 @@ def list_presets(as_json: bool) -> None:
         model = config.model
         size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
         numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
-        table.add_row(name, _first_sentence(name), model.family, size, *numbers)
+        table.add_row(name, first_sentence(name), model.family, size, *numbers)
     out.print(fit(table, out.width))
 
 
@@ -52,7 +52,7 @@ def list_settings(as_json: bool) -> None:
     out.print(fit(table, out.width))
 
 
-def _first_sentence(preset: str) -> str:
+def first_sentence(preset: str) -> str:
     """The first sentence of the comment at the top of a preset."""
     text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
     comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))

@@ -44,9 +44,7 @@ def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
         for block in model.blocks:
             uncompile(block)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return _("{name}: {lines}").format(
-            name=type(error).__name__, lines=lines[0] if lines else "no reason given"
-        )
+        return f"{type(error).__name__}: {lines[0] if lines else _('no reason given')}"
     finally:
         model.zero_grad(set_to_none=True)
     return None

@@ -130,7 +130,7 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
     caption = _(
         "The map shows 2 of {n_embd} dimensions, with {explained:.0%} of the variance"
     ).format(n_embd=checkpoint.metadata.model.n_embd, explained=sum(embeddings.explained))
-    return _picture("Embeddings", lambda: draw_embeddings(embeddings, name, _MAP_WIDTH), caption)
+    return _picture(_("Embeddings"), lambda: draw_embeddings(embeddings, name, _MAP_WIDTH), caption)
 
 
 def _attention(checkpoint: "Checkpoint") -> "Figure":
@@ -139,7 +139,7 @@ def _attention(checkpoint: "Checkpoint") -> "Figure":
     from minigpt_cli.inspection.attention import attention_maps
     from minigpt_cli.inspection.tokens import visible
     from minigpt_cli.plots.attention import draw_attention_column
-    from minigpt_cli.plots.canvas import fitted
+    from minigpt_cli.plots.canvas import fitted, in_picture
 
     config = checkpoint.metadata.model
     length = min(_READ_TOKENS, config.block_size)
@@ -149,7 +149,7 @@ def _attention(checkpoint: "Checkpoint") -> "Figure":
     read = fitted(visible(text), _MAP_WIDTH - 2.4, 10)
     maps = attention_maps(checkpoint, text, layer, head)
     return draw_attention_column(
-        maps, _("Where each head looks in “{read}”").format(read=read), _MAP_WIDTH
+        maps, in_picture("Where each head looks in “{read}”").format(read=read), _MAP_WIDTH
     )
 
 

@@ -56,18 +56,15 @@ def draw_embeddings(embeddings: Embeddings, model: str, width: float = 9) -> Fig
             in_picture("{name}, {share:.1%} of the variance").format(name=name, share=share)
         )
     figure.legend(loc="outside lower center", ncols=5 if width >= 9 else 3, fontsize=10)
-    name = name_in(figure, model, beside=", 999,999 of 999,999 tokens named")
+    some = in_picture(", {named:,} of {number:,} tokens named")
+    name = name_in(figure, model, beside=some.format(named=999_999, number=999_999))
     title = figure.suptitle(
         in_picture("Token embeddings in two dimensions\n{name}").format(name=name), fontsize=10
     )
     figure.draw_without_rendering()  # fixes the layout
     named = _name(axes, embeddings.named)
     if named < len(embeddings.points):
-        title.set_text(
-            in_picture("{title}, {named:,} of {number:,} tokens named").format(
-                title=title.get_text(), named=named, number=len(embeddings.points)
-            )
-        )
+        title.set_text(title.get_text() + some.format(named=named, number=len(embeddings.points)))
     return figure
 
 
