@@ -115,13 +115,13 @@ def reraise_as(
         if getattr(error, "errno", None) in _NO_LOCKS:
             # Free space, with which such a hint may begin, does not help.
             reason, hint = _("its file system has no locks"), hint.removeprefix(space())
-        advice = f"; {hint}" if hint else ""
-        raise kind(
-            _("{path}: cannot be {done} ({reason}){advice}").format(
-                path=path, done=done, reason=reason, advice=advice
-            ),
-            settings,
-        ) from None
+        failed = {
+            "read": _("{path}: cannot be read ({reason})"),
+            "written": _("{path}: cannot be written ({reason})"),
+            "created": _("{path}: cannot be created ({reason})"),
+        }
+        advice = _("; {hint}").format(hint=hint) if hint else ""
+        raise kind(failed[done].format(path=path, reason=reason) + advice, settings) from None
 
 
 def did_you_mean(path: Path | str) -> str:
@@ -140,7 +140,9 @@ def did_you_mean(path: Path | str) -> str:
     whole = [near / path.relative_to(wrong) for near in found]
     shown = [str(full if full.exists() else near) for full, near in zip(whole, found, strict=True)]
     return (
-        _("; did you mean {shown}?").format(shown=" or ".join(sorted(shown)[:2])) if shown else ""
+        _("; did you mean {shown}?").format(shown=_(" or ").join(sorted(shown)[:2]))
+        if shown
+        else ""
     )
 
 

@@ -252,10 +252,8 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row(_("steps"), count(train.max_iters))
     table.add_row(_("training tokens"), count(estimate.training_tokens))
     table.add_row(_("epochs over the text"), f"{estimate.epochs:.2f}")
-    table.add_row(
-        _("time per step"),
-        _("{milliseconds:.1f} ms").format(milliseconds=estimate.seconds_per_step * 1000),
-    )
+    milliseconds = estimate.seconds_per_step * 1000
+    table.add_row(_("time per step"), _("{time:.1f} ms").format(time=milliseconds))
     table.add_row(_("time per evaluation"), duration(estimate.evaluation_seconds))
     table.add_row(_("total time"), duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:

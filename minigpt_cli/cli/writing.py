@@ -12,7 +12,7 @@ from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import Piece, generate_texts, prompt_ids
 from minigpt_cli.generation.tokens import GenerationRequest
-from minigpt_cli.language import _
+from minigpt_cli.language import _, mark
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import StreamDecoder
 
@@ -20,6 +20,7 @@ TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose probability the token reaches.
 SHADES = tuple(zip((0.5, 0.2, 0.05, 0.0), (SURPRISE_STYLES[i] for i in (0, 2, 3, 4)), strict=True))
+SHADE_NAMES = (mark("50% or more"), mark("20 to 50%"), mark("5 to 20%"), mark("under 5%"))
 YOURS = "bold"
 """The style of the user's own words in a session."""
 
@@ -106,7 +107,7 @@ class Writer:
             return
         if out.is_terminal and out.color_system and not out.no_color:
             shades = [style for _, style in SHADES]
-            names = (_("50% or more"), _("20 to 50%"), _("5 to 20%"), _("under 5%"))
+            names = [_(name) for name in SHADE_NAMES]
             err.print(Text(_("probability of each token: ")) + legend(names, shades))
         else:
             print_note(

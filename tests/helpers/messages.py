@@ -1,7 +1,7 @@
 """The messages of the program: found in its source, and kept in the catalogs.
 
-`python -m tests.helpers.messages` brings every catalog up to date: new messages are added, untranslated,
-and those that no longer exist are removed.
+`python -m tests.helpers.messages` brings every catalog up to date: new messages are added,
+untranslated, and those that no longer exist are removed.
 """
 
 import ast
