@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from minigpt_cli.errors import InteropError, reraise_as
+from minigpt_cli.language import _
 from minigpt_cli.runs.folder import CHECKPOINT
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -31,17 +32,22 @@ def check_openable(path: Path) -> None:
             raise is_pickle(path)
         if (path / ADAPTER_CONFIG).is_file() and not (path / CONFIG).is_file():
             raise InteropError(
-                f"{path}: adapters without their model; merge them, and copy the model's "
-                'tokenizer.json: python -c "from peft import PeftModel; from transformers import '
-                "AutoModelForCausalLM as M; PeftModel.from_pretrained(M.from_pretrained('MODEL'), "
-                f"'{path}').merge_and_unload().save_pretrained('MERGED')\""
+                _(
+                    "{path}: adapters without their model; merge them, and copy the model's "
+                    'tokenizer.json: python -c "from peft import PeftModel; from transformers '
+                    "import AutoModelForCausalLM as M; PeftModel.from_pretrained("
+                    "M.from_pretrained('MODEL'), '{path}').merge_and_unload()"
+                    ".save_pretrained('MERGED')\""
+                ).format(path=path)
             )
 
 
 def is_pickle(path: Path) -> InteropError:
     """The error that refuses a file which opening could make run anything."""
     return InteropError(
-        f"{path}: a pickle, which can run any program when opened; convert it where you trust it: "
-        'python -c "from transformers import AutoModelForCausalLM; '
-        "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
+        _(
+            "{folder}: a pickle, which can run any program when opened; convert it where "
+            'you trust it: python -c "from transformers import AutoModelForCausalLM; '
+            "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
+        ).format(folder=path)
     )

@@ -18,6 +18,7 @@ from minigpt_cli.interop.hf_export import as_json, check_folder, write_folder
 from minigpt_cli.interop.hf_folder import ADAPTER_CONFIG
 from minigpt_cli.interop.hf_format import names_of
 from minigpt_cli.interop.parts import Names, adapted_parts, parsed, parts_of
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.runs.checkpoint import Checkpoint
@@ -60,8 +61,10 @@ def export_peft(checkpoint: Checkpoint, out: Path, force: bool = False) -> None:
     config = checkpoint.metadata.lora
     if config is None or not checkpoint.adapters:
         raise InteropError(
-            "the model was trained without adapters, and peft holds nothing else; export it with "
-            "--to hf, or train adapters with --init-from and --lora-rank"
+            _(
+                "the model was trained without adapters, and peft holds nothing else; export it "
+                "with --to hf, or train adapters with --init-from and --lora-rank"
+            )
         )
     adapters = [*_adapters(checkpoint, config)]
     tensors = {}
@@ -123,14 +126,20 @@ def _adapters(checkpoint: Checkpoint, config: LoraConfig) -> Iterator[_Adapter]:
         rows = [layer.rows[part] for part in parts]
         shapes = [len(parts) * config.rank, layer.in_features], [sum(rows), config.rank]
         if ([*a.shape], [*b.shape]) != shapes:
-            raise InteropError(f"the adapter of {name} does not fit the layer; train it again")
+            raise InteropError(
+                _("the adapter of {name} does not fit the layer; train it again").format(name=name)
+            )
         if not (a.isfinite().all() and b.isfinite().all()):
-            raise InteropError(f"the adapter of {name} contains NaN or infinity; train it again")
-        number, inner, _ = parsed(f"{name}.weight")
+            raise InteropError(
+                _("the adapter of {name} contains NaN or infinity; train it again").format(
+                    name=name
+                )
+            )
+        number, inner, _kind = parsed(f"{name}.weight")
         pieces = zip(parts, torch.split(a, config.rank), torch.split(b, rows), strict=True)
         if inner in names.inner:
             whole = torch.zeros(sum(layer.rows), a.size(0))
-            for i, (part, _, piece) in enumerate(pieces):
+            for i, (part, _a, piece) in enumerate(pieces):
                 columns = whole[:, i * config.rank : (i + 1) * config.rank]
                 torch.split(columns, [*layer.rows])[part].copy_(piece)
             yield _Adapter(_named(names, name), a, whole)
@@ -139,7 +148,11 @@ def _adapters(checkpoint: Checkpoint, config: LoraConfig) -> Iterator[_Adapter]:
             of_part = f"blocks.{number}.{parts_of(inner)[part]}"
             yield _Adapter(_named(names, of_part), piece_a, piece_b)
     if left:
-        raise InteropError(f"the tensor {next(iter(left)):.80} is not of an adapter of this model")
+        raise InteropError(
+            _("the tensor {name} is not of an adapter of this model").format(
+                name=next(iter(left))[:80]
+            )
+        )
 
 
 def _layers(model: GPT) -> Iterator[tuple[str, Linear]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from minigpt_cli.config.schema import LoraConfig
 from minigpt_cli.errors import CheckpointError, ConfigError
 from minigpt_cli.interop.parts import adapted_parts
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.runs.checkpoint_header import LORA_A, LORA_B
@@ -97,8 +98,10 @@ def add_adapters(model: GPT, config: LoraConfig, layers: Collection[str] | None 
     """
     if config.rank > model.config.n_embd:
         raise ConfigError(
-            f"lora.rank = {config.rank}: larger than the matrices themselves, which have "
-            f"{model.config.n_embd} columns; use a rank like 8"
+            _(
+                "lora.rank = {rank}: larger than the matrices themselves, which have {columns} "
+                "columns; use a rank like 8"
+            ).format(rank=config.rank, columns=model.config.n_embd)
         )
     found = {
         name: module
@@ -112,8 +115,10 @@ def add_adapters(model: GPT, config: LoraConfig, layers: Collection[str] | None 
             model.set_submodule(name, AdaptedLinear(layer, parts, config))
     if not adapted_layers(model):
         raise ConfigError(
-            f"lora.targets = {', '.join(config.targets)}: no such matrix is left to adapt; name "
-            "others, or freeze fewer"
+            _(
+                "lora.targets = {targets}: no such matrix is left to adapt; name others, or freeze "
+                "fewer"
+            ).format(targets=", ".join(config.targets))
         )
 
 
@@ -168,7 +173,11 @@ def separate(model: GPT, config: LoraConfig, adapters: Mapping[str, Tensor]) -> 
     wanted = adapter_tensors(model)
     for name in sorted(wanted.keys() | adapters.keys()):
         if name not in wanted or name not in adapters or wanted[name].shape != adapters[name].shape:
-            raise CheckpointError(f"the adapter {name:.80} does not fit the model; train it again")
+            raise CheckpointError(
+                _("the adapter {name} does not fit the model; train it again").format(
+                    name=name[:80]
+                )
+            )
         wanted[name].copy_(adapters[name])
     for layer in adapted_layers(model).values():
         layer.subtract_update()

@@ -2,6 +2,7 @@
 
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.export.request import Request
+from minigpt_cli.language import _
 
 
 def export_peft(request: Request) -> None:
@@ -21,7 +22,8 @@ def export_peft(request: Request) -> None:
     loaded = request.load()
     write(loaded.checkpoint, request.target, request.force)
     print_note(
-        f"Wrote {request.target}; open it with peft.PeftModel.from_pretrained(model, "
-        f"{str(request.target)!r}), where model is the one that training began from, as exported "
-        "with --to hf"
+        _(
+            "Wrote {target}; open it with peft.PeftModel.from_pretrained(model, {path!r}), where "
+            "model is the one that training began from, as exported with --to hf"
+        ).format(target=request.target, path=str(request.target))
     )
