@@ -25,6 +25,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_cells_run_in_order(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     # Each cell is compiled by itself, in one namespace, as a kernel does.

@@ -71,10 +71,10 @@ def test_the_commands_read_it_and_adapters_make_it_better(
     assert "Paris" in written
     minigpt("eval", folder, "--data", "story.txt")
     minigpt(
-        "train", "story.txt", "--init-from", folder, "--lora-rank", 4, "--max-iters", 6,
+        "train", "story.txt", "--init-from", folder, "--lora-rank", 4, "--max-iters", 4,
         "--batch-size", 2, "--device", "cpu", "--precision", "fp32", "--out", "tuned",
         "--set", "model.block_size=32", "--set", "train.sample_tokens=0",
-        "--set", "train.eval_interval=3", "--set", "optimizer.warmup_iters=2",
+        "--set", "train.eval_interval=2", "--set", "optimizer.warmup_iters=2",
     )  # fmt: skip
     rows = [*read_rows(RunFolder(tmp_path / "tuned").metrics.read_bytes())]
     first, *_, last = (row.val_loss for row in rows if isinstance(row, EvaluationRow))
