@@ -11,6 +11,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
+from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, number, raw, size
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
@@ -212,6 +213,7 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row("total time", duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:
         table.add_row("memory", size(estimate.peak_memory_bytes))
+    table.add_row("memory, computed", f"{size(estimate.memory.peak)}: {by_kind(estimate.memory)}")
     table.add_row("run folder", size(estimate.run_folder_bytes))
     enough = estimate.free_disk_bytes > 2 * estimate.run_folder_bytes
     table.add_row(
