@@ -70,7 +70,7 @@ def estimate(request: TrainRequest) -> tuple[RunConfig, Estimate]:
         seconds_per_step=step_seconds,
         evaluation_seconds=evaluation_seconds,
         total_seconds=step_seconds * train.max_iters + evaluation_seconds * evaluations,
-        peak_memory_bytes=_peak_memory(learner.device),
+        peak_memory_bytes=peak_memory(learner.device),
         memory=memory_here(config, learner.model.vocab_size),
         run_folder_bytes=2 * weights + state,
         free_disk_bytes=shutil.disk_usage(_existing(request.out or Path())).free,
@@ -103,7 +103,8 @@ def _seconds_of_evaluation(learner: Learner) -> float:
     return seconds * tokens / probe
 
 
-def _peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process, or the accelerator, ever had; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if os.name != "posix":

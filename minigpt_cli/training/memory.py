@@ -91,11 +91,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that one process (one accelerator) takes, by kind.
+    """What one process (one accelerator) takes, by kind.
 
     Not all kinds are there at once: see `peak`.
     """
 
+    parameters: int
+    """How many there are; everything below is in bytes."""
     weights: int
     gradients: int
     optimizer_state: int
@@ -260,6 +262,7 @@ def training_memory(
     program = IMPORTED + _LIBRARIES if of.on_cpu else ACCELERATOR_RESERVED
     activations = sum(s.bytes for s in kept) + copies
     return Memory(
+        parameters=P,
         weights=weights,
         gradients=gradients,
         optimizer_state=state,
