@@ -22,7 +22,7 @@ from minigpt_cli.training.estimate import peak_memory
 from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
 
-_ONE = {"train.batch_size": 1, "train.grad_accum_steps": 1}
+_ONE: dict[str, object] = {"train.batch_size": 1, "train.grad_accum_steps": 1}
 CASES: dict[str, tuple[str, str, int, int, dict[str, object]]] = {
     "tiny": ("tiny", "fp32", 65, 6, {}),
     "small": ("small", "fp32", 65, 6, {}),

@@ -52,10 +52,9 @@ class Sizes:
     per_block: int
     matrices: tuple[tuple[int, int], ...]
     """Rows and columns of each matrix of one block, as Muon updates them."""
-    cast_per_block: int
-    """Weights of one block that are converted when the precision is bf16: all of them."""
     cast_outside: int
-    """The same outside the blocks: the head and the last norm."""
+    """Weights outside the blocks that are converted in bf16, as all in the blocks are: the head and
+    the last norm."""
     embedding: int
     """Weights of the token embedding."""
 
@@ -131,7 +130,6 @@ def sizes_of(config: ModelConfig, vocab_size: int) -> Sizes:
         parameters=total + (config.n_layer - 1) * block,
         per_block=block,
         matrices=matrices,
-        cast_per_block=block,
         cast_outside=vocab_size * config.n_embd + norm,
         embedding=vocab_size * config.n_embd,
     )
@@ -211,11 +209,15 @@ def saved_outside(config: ModelConfig, vocab_size: int, of: Pass) -> list[Saved]
     return saved
 
 
-def casts(sizes: Sizes, config: ModelConfig, of: Pass) -> int:
-    """Bytes of the weights' copies in bf16, which live until the backward pass has used them."""
+def casts(sizes: Sizes, config: ModelConfig, of: Pass, sharded: bool = False) -> int:
+    """Bytes of the weights' copies in bf16, which live until the backward pass has used them.
+
+    The blocks of a sharded model are gathered in bf16 and let go, so that they keep none.
+    """
     if of.bytes_per_value == _FP32:
         return 0
-    return of.bytes_per_value * (sizes.cast_outside + config.n_layer * sizes.cast_per_block)
+    blocks = 0 if sharded else config.n_layer * sizes.per_block
+    return of.bytes_per_value * (sizes.cast_outside + blocks)
 
 
 def training_memory(
@@ -245,14 +247,13 @@ def training_memory(
     if of.checkpointing:
         kept.append(Saved("block inputs", _tokens(config, of) * config.n_embd, config.n_layer))
     kept += [s for s in saved_outside(config, vocab_size, of) if s.name != "log-probabilities"]
-    copies = casts(sizes, config, of) if shards == 1 else 0
+    copies = casts(sizes, config, of, sharded=shards > 1)
     logits = _LOGITS * of.batch_size * config.block_size * vocab_size
     unsharded = 0
-    if shards > 1:  # this block's weights, the next one's, and one block's gradients; and the root
-        root = P - config.n_layer * sizes.per_block
-        unsharded = of.bytes_per_value * (2 * sizes.per_block + root) + _FP32 * max(
-            sizes.per_block, root
-        )
+    if shards > 1:  # two blocks, gathered in the precision of the pass; the rest; and gradients
+        rest = P - config.n_layer * sizes.per_block
+        unsharded = 2 * of.bytes_per_value * sizes.per_block
+        unsharded += _FP32 * (rest + max(rest, sizes.per_block))
     buckets = 2 * BUCKET_BYTES if replicas > 1 else 0
     update = _update(sizes, config, optimizer, shards)
     again = _FP32 * sizes.embedding if config.tie_embeddings or of.accumulates else 0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_note_says_honestly_what_differs() -> None:
     ):
         config = load_run_config(preset, {**same, **changes})
         low = memory_here(config, 65, 1).peak
-        _, note = fit_batch(config, low, lambda n, c=config: memory_here(c, 65, n))
+        _, note = fit_batch(config, low, partial(memory_here, config, 65))
         assert words in note
 
 
