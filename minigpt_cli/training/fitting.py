@@ -1,6 +1,7 @@
 """Fits a run into a given amount of memory, by splitting its batches into more passes."""
 
 from collections.abc import Callable
+from math import isqrt
 
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
@@ -48,7 +49,7 @@ def fit_batch(
     """
     train = config.train
     batch, passes = train.batch_size, train.grad_accum_steps
-    fitting = (n for n in divisors(batch * passes, batch) if memory_at(n).peak <= limit)
+    fitting = (n for n in smaller_batches(config) if memory_at(n).peak <= limit)
     size = next(fitting, None)
     if size is None:
         raise ConfigError(
@@ -71,9 +72,16 @@ def fit_batch(
     )
 
 
-def divisors(number: int, most: int) -> list[int]:
-    """Divisors from the largest that is at most `most`."""
-    return [size for size in range(min(most, number), 0, -1) if number % size == 0]
+def smaller_batches(config: RunConfig) -> list[int]:
+    """Batch sizes up to the configuration's that divide a step's sequences, the largest first."""
+    batch, passes = config.train.batch_size, config.train.grad_accum_steps
+    sizes = {a * b for a in _divisors(batch) for b in _divisors(passes)}
+    return sorted((size for size in sizes if size <= batch), reverse=True)
+
+
+def _divisors(number: int) -> list[int]:
+    small = [n for n in range(1, isqrt(number) + 1) if number % n == 0]
+    return [*small, *(number // n for n in small)]
 
 
 def _gb(number: int) -> str:

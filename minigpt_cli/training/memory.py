@@ -8,12 +8,13 @@ Shapes: B batch, T time, C n_embd; H n_head, K kv_heads, D head_dim, F hidden, V
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.attention import QUERIES_PER_BLOCK
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
@@ -114,10 +115,21 @@ class Memory:
 
 @lru_cache(maxsize=64)
 def sizes_of(config: ModelConfig, vocab_size: int) -> Sizes:
-    """Counts the weights of a model, from one block of it without memory."""
+    """Counts the weights of a model, from one block of it without memory.
+
+    Raises:
+        ConfigError: a matrix has more elements than can be counted.
+    """
     one = config.model_copy(update={"n_layer": 1})
-    with torch.device("meta"):
-        model = GPT(one, vocab_size)
+    try:
+        with torch.device("meta"):
+            model = GPT(one, vocab_size)
+    except RuntimeError:
+        raise ConfigError(
+            f"model.n_embd = {config.n_embd}: a matrix of such a model is too large to count; use "
+            "a smaller one",
+            ("model.n_embd",),
+        ) from None
     block, total = (sum(p.numel() for p in m.parameters()) for m in (model.blocks[0], model))
     matrices = tuple(
         (rows, module.in_features)
@@ -175,8 +187,8 @@ def _saved_by_attention(config: ModelConfig, of: Pass) -> list[Saved]:
             Saved("attention's weights, before and after dropout", B * H * T * T * _FP32, 3),
         ]
     if of.on_cpu and b != _FP32:  # block by block, from copies
-        starts = range(0, T, QUERIES_PER_BLOCK)
-        scores = sum(min(QUERIES_PER_BLOCK, T - s) * min(s + QUERIES_PER_BLOCK, T) for s in starts)
+        whole, rest = divmod(T, QUERIES_PER_BLOCK)
+        scores = QUERIES_PER_BLOCK**2 * whole * (whole + 1) // 2 + rest * T
         saved += [
             Saved("queries, keys and values", (q + 2 * kv) * row),
             Saved("attention's weights", B * H * scores * b),
@@ -220,6 +232,15 @@ def casts(sizes: Sizes, config: ModelConfig, of: Pass, sharded: bool = False) ->
     return of.bytes_per_value * (sizes.cast_outside + blocks)
 
 
+def replica_fits(parameters: int, device_bytes: float) -> bool:
+    """Whether a device holds a whole model, and has room left for the activations.
+
+    What `distributed.strategy = "auto"` asks: weights, gradients, AdamW's state and a bf16 copy
+    are to take at most 70% of its memory.
+    """
+    return 18 * parameters <= 0.7 * device_bytes
+
+
 def training_memory(
     config: ModelConfig,
     vocab_size: int,
@@ -243,7 +264,8 @@ def training_memory(
     P = sizes.parameters
     weights = gradients = _FP32 * P // shards
     state = _state(sizes, config, optimizer) // shards
-    kept = [*saved_by_block(config, of)] * (1 if of.checkpointing else config.n_layer)
+    blocks = 1 if of.checkpointing else config.n_layer
+    kept = [replace(s, tensors=blocks * s.tensors) for s in saved_by_block(config, of)]
     if of.checkpointing:
         kept.append(Saved("block inputs", _tokens(config, of) * config.n_embd, config.n_layer))
     kept += [s for s in saved_outside(config, vocab_size, of) if s.name != "log-probabilities"]

@@ -15,8 +15,8 @@ from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.tokenizer.bpe import DEFAULT_VOCAB_SIZE
 from minigpt_cli.training.accelerators import PER_MACHINE, Accelerator
 from minigpt_cli.training.automatic import AUTO
-from minigpt_cli.training.fitting import divisors, fit_batch
-from minigpt_cli.training.memory import Memory, Pass, sizes_of, training_memory
+from minigpt_cli.training.fitting import fit_batch, smaller_batches
+from minigpt_cli.training.memory import Memory, Pass, replica_fits, sizes_of, training_memory
 from minigpt_cli.training.setup import TrainRequest
 
 Strategy = Literal["one", "ddp", "fsdp"]
@@ -30,9 +30,6 @@ CHINCHILLA = 20
 MOST_GPUS = 1_000_000
 _USABLE = 0.9
 """Share of an accelerator's memory to plan with; the rest is lost to holes in its allocator."""
-_REPLICA_BYTES, _REPLICA_SHARE = 18, 0.7
-"""With `auto`, a whole model is kept on each GPU while weights, gradients, AdamW's state and a bf16
-copy take at most this share of its memory."""
 _FP32, _BF16 = 4, 2
 
 
@@ -210,8 +207,8 @@ def _strategy(config: RunConfig, vocab_size: int, machines: Machines) -> Strateg
     setting = getattr(getattr(config, "distributed", None), "strategy", "auto")
     if setting == "ddp":
         return "ddp"
-    whole = _REPLICA_BYTES * sizes_of(config.model, vocab_size).parameters
-    fits = whole <= _REPLICA_SHARE * machines.accelerator.memory_bytes
+    parameters = sizes_of(config.model, vocab_size).parameters
+    fits = replica_fits(parameters, machines.accelerator.memory_bytes)
     return "ddp" if setting == "auto" and fits else "fsdp"
 
 
@@ -270,9 +267,12 @@ def _advice(draft: Plan, config: RunConfig, vocab_size: int, machines: Machines)
         )
     if draft.traffic.exposed_seconds > 0.1 * draft.seconds_per_step:
         waiting = draft.traffic.exposed_seconds / draft.seconds_per_step
+        more = "step (train.grad_accum_steps)"
+        if draft.strategy == "fsdp":  # sends in every pass
+            more = "pass (train.batch_size)"
         found.append(
-            f"{waiting:.0%} of a step waits for the network: use more sequences a step "
-            "(train.grad_accum_steps) or fewer GPUs"
+            f"{waiting:.0%} of a step waits for the network: use more sequences a {more} or fewer "
+            "GPUs"
         )
     ratio = draft.tokens / draft.compute_optimal_tokens
     if ratio < 0.5:
@@ -290,7 +290,7 @@ def _smaller(draft: Plan, config: RunConfig, vocab_size: int, machines: Machines
     windows = config.train.batch_size * config.train.grad_accum_steps
     strategies: tuple[Strategy, ...] = (draft.strategy, "fsdp") if draft.gpus > 1 else ("one",)
     for strategy in dict.fromkeys(strategies):
-        for size in divisors(windows, config.train.batch_size):
+        for size in smaller_batches(config):
             memory = memory_per_gpu(config, vocab_size, strategy, machines, size)
             if memory.peak <= usable:
                 also = " and distributed.strategy=fsdp" if strategy != draft.strategy else ""
