@@ -131,7 +131,7 @@ def measured(case: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.memory", "--here", case]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     return found
