@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt_cli.config.schema import LoraConfig
+from minigpt_cli.config.schema import LoraConfig, RunConfig
 from minigpt_cli.errors import CheckpointError, ConfigError
 from minigpt_cli.interop.parts import adapted_parts
 from minigpt_cli.language import _
@@ -141,6 +141,20 @@ def adapter_tensors(model: GPT) -> dict[str, Tensor]:
         for name, layer in adapted_layers(model).items()
         for suffix, weight in ((LORA_A, layer.lora_a), (LORA_B, layer.lora_b))
     }
+
+
+def adapter_count(config: RunConfig) -> int:
+    """How many weights the adapters of a run have, if no layer is frozen; 0 without adapters.
+
+    Raises:
+        ConfigError: the rank is too large.
+    """
+    if config.lora is None:
+        return 0
+    with torch.device("meta"):  # sizes without memory, of one block: all are alike
+        model = GPT(config.model.model_copy(update={"n_layer": 1}), 1)
+        add_adapters(model, config.lora)
+    return config.model.n_layer * sum(t.numel() for t in adapter_tensors(model).values())
 
 
 def parameter_counts(model: GPT) -> tuple[int, int]:

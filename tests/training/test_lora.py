@@ -14,6 +14,7 @@ from minigpt_cli.evaluation import evaluate
 from minigpt_cli.inspection.gradients import own_gradients
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors
 from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.lora import (
     adapted_layers,
     adapter_tensors,
@@ -198,6 +199,21 @@ def test_a_frozen_layer_gets_no_adapter(dataset: Dataset) -> None:
 def test_the_backward_pass_is_counted_as_what_it_is(dataset: Dataset) -> None:
     whole, adapters = (new_trainer(c, dataset).learner for c in (small_config(), lora_config()))
     assert adapters.flops_per_token * 3 == whole.flops_per_token * 2
+
+
+@pytest.mark.parametrize("family", ["modern", "classic"])
+def test_the_memory_expected_is_that_of_the_adapters(dataset: Dataset, family: str) -> None:
+    config = lora_config(f"model.family={family}")
+    learner = begin(config, dataset).learner
+    learner.model(*learner.batches.batch(0)).backward()
+    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+    learner.optimizer.step()
+    memory = memory_here(config, learner.model.vocab_size)
+    assert memory.gradients == 4 * sum(gradient.numel() for gradient in gradients)
+    assert memory.weights == 4 * sum(p.numel() for p in learner.model.parameters())
+    state = learner.optimizer.state_tensors().values()
+    assert memory.optimizer_state == 4 * sum(t.numel() for t in state if t.dim())
+    assert memory.peak < memory_here(config.model_copy(update={"lora": None}), 65).peak
 
 
 @pytest.mark.parametrize(
