@@ -69,10 +69,11 @@ def load(
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
+        InteropError: a folder of transformers, a pickle or adapters, which cannot be opened.
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
     from minigpt_cli.device import choose_threads, pick_device, pick_dtype
-    from minigpt_cli.interop.hf_folder import is_hf_folder
+    from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
     from minigpt_cli.runs.folder import STATE
@@ -85,6 +86,8 @@ def load(
 
         path, checkpoint = folder, read_hf(folder, target)
     else:
+        if folder is not None:
+            check_openable(folder)
         path = checkpoint_path(given)
         read = load_last if path.name == STATE and is_state(path) else load_checkpoint
         checkpoint = read(path, target)

@@ -101,6 +101,10 @@ class TrainRequest:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
+        elif config.lora is not None:
+            raise ConfigError(
+                "lora: adapters are for a model that exists; name it with --init-from"
+            )
         elif config.data.tokenizer_sha256 is not None:
             raise ConfigError(
                 "this configuration is of a run that began from another model; name that model "
