@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
+from minigpt_cli.config.choices import Documents, Newlines, Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -161,6 +161,8 @@ class DataConfig(_Table):
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
+    documents: Documents = "auto"
+    """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None

@@ -23,9 +23,9 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from minigpt_cli.config.choices import Split, TokenizerKind
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpus import Corpus, Piece, encoded
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
+from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, marked, read_corpus
 from minigpt_cli.data.token_files import Tokens, mapped_together, narrowest, write_split
 from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
@@ -137,7 +137,7 @@ def prepare_dataset(
         TokenizerError: the tokenizer's settings are impossible.
     """
     if config.tokenizer_sha256 is None:
-        check_settings(config.tokenizer, config.vocab_size)
+        check_settings(config.tokenizer, config.vocab_size, corpus.has_documents)
     reading = _read(corpus, validation, progress)
     fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
     fingerprint = expected or fingerprints[0]
@@ -269,15 +269,14 @@ def encode_corpus(
         CorpusError: the text cannot be read, or the disk cannot hold its tokens.
         TokenizerError: the text has characters that are not in the vocabulary.
     """
-    chunks = corpus.chunks()
+    pieces = corpus.pieces()
     if split != "all":
-        length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = Halves(chunks, training_characters(length, val_fraction))
-        chunks = halves.first()
+        halves = Halves(pieces, read_corpus(corpus).training_characters(val_fraction))
+        pieces = halves.first()
         if split == "val":
-            deque(chunks, maxlen=0)  # read past the training part
-            chunks = halves.second()
-    return mapped_together(tokenizer.encode_chunks(chunks), narrowest(tokenizer))
+            deque(pieces, maxlen=0)  # read past the training part
+            pieces = halves.second()
+    return mapped_together(encoded(pieces, tokenizer), narrowest(tokenizer))
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
@@ -288,6 +287,8 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
+    if reading.documents:
+        parts.append(f"documents, validation up to {MOST_VALIDATION}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -345,27 +346,27 @@ def write_splits(
     """
     digests = [hashlib.sha256() for _ in reading.texts]
 
-    def hashed(chunks: Iterator[str], digest: "hashlib._Hash") -> Iterator[str]:
-        for chunk in chunks:
-            digest.update(to_utf8(chunk))
-            yield chunk
+    def hashed(pieces: Iterator[Piece], digest: "hashlib._Hash") -> Iterator[Piece]:
+        for piece in pieces:
+            digest.update(marked(piece))
+            yield piece
 
     changed = CorpusError(
         f"{reading.corpus.name}: the text changed while it was read; run the command again"
     )
-    chunks = [
-        hashed(text.corpus.chunks(progress, "Tokenizing"), digest)
+    pieces = [
+        hashed(text.corpus.pieces(progress, "Tokenizing"), digest)
         for text, digest in zip(reading.texts, digests, strict=True)
     ]
-    halves = Halves(chunks[0], split)
+    halves = Halves(pieces[0], split)
 
-    def second() -> Iterator[str]:
+    def second() -> Iterator[Piece]:
         yield from halves.second()  # nothing, beside a validation text of its own
-        yield from chain.from_iterable(chunks[1:])
+        yield from chain.from_iterable(pieces[1:])
 
     try:
         counts = [
-            write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            write_split(folder / f"{name}.bin", encoded(half, tokenizer), dtype)
             for name, half in (("train", halves.first()), ("val", second()))
         ]
     except TokenizerError:  # a character that was not there before

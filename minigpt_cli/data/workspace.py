@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from minigpt_cli.config.choices import Newlines
+from minigpt_cli.config.choices import Documents, Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
@@ -44,7 +44,11 @@ class Workspace:
     """Called when a text is not the one that its name stands for now."""
 
     def corpus(
-        self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
+        self,
+        sources: tuple[str, ...],
+        encoding: str = "utf-8",
+        newlines: Newlines = "lf",
+        documents: Documents = "auto",
     ) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
@@ -52,11 +56,12 @@ class Workspace:
             sources: known corpora, files or folders.
             encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
             newlines: whether line ends are read as LF, or kept.
+            documents: what is kept apart by an end-of-text token.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
+        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress, documents)
 
     def dataset(self, config: DataConfig, tokenizer: Tokenizer | None = None) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -141,10 +146,9 @@ class Workspace:
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
-        corpus = self.corpus(config.corpus, config.encoding, config.newlines)
-        own = None
-        if config.val_corpus:
-            own = self.corpus(config.val_corpus, config.encoding, config.newlines)
+        how = (config.encoding, config.newlines, config.documents)
+        corpus = self.corpus(config.corpus, *how)
+        own = self.corpus(config.val_corpus, *how) if config.val_corpus else None
         return prepare_dataset(
             corpus, config, self.data_dir, self.progress, expected, tokenizer, own
         )

@@ -19,17 +19,20 @@ class CharTokenizer(Tokenizer):
 
     Args:
         text: any text that contains every character of the vocabulary.
+        end_of_text: whether the vocabulary has an end-of-text token.
     """
 
     kind = "char"
 
-    def __init__(self, text: Iterable[str]) -> None:
+    def __init__(self, text: Iterable[str], end_of_text: bool = False) -> None:
         self.itos = sorted(set(text))
         self.stoi = {char: i for i, char in enumerate(self.itos)}
         self.token_bytes = [char.encode() for char in self.itos]
         points = [ord(char) for char in self.itos]
         self._id_of_point = np.full(max(points, default=0) + 2, _UNKNOWN, dtype=np.uint32)
         self._id_of_point[points] = np.arange(len(points), dtype=np.uint32)
+        if end_of_text:
+            self._add_end_of_text()
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         return self._encode(text, before=0)
@@ -50,4 +53,5 @@ class CharTokenizer(Tokenizer):
         return ids
 
     def to_json(self) -> str:
-        return json.dumps({"kind": self.kind, "vocabulary": "".join(self.itos)})
+        saved = {"kind": self.kind, "vocabulary": "".join(self.itos)}
+        return json.dumps({**saved, **self._saved_end()})
