@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from minigpt_cli.config.choices import Documents, Newlines
 from minigpt_cli.config.presets import shipped_folder
 from minigpt_cli.data.download import downloaded, is_downloaded, read_card
-from minigpt_cli.data.encodings import check_encoding, decode_file
+from minigpt_cli.data.encodings import check_encoding
+from minigpt_cli.data.folders import LeftOut
+from minigpt_cli.data.formats.base import Reading
+from minigpt_cli.data.formats.names import COMPRESSED
+from minigpt_cli.data.formats.readers import read_parts
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.sources import LeftOut, Sources, TextFile, find_files
+from minigpt_cli.data.sources import Finding, Sources, TextFile, find_files, fixed_part
 from minigpt_cli.tokenizer.base import Tokenizer
 
 # A corpus names a folder. File systems allow 255 bytes, and a character takes up to 4.
@@ -42,10 +46,13 @@ class Corpus:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     documents: Documents = "auto"
+    text_field: str = "text"
 
     @property
     def has_documents(self) -> bool:
         """Whether the text is made of documents, which an end-of-text token keeps apart."""
+        if self.documents == "auto":
+            return any(file.format != "text" for file in self.files)
         return self.documents == "files"
 
     @property
@@ -84,21 +91,27 @@ class Corpus:
             CorpusError: a file cannot be read, or is not in its encoding.
         """
         total, done = self.size, 0
-        ends_line = True
+        separate, missing_break = self.has_documents, False
+        how = Reading(self.newlines, self.text_field)
+        held: Piece | None = None  # whether it ends its document is known when the next is read
         for index, file in enumerate(self.files):
-            if not (ends_line or self.has_documents):
+            if missing_break:
                 yield Piece(index - 1, "\n")
-                ends_line = True
-            held = ""  # the last piece of a document is known when the next one is read
-            for chunk, length in decode_file(file.path, file.encoding, self.newlines):
-                done += length
-                progress(stage, done, total)
-                if chunk:
-                    if held:
-                        yield Piece(index, held)
-                    held, ends_line = chunk, chunk.endswith("\n")
-            if held:
-                yield Piece(index, held, ends_document=self.has_documents)
+                missing_break = False
+            for text, ends, read in read_parts(file, file.format, how):
+                if read:
+                    done += read
+                    progress(stage, done, total)
+                if text:
+                    if held is not None:
+                        yield held
+                    elif missing_break:
+                        yield Piece(index, "\n")
+                    held = Piece(index, text)
+                if ends and held is not None:
+                    missing_break = not (separate or held.text.endswith("\n"))
+                    yield held._replace(ends_document=separate)
+                    held = None
 
 
 def joined(pieces: Iterable[Piece]) -> Iterator[str]:
@@ -134,6 +147,7 @@ def open_corpus(
     newlines: Newlines = "lf",
     progress: Progress = no_progress,
     documents: Documents = "auto",
+    find: Finding = Finding(),  # noqa: B008 - frozen
 ) -> Corpus:
     """Finds or downloads the text that `sources` name.
 
@@ -144,6 +158,7 @@ def open_corpus(
         newlines: whether line endings are read as LF, or kept.
         progress: called while a corpus is downloaded.
         documents: what is kept apart by an end-of-text token.
+        find: which files of a folder are read, and as what.
 
     Raises:
         CorpusError: a source is missing, empty or cannot be downloaded.
@@ -161,12 +176,20 @@ def open_corpus(
             path = downloaded(cards[source], data_dir, progress)
             found += Sources((TextFile(path),), notes=_namesakes(source, data_dir))
         else:
-            found += find_files(source, encoding, is_ours, missing)
-    names = [source if source in cards else Path(source).resolve().stem for source in sources]
+            found += find_files(source, encoding, is_ours, missing, find)
+    names = [source if source in cards else _stem(source) for source in sources]
     name = "+".join(names) or "text"
     if len(name) > _LONGEST_NAME and len(names) > 1:
         name = f"{names[0][:_LONGEST_NAME]}+{len(names) - 1}"
-    return Corpus(name, found.files, newlines, found.left_out, found.notes, documents)
+    return Corpus(
+        name, found.files, newlines, found.left_out, found.notes, documents, find.text_field
+    )
+
+
+def _stem(source: str) -> str:
+    """What a text is called after: its file or folder, without suffixes and patterns."""
+    path = Path(fixed_part(source)).resolve()
+    return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
 
 
 def _namesakes(name: str, data_dir: Path) -> tuple[str, ...]:

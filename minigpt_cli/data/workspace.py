@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from minigpt_cli.config.choices import Documents, Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
@@ -17,6 +16,7 @@ from minigpt_cli.data.dataset import (
     prepare_dataset,
 )
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
@@ -43,25 +43,21 @@ class Workspace:
     note: Callable[[str], None] = lambda _: None
     """Called when a text is not the one that its name stands for now."""
 
-    def corpus(
-        self,
-        sources: tuple[str, ...],
-        encoding: str = "utf-8",
-        newlines: Newlines = "lf",
-        documents: Documents = "auto",
-    ) -> Corpus:
+    def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
-            sources: known corpora, files or folders.
-            encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
-            newlines: whether line ends are read as LF, or kept.
-            documents: what is kept apart by an end-of-text token.
+            sources: known corpora, files, folders or patterns of these.
+            config: how they are read.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress, documents)
+        find = Finding(config.include, config.format == "text", config.text_field)
+        return open_corpus(
+            sources, self.data_dir, config.encoding, config.newlines, self.progress,
+            config.documents, find,
+        )  # fmt: skip
 
     def dataset(self, config: DataConfig, tokenizer: Tokenizer | None = None) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -146,9 +142,8 @@ class Workspace:
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
-        how = (config.encoding, config.newlines, config.documents)
-        corpus = self.corpus(config.corpus, *how)
-        own = self.corpus(config.val_corpus, *how) if config.val_corpus else None
+        corpus = self.corpus(config.corpus, config)
+        own = self.corpus(config.val_corpus, config) if config.val_corpus else None
         return prepare_dataset(
             corpus, config, self.data_dir, self.progress, expected, tokenizer, own
         )
