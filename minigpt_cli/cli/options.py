@@ -99,6 +99,8 @@ Json = Annotated[bool, in_output("--json", help="Print JSON to stdout.")]
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
     "data.encoding": ("--encoding",),
+    "data.include": ("--include",),
+    "data.text_field": ("--text-field",),
     "data.tokenizer": ("--tokenizer", "--kind"),
     "data.val_corpus": ("--val-data",),
     "data.val_fraction": ("--val-fraction",),

@@ -16,6 +16,7 @@ from minigpt_cli.cli.options import (
     in_data,
     in_output,
 )
+from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.config.choices import TokenizerKind
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def tokenize(
     compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,
     val_fraction: ValFraction = 0.1,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: Json = False,
@@ -71,19 +74,22 @@ def tokenize(
     from minigpt_cli.cli.render import fit, raw
     from minigpt_cli.cli.text_files import reading_lines
 
+    table = {
+        "corpus": piped_kept(files or ["shakespeare"], data_dir, text_field),
+        "val_fraction": val_fraction,
+        "encoding": encoding or "utf-8",
+    }
+    how = reading_settings(include, text_field)
     if check:
         if text is not None or compare:
             raise typer.BadParameter("--check cannot be combined with --text or --compare")
-        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+        _check(_config(table, how, kind, None), data_dir, as_json)
         return
     # In a comparison, the size applies to the kinds whose size can be chosen.
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-    datasets = [
-        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir)
-        for kind, size in sizes.items()
-    ]
+    datasets = [_prepare(_config(table, how, kind, size), data_dir) for kind, size in sizes.items()]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
@@ -102,22 +108,22 @@ def tokenize(
 
 
 def _config(
-    files: list[str] | None,
-    kind: TokenizerKind,
-    vocab_size: int | None,
-    val_fraction: float,
-    encoding: str | None,
+    table: dict[str, Any], how: dict[str, object], kind: TokenizerKind, vocab_size: int | None
 ) -> "DataConfig":
+    """The settings of a text.
+
+    Args:
+        table: names of the text, encoding and split.
+        how: settings of how it is read, by full name.
+        kind: the kind of tokenizer.
+        vocab_size: the most tokens.
+    """
     from minigpt_cli.config.loading import resolve
 
-    table: dict[str, Any] = {
-        "corpus": files or ["shakespeare"],
-        "tokenizer": kind,
-        "val_fraction": val_fraction,
-    }
+    table = {**table, "tokenizer": kind}
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    return resolve({"data": table}, how, "tokenize").data
 
 
 def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":

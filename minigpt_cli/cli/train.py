@@ -26,6 +26,13 @@ from minigpt_cli.cli.options import (
     SeedOverride,
     parse_settings,
 )
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    reading_settings,
+    tokenizer_settings,
+    training_texts,
+)
 from minigpt_cli.cli.train_options import (
     BatchSize,
     Data,
@@ -78,6 +85,8 @@ def train(
     data: Data = None,
     val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     settings: Settings = None,
@@ -101,9 +110,6 @@ def train(
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
     named = {
-        "data.corpus": data,
-        "data.val_corpus": val_data,
-        "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
@@ -115,6 +121,8 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
+    overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
+    overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from minigpt_cli.cli.options import decoded
+from minigpt_cli.cli.texts import STDIN
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
 
@@ -76,6 +77,7 @@ def preset_and_texts(
         typer.BadParameter: a word means nothing, or more than one thing.
     """
     from minigpt_cli.cli.console import print_note
+    from minigpt_cli.data.sources import is_pattern
     from minigpt_cli.interop.hf_folder import is_hf_folder
 
     found: list[str] = []
@@ -95,7 +97,7 @@ def preset_and_texts(
         if is_preset:
             preset = word
             found.append(f"--preset {word}")
-        elif _is_corpus(word) or os.path.lexists(word):
+        elif _is_corpus(word) or os.path.lexists(word) or word == STDIN or is_pattern(word):
             texts = [*(texts or []), word]
             found.append(f"--data {word}")
         else:

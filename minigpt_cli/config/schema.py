@@ -22,6 +22,7 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 # Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
 Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
+Weight = Annotated[float, Field(gt=0.0, le=1e6)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
@@ -157,12 +158,14 @@ class DataConfig(_Table):
     """Known corpora, files or folders, read in this order."""
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
+    weights: Annotated[tuple[Weight, ...], Field(strict=False)] = ()
+    """Weight of each text in `corpus` in the training batches; without any, by their lengths."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
     include: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Patterns of the files to read from folders, as `*.py`; by default plain text, else records."""
+    """Patterns of files to read from folders, as `*.py`; by default plain text, else records."""
     format: Literal["auto", "text"] = "auto"
     """`auto` reads JSON lines, CSV, Parquet and Arrow as records; `text` any file as plain text."""
     text_field: Annotated[str, Field(min_length=1)] = "text"
@@ -171,10 +174,12 @@ class DataConfig(_Table):
     """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
+    tokenizer_file: str | None = None
+    """Tokenizer from disk: a `tokenizer.json`, or a folder with it or with GPT-2's own files."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
     tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Digest of the tokenizer that came with the model, in a run that began from one."""
+    """Digest of the tokenizer that came with the model or from a file; minigpt sets it."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
@@ -191,6 +196,15 @@ class DataConfig(_Table):
         if not value:
             raise ValueError("names no text; give a corpus, a file or a folder")
         return value
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> Self:
+        if self.weights and len(self.weights) != len(self.corpus):
+            raise ValueError(
+                f"data.weights has {len(self.weights)} values and data.corpus names "
+                f"{len(self.corpus)} texts; give each a weight, or none"
+            )
+        return self
 
     @field_validator("corpus", "val_corpus")
     @classmethod

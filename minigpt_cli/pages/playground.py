@@ -99,6 +99,8 @@ def _check_engine(checkpoint: Checkpoint) -> None:
         unknown.append("model.activation = gelu_tanh")
     if checkpoint.tokenizer.kind == "pretrained":
         unknown.append("a tokenizer that came with the model")
+    elif checkpoint.tokenizer.end_of_text is not None:
+        unknown.append("a vocabulary with an end-of-text token")
     if unknown:
         raise ConfigError(f"a page cannot run {', '.join(unknown)}; export to hf instead")
 

@@ -19,6 +19,8 @@ SPLITTINGS = (2, 1)
 splits as it did when it was trained.
 """
 
+END_OF_TEXT = "<|endoftext|>"
+"""What the end-of-text token is called where it is shown; in a text this is like any other."""
 _TOGETHER, _MOST_TOGETHER = 1 << 20, 1024
 """Characters, and documents, that are encoded at a time."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import END_OF_TEXT, Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet, encode_in_pieces
 
 # All known patterns of byte-level BPE split here, before a space between two words.
@@ -19,7 +19,7 @@ _LONGEST = 1 << 16
 
 
 class PretrainedTokenizer(Tokenizer):
-    """A tokenizer that came with a model.
+    """A tokenizer that came with a model, or from a file.
 
     Special tokens in a text are text: they are not looked for.
 
@@ -55,6 +55,8 @@ class PretrainedTokenizer(Tokenizer):
         self.token_bytes = [found.get(id_, b"") for id_ in range(max(found) + 1)]
         if not self.end_ids <= {*range(self.vocab_size)} or (start_id or 0) >= self.vocab_size:
             raise ValueError("the start or end token is not in the vocabulary")
+        named = [id_ for id_ in self.end_ids if added.get(id_) == END_OF_TEXT.encode()]
+        self.end_of_text = min([*named, *sorted(self.end_ids)][:1], default=None)
 
     @classmethod
     def from_saved(cls, saved: Any) -> "PretrainedTokenizer":
