@@ -15,6 +15,7 @@ from minigpt_cli.cli.options import (
     Encoding,
     Json,
     Quantize,
+    Verify,
     in_data,
 )
 from minigpt_cli.cli.typed import models_and_texts
@@ -39,6 +40,7 @@ class Text:
     split: Split
     encoding: str
     data_dir: Path
+    verify: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def evaluate(
     ] = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     quantize: Quantize = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -86,7 +89,7 @@ def evaluate(
     if encoding and not texts:
         raise typer.BadParameter("--encoding is only valid with --data")
     default: Split = "all" if texts else "val"
-    text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir)
+    text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir, verify)
     scored: list[Scored] = []
     wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
@@ -118,7 +121,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        workspace = Workspace(text.data_dir, progress, print_note)
+        workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
             corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)

@@ -1,8 +1,12 @@
 """One pass over a text: its fingerprint, its characters, and where the validation part begins."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from minigpt_cli.data.corpus import Corpus
 from minigpt_cli.data.progress import Progress, no_progress
@@ -57,14 +61,36 @@ def read_corpus(corpus: Corpus, progress: Progress = no_progress) -> Reading:
     """
     digest, size = hashlib.sha256(), 0
     counts = [0] * len(corpus.files)
-    alphabet: set[str] = set()
+    alphabet = _Alphabet()
     for index, chunk in corpus.chunks_by_file(progress):
         data = to_utf8(chunk)
         digest.update(data)
         size += len(data)
         counts[index] += len(chunk)
-        alphabet.update(chunk)
-    return Reading(corpus, digest.hexdigest(), size, tuple(counts), "".join(sorted(alphabet)))
+        alphabet.add(chunk, data)
+    return Reading(corpus, digest.hexdigest(), size, tuple(counts), str(alphabet))
+
+
+class _Alphabet:
+    """The characters of a text, most of whose pieces have no new one."""
+
+    def __init__(self) -> None:
+        self._seen: NDArray[np.bool_] = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
+        self._ascii = b""
+
+    def add(self, chunk: str, data: bytes) -> None:
+        """Adds a piece of text, given also in UTF-8."""
+        if chunk.isascii():
+            new = set(data.translate(None, delete=self._ascii))
+            if new:
+                self._ascii += bytes(new)
+                self._seen[[*new]] = True
+        else:
+            points = chunk.encode("utf-32-le", "surrogatepass")
+            self._seen[np.frombuffer(points, dtype=np.uint32)] = True
+
+    def __str__(self) -> str:
+        return "".join(map(chr, np.flatnonzero(self._seen).tolist()))
 
 
 def to_utf8(chunk: str) -> bytes:

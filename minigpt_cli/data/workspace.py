@@ -42,6 +42,8 @@ class Workspace:
     """Called while a text is downloaded, read and prepared."""
     note: Callable[[str], None] = lambda _: None
     """Called when a text is not the one that its name stands for now."""
+    verify: bool = False
+    """Whether texts and tokens are read again even if their files seem unchanged."""
 
     def corpus(
         self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
@@ -99,7 +101,9 @@ class Workspace:
             problem = str(error)
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
-        prepared = find_prepared(self.data_dir, trained.fingerprint) if is_ours else None
+        prepared = (
+            find_prepared(self.data_dir, trained.fingerprint, self.verify) if is_ours else None
+        )
         if prepared is None:
             problem = problem.partition(";")[0]
             raise CorpusError(
@@ -135,7 +139,7 @@ class Workspace:
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         if isinstance(saved, str):
             return tokenizer_from_json(saved)
-        prepared = find_prepared(self.data_dir, trained.fingerprint)
+        prepared = find_prepared(self.data_dir, trained.fingerprint, self.verify)
         return prepared.tokenizer if prepared else None
 
     def _prepared(
@@ -146,5 +150,5 @@ class Workspace:
         if config.val_corpus:
             own = self.corpus(config.val_corpus, config.encoding, config.newlines)
         return prepare_dataset(
-            corpus, config, self.data_dir, self.progress, expected, tokenizer, own
+            corpus, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
         )
