@@ -103,19 +103,25 @@ def decode_file(path: Path, encoding: str, newlines: Newlines = "lf") -> Iterato
     Raises:
         CorpusError: the file cannot be read, or is not in the encoding.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig" if is_utf8(encoding) else encoding)()
+    utf8 = is_utf8(encoding)
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     consumed = 0  # bytes read so far
+    held_back = False  # whether the next piece decides about a CR at the end of this one
     with reraise_as(CorpusError, path, "read"), open_regular(path) as file:
         while True:
             data = file.read(_CHUNK)
             consumed += len(data)
             try:
                 text = decoder.decode(data, final=not data)
-                text.encode()  # UTF-7 and others can hold halves of characters
+                if not utf8:
+                    text.encode()  # UTF-7 and others can hold halves of characters
             except UnicodeError as error:
                 raise _wrong_encoding(path, encoding, consumed, error) from None
-            yield (text if newlines == "keep" else line_ends.decode(text, not data)), len(data)
+            if newlines == "lf" and (held_back or "\r" in text):
+                held_back = text.endswith("\r")
+                text = line_ends.decode(text, not data)
+            yield text, len(data)
             if not data:
                 return
 

@@ -14,7 +14,7 @@ from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.known_texts import KnownText
 from minigpt_cli.data.metadata import METADATA, TOKENIZER, DatasetMetadata, restrict_all
 from minigpt_cli.data.progress import Progress
-from minigpt_cli.data.reading import Halves, Reading, to_utf8
+from minigpt_cli.data.reading import Halves, Reading, TextDigest, to_utf8
 from minigpt_cli.data.records import RECORD, Record, to_json, verified
 from minigpt_cli.data.token_files import TOKEN_FILES, narrowest, write_split
 from minigpt_cli.errors import CorpusError, TokenizerError
@@ -88,20 +88,19 @@ def write_splits(
     Raises:
         ChangedWhileReadError: the text is not the one that was read before.
     """
-    digests = [hashlib.sha256() for _ in reading.texts]
+    digests: list[str] = []
 
-    def hashed(chunks: Iterator[str], digest: "hashlib._Hash") -> Iterator[str]:
-        for chunk in chunks:
-            digest.update(to_utf8(chunk))
-            yield chunk
+    def hashed(chunks: Iterator[str]) -> Iterator[str]:
+        with TextDigest() as digest:
+            for chunk in chunks:
+                digest.update(to_utf8(chunk))
+                yield chunk
+            digests.append(digest.hexdigest())
 
     changed = ChangedWhileReadError(
         f"{reading.corpus.name}: the text changed while it was read; run the command again"
     )
-    chunks = [
-        hashed(text.corpus.chunks(progress, "Tokenizing"), digest)
-        for text, digest in zip(reading.texts, digests, strict=True)
-    ]
+    chunks = [hashed(text.corpus.chunks(progress, "Tokenizing")) for text in reading.texts]
     halves = Halves(chunks[0], split)
 
     def second() -> Iterator[str]:
@@ -115,7 +114,7 @@ def write_splits(
         ]
     except TokenizerError:  # a character that was not there before
         raise changed from None
-    if [digest.hexdigest() for digest in digests] != [text.sha256 for text in reading.texts]:
+    if digests != [text.sha256 for text in reading.texts]:
         raise changed
     return counts
 

@@ -3,7 +3,9 @@
 import hashlib
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +61,44 @@ def read_corpus(corpus: Corpus, progress: Progress = no_progress) -> Reading:
     Raises:
         CorpusError: a file cannot be read, or is not in its encoding.
     """
-    digest, size = hashlib.sha256(), 0
-    counts = [0] * len(corpus.files)
-    alphabet = _Alphabet()
-    for index, chunk in corpus.chunks_by_file(progress):
-        data = to_utf8(chunk)
-        digest.update(data)
-        size += len(data)
-        counts[index] += len(chunk)
-        alphabet.add(chunk, data)
-    return Reading(corpus, digest.hexdigest(), size, tuple(counts), str(alphabet))
+    size, counts, alphabet = 0, [0] * len(corpus.files), _Alphabet()
+    with TextDigest() as digest:
+        for index, chunk in corpus.chunks_by_file(progress):
+            data = to_utf8(chunk)
+            digest.update(data)
+            size += len(data)
+            counts[index] += len(chunk)
+            alphabet.add(chunk, data)
+        return Reading(corpus, digest.hexdigest(), size, tuple(counts), str(alphabet))
+
+
+class TextDigest:
+    """The sha256 of a text, computed beside the reading of its next piece."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, data: bytes) -> None:
+        """Adds a piece of the text, in UTF-8."""
+        self._wait()
+        self._pending = self._thread.submit(self._digest.update, data)
+
+    def hexdigest(self) -> str:
+        """The digest of all pieces so far."""
+        self._wait()
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
 
 
 class _Alphabet:
