@@ -124,7 +124,8 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
         workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
-            corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)
+            how = trained.model_copy(update={"encoding": text.encoding})
+            corpus = workspace.corpus(text.sources, how)
             for line in corpus_lines(corpus) if first else []:
                 print_note(line)
             return encode_corpus(corpus, checkpoint.tokenizer, text.split, trained.val_fraction)

@@ -140,9 +140,7 @@ def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus(
-            config.corpus, config.encoding, config.newlines
-        )
+        corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
         reading = read_corpus(corpus, progress)
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)

@@ -33,9 +33,9 @@ def is_text(word: str) -> bool:
     if not os.path.lexists(path):
         return _is_corpus(word)
     if path.is_dir():
-        from minigpt_cli.data.sources import TEXT_SUFFIXES
+        from minigpt_cli.data.folders import is_text_name
 
-        return any(p.suffix.lower() in TEXT_SUFFIXES for p in path.rglob("*"))
+        return any(is_text_name(p) for p in path.rglob("*"))
     return path.is_file() or _is_corpus(word)
 
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
+from minigpt_cli.config.choices import Documents, Newlines, Precision, TokenizerKind
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -161,6 +161,14 @@ class DataConfig(_Table):
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
+    include: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Patterns of the files to read from folders, as `*.py`; by default plain text, else records."""
+    format: Literal["auto", "text"] = "auto"
+    """`auto` reads JSON lines, CSV, Parquet and Arrow as records; `text` any file as plain text."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Field or column of a record that has its text."""
+    documents: Documents = "auto"
+    """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
     vocab_size: Count | None = None
@@ -172,7 +180,7 @@ class DataConfig(_Table):
     sampling: Literal["random", "epochs"] = "epochs"
     """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
-    @field_validator("corpus", "val_corpus", mode="before")
+    @field_validator("corpus", "val_corpus", "include", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value

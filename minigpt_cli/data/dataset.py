@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpus import Corpus, encoded
 from minigpt_cli.data.known_texts import KnownText, read_texts, recorded_texts
 from minigpt_cli.data.metadata import (
     METADATA,
@@ -29,7 +29,7 @@ from minigpt_cli.data.metadata import (
 )
 from minigpt_cli.data.preparing import ChangedWhileReadError, write_dataset
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.reading import Halves, Reading, training_characters
+from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
 from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
 from minigpt_cli.data.token_files import TOKEN_FILES, Tokens, mapped_together, narrowest
 from minigpt_cli.data.vocabulary import tokenizer_for
@@ -110,7 +110,7 @@ def prepare_dataset(
         TokenizerError: the tokenizer's settings are impossible.
     """
     if config.tokenizer_sha256 is None:
-        check_settings(config.tokenizer, config.vocab_size)
+        check_settings(config.tokenizer, config.vocab_size, corpus.has_documents)
     wanted = _Wanted(config, data_dir, progress, expected, tokenizer, verify)
     known = None if verify else recorded_texts(data_dir / corpus.name, corpus, validation)
     if known is not None:
@@ -269,15 +269,14 @@ def encode_corpus(
         CorpusError: the text cannot be read, or the disk cannot hold its tokens.
         TokenizerError: the text has characters that are not in the vocabulary.
     """
-    chunks = corpus.chunks()
+    pieces = corpus.pieces()
     if split != "all":
-        length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = Halves(chunks, training_characters(length, val_fraction))
-        chunks = halves.first()
+        halves = Halves(pieces, read_corpus(corpus).training_characters(val_fraction))
+        pieces = halves.first()
         if split == "val":
-            deque(chunks, maxlen=0)  # read past the training part
-            chunks = halves.second()
-    return mapped_together(tokenizer.encode_chunks(chunks), narrowest(tokenizer))
+            deque(pieces, maxlen=0)  # read past the training part
+            pieces = halves.second()
+    return mapped_together(encoded(pieces, tokenizer), narrowest(tokenizer))
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
@@ -288,4 +287,6 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
+    if reading.documents:
+        parts.append(f"documents, validation up to {MOST_VALIDATION}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

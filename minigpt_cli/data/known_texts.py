@@ -1,6 +1,6 @@
 """Reads a text, unless its files are those that were read before."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from minigpt_cli.data.corpus import Corpus
@@ -8,6 +8,8 @@ from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Reading, read_corpus
 from minigpt_cli.data.records import RECORD, Record, Sources, TextRecord, read_record
 from minigpt_cli.errors import CorpusError
+
+_RECORDED = [field.name for field in fields(TextRecord)]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class KnownText:
         if self.key is None or self.key in record.texts:
             return record
         texts = tuple(
-            TextRecord(text.sha256, text.bytes, text.file_characters, text.alphabet)
+            TextRecord(**{name: getattr(text, name) for name in _RECORDED})
             for text in self.reading.texts
         )
         return record.with_texts(self.key, texts)
@@ -71,7 +73,7 @@ def recorded_texts(shelf: Path, corpus: Corpus, validation: Corpus | None) -> Kn
             continue
         if all(len(c.files) == len(t.file_characters) for c, t in zip(corpora, texts, strict=True)):
             first, *others = (
-                Reading(each, text.sha256, text.bytes, text.file_characters, text.alphabet)
+                Reading(each, **{name: getattr(text, name) for name in _RECORDED})
                 for each, text in zip(corpora, texts, strict=True)
             )
             reading = replace(first, validation=others[0]) if others else first

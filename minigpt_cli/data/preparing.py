@@ -11,10 +11,11 @@ from itertools import chain
 from pathlib import Path
 
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import Piece, encoded
 from minigpt_cli.data.known_texts import KnownText
 from minigpt_cli.data.metadata import METADATA, TOKENIZER, DatasetMetadata, restrict_all
 from minigpt_cli.data.progress import Progress
-from minigpt_cli.data.reading import Halves, Reading, TextDigest, to_utf8
+from minigpt_cli.data.reading import Halves, Reading, TextDigest, marked
 from minigpt_cli.data.records import RECORD, Record, to_json, verified
 from minigpt_cli.data.token_files import TOKEN_FILES, narrowest, write_split
 from minigpt_cli.errors import CorpusError, TokenizerError
@@ -90,26 +91,26 @@ def write_splits(
     """
     digests: list[str] = []
 
-    def hashed(chunks: Iterator[str]) -> Iterator[str]:
+    def hashed(pieces: Iterator[Piece]) -> Iterator[Piece]:
         with TextDigest() as digest:
-            for chunk in chunks:
-                digest.update(to_utf8(chunk))
-                yield chunk
+            for piece in pieces:
+                digest.update(marked(piece))
+                yield piece
             digests.append(digest.hexdigest())
 
     changed = ChangedWhileReadError(
         f"{reading.corpus.name}: the text changed while it was read; run the command again"
     )
-    chunks = [hashed(text.corpus.chunks(progress, "Tokenizing")) for text in reading.texts]
-    halves = Halves(chunks[0], split)
+    pieces = [hashed(text.corpus.pieces(progress, "Tokenizing")) for text in reading.texts]
+    halves = Halves(pieces[0], split)
 
-    def second() -> Iterator[str]:
+    def second() -> Iterator[Piece]:
         yield from halves.second()  # nothing, beside a validation text of its own
-        yield from chain.from_iterable(chunks[1:])
+        yield from chain.from_iterable(pieces[1:])
 
     try:
         counts = [
-            write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
+            write_split(folder / f"{name}.bin", encoded(half, tokenizer), dtype)
             for name, half in (("train", halves.first()), ("val", second()))
         ]
     except TokenizerError:  # a character that was not there before

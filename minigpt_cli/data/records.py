@@ -53,6 +53,8 @@ class TextRecord:
     bytes: Annotated[int, Field(ge=0)]
     file_characters: tuple[Annotated[int, Field(ge=0)], ...]
     alphabet: str
+    documents: Annotated[int, Field(ge=0)]
+    document_ends: tuple[Annotated[int, Field(ge=0)], ...]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import joined
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.errors import CorpusError, TokenizerError
@@ -45,14 +46,16 @@ def tokenizer_for(
 def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
-    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
+    pieces = Halves(corpus.pieces(progress, "Learning tokens"), split).first()
+    source: Iterable[str] = joined(pieces)
     if kind == "char":
         source = [text.alphabet for text in reading.texts]
     elif kind == "word":
         source = chain.from_iterable(
             text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
         )
-    return train_tokenizer(kind, source, config.vocab_size, splitting)
+    documents = any(text.corpus.has_documents for text in reading.texts)
+    return train_tokenizer(kind, source, config.vocab_size, splitting, documents)
 
 
 def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
@@ -17,6 +16,7 @@ from minigpt_cli.data.dataset import (
     prepare_dataset,
 )
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
@@ -45,20 +45,21 @@ class Workspace:
     verify: bool = False
     """Whether texts and tokens are read again even if their files seem unchanged."""
 
-    def corpus(
-        self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
-    ) -> Corpus:
+    def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
-            sources: known corpora, files or folders.
-            encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
-            newlines: whether line ends are read as LF, or kept.
+            sources: known corpora, files, folders or patterns of these.
+            config: how they are read.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
+        find = Finding(config.include, config.format == "text", config.text_field)
+        return open_corpus(
+            sources, self.data_dir, config.encoding, config.newlines, self.progress,
+            config.documents, find,
+        )  # fmt: skip
 
     def dataset(self, config: DataConfig, tokenizer: Tokenizer | None = None) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -145,10 +146,8 @@ class Workspace:
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
-        corpus = self.corpus(config.corpus, config.encoding, config.newlines)
-        own = None
-        if config.val_corpus:
-            own = self.corpus(config.val_corpus, config.encoding, config.newlines)
+        corpus = self.corpus(config.corpus, config)
+        own = self.corpus(config.val_corpus, config) if config.val_corpus else None
         return prepare_dataset(
             corpus, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
         )

@@ -19,6 +19,9 @@ SPLITTINGS = (2, 1)
 splits as it did when it was trained.
 """
 
+_TOGETHER, _MOST_TOGETHER = 1 << 20, 1024
+"""Characters, and documents, that are encoded at a time."""
+
 
 class Tokenizer(ABC):
     """A vocabulary of byte strings, and a way to split text into them.
@@ -35,8 +38,14 @@ class Tokenizer(ABC):
     unknown_id: int | None = None
     """The id of `<unk>`, if the tokenizer has one."""
 
+    end_of_text: int | None = None
+    """The id that ends a document, if the vocabulary has one.
+
+    It stands for no bytes and no text is encoded to it, not even `<|endoftext|>`.
+    """
+
     end_ids: frozenset[int] = frozenset()
-    """Tokens that end a text, in models trained elsewhere."""
+    """Tokens that end a text: that one, and in models trained elsewhere perhaps others."""
 
     @property
     def vocab_size(self) -> int:
@@ -73,12 +82,78 @@ class Tokenizer(ABC):
         for chunk in chunks:
             yield self.encode_array(chunk)
 
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """Encodes texts that have nothing to do with each other, each as `encode_array` does."""
+        return [self.encode_array(text) for text in texts]
+
+    def encode_documents(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[NDArray[np.uint32]]:
+        """Encodes documents, each with the end-of-text token after it.
+
+        Args:
+            pieces: text, and whether a document ends with it.
+
+        Raises:
+            TokenizerError: the text contains something that the vocabulary cannot encode.
+        """
+        rest = iter(pieces)
+        whole: list[str] = []
+        size = 0
+        for text, ends in rest:
+            if ends:
+                whole.append(text)
+                size += len(text)
+                if size < _TOGETHER and len(whole) < _MOST_TOGETHER:
+                    continue
+            yield from self._ended(whole)
+            whole, size = [], 0
+            if not ends:
+                yield from self._encode_long(text, rest)
+        yield from self._ended(whole)
+
+    def _ended(self, texts: Sequence[str]) -> Iterator[NDArray[np.uint32]]:
+        """Whole documents, each with the end-of-text token after it."""
+        if texts:
+            end = np.array([self.end_of_text], dtype=np.uint32)
+            yield np.concatenate([part for ids in self.encode_texts(texts) for part in (ids, end)])
+
+    def _encode_long(
+        self, first: str, rest: Iterator[tuple[str, bool]]
+    ) -> Iterator[NDArray[np.uint32]]:
+        """A document in several pieces; one that never ends gets no end-of-text token."""
+        ended = False
+
+        def to_its_end() -> Iterator[str]:
+            nonlocal ended
+            yield first
+            for text, ended in rest:
+                yield text
+                if ended:
+                    return
+
+        yield from self.encode_chunks(to_its_end())
+        if ended:
+            yield np.array([self.end_of_text], dtype=np.uint32)
+
+    def _add_end_of_text(self) -> None:
+        """Gives the end-of-text token the id after all others."""
+        self.end_of_text = len(self.token_bytes)
+        self.end_ids = frozenset({self.end_of_text})
+        self.token_bytes = [*self.token_bytes, b""]
+
+    def _saved_end(self) -> dict[str, bool]:
+        """What the JSON has for the end-of-text token; nothing where there is none."""
+        return {"end_of_text": True} if self.end_of_text is not None else {}
+
     @property
     def start_ids(self) -> list[int]:
-        """The ids to start from without a prompt: a line break, or else the first real token.
+        """The ids to start from without a prompt.
 
-        A vocabulary of paragraphs may know line breaks only in pairs.
+        The end-of-text token, which every document of the training text follows; without one a line
+        break, or else the first real token. A vocabulary of paragraphs may know line breaks only in
+        pairs.
         """
+        if self.end_of_text is not None:
+            return [self.end_of_text]
         known = [i for i in range(self.vocab_size) if i != self.unknown_id] or [0]
         breaks = [i for i in known if self.token_bytes[i].strip(b"\r\n ") == b""]
         lines = [i for i in breaks if b"\n" in self.token_bytes[i]]

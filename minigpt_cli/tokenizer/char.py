@@ -19,11 +19,12 @@ class CharTokenizer(Tokenizer):
 
     Args:
         text: any text that contains every character of the vocabulary.
+        end_of_text: whether the vocabulary has an end-of-text token.
     """
 
     kind = "char"
 
-    def __init__(self, text: Iterable[str]) -> None:
+    def __init__(self, text: Iterable[str], end_of_text: bool = False) -> None:
         self.itos = sorted(set(text))
         self.stoi = {char: i for i, char in enumerate(self.itos)}
         self.token_bytes = [char.encode() for char in self.itos]
@@ -33,6 +34,8 @@ class CharTokenizer(Tokenizer):
         # ASCII sorts first, so its ids are bytes too; the rest of the table is never looked up.
         self._ascii = "".join(char for char in self.itos if char.isascii()).encode()
         self._id_of_byte = bytes.maketrans(self._ascii, bytes(range(len(self._ascii))))
+        if end_of_text:
+            self._add_end_of_text()
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         return self._encode(text, before=0)
@@ -55,4 +58,5 @@ class CharTokenizer(Tokenizer):
         return ids
 
     def to_json(self) -> str:
-        return json.dumps({"kind": self.kind, "vocabulary": "".join(self.itos)})
+        saved = {"kind": self.kind, "vocabulary": "".join(self.itos)}
+        return json.dumps({**saved, **self._saved_end()})

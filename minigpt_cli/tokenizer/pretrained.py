@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ import tokenizers
 from numpy.typing import NDArray
 
 from minigpt_cli.tokenizer.base import Tokenizer
-from minigpt_cli.tokenizer.bpe import byte_alphabet
+from minigpt_cli.tokenizer.bpe import byte_alphabet, encode_in_pieces
 
 # All known patterns of byte-level BPE split here, before a space between two words.
 _BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 _LONGEST = 1 << 16
-_PIECE = 1 << 14
 
 
 class PretrainedTokenizer(Tokenizer):
@@ -68,11 +68,11 @@ class PretrainedTokenizer(Tokenizer):
         return cls(inner_from_json(json.dumps(saved["tokenizer"])), saved["start"], saved["ends"])
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        text = text.encode("utf-8", errors="replace").decode()  # lone surrogates become ?
-        pieces = list(_between_words(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
-        encodings = self._inner.encode_batch_fast(pieces, add_special_tokens=False)
-        arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
-        return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+        return self.encode_texts([text])[0]
+
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        batch = partial(self._inner.encode_batch_fast, add_special_tokens=False)
+        return encode_in_pieces(batch, texts, _between_words)
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
         return super().encode_chunks(_between_words(chunks))
