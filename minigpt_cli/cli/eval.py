@@ -15,6 +15,7 @@ from minigpt_cli.cli.options import (
     Encoding,
     Json,
     Quantize,
+    Verify,
     in_data,
 )
 from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
@@ -41,6 +42,7 @@ class Text:
     reading: dict[str, object]
     """Settings of how it is read, where they are not the model's own."""
     data_dir: Path
+    verify: bool
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def evaluate(
     include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     quantize: Quantize = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -93,7 +96,7 @@ def evaluate(
     default: Split = "all" if texts else "val"
     texts = piped_kept(texts, data_dir, text_field)
     reading = {"data.encoding": encoding or "utf-8", **reading_settings(include, text_field)}
-    text = Text(tuple(texts), split or default, reading, data_dir)
+    text = Text(tuple(texts), split or default, reading, data_dir, verify)
     scored: list[Scored] = []
     wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
@@ -126,7 +129,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        workspace = Workspace(text.data_dir, progress, print_note)
+        workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
             how = resolve({"data": trained.model_dump()}, text.reading, "the model").data

@@ -56,6 +56,9 @@ DataDir = Annotated[
         readable=False,  # the core reports what cannot be read, in one way for all files
     ),
 ]
+Verify = Annotated[
+    bool, in_data("--verify", help="Re-read the text and its tokens even if no file has changed.")
+]
 Encoding = Annotated[
     str | None,
     in_data(

@@ -12,6 +12,7 @@ from minigpt_cli.cli.options import (
     DataDir,
     Encoding,
     Json,
+    Verify,
     decoded,
     in_data,
     in_output,
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.dataset import Dataset, DatasetMetadata
+    from minigpt_cli.data.dataset import Dataset
+    from minigpt_cli.data.metadata import DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
 EXAMPLE = examples(
@@ -64,6 +66,7 @@ def tokenize(
     include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
     """Tokenize text: build a vocabulary and the dataset that training reads.
@@ -89,7 +92,9 @@ def tokenize(
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-    datasets = [_prepare(_config(table, how, kind, size), data_dir) for kind, size in sizes.items()]
+    datasets = [
+        _prepare(_config(table, how, kind, size), data_dir, verify) for kind, size in sizes.items()
+    ]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
@@ -126,12 +131,12 @@ def _config(
     return resolve({"data": table}, how, "tokenize").data
 
 
-def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":
+def _prepare(config: "DataConfig", data_dir: Path, verify: bool) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        return Workspace(data_dir, progress).dataset(config)
+        return Workspace(data_dir, progress, verify=verify).dataset(config)
 
 
 def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import _thread
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast, get_args
@@ -24,6 +24,7 @@ from minigpt_cli.cli.options import (
     PrecisionOverride,
     Preset,
     SeedOverride,
+    Verify,
     parse_settings,
 )
 from minigpt_cli.cli.texts import (
@@ -89,6 +90,7 @@ def train(
     include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     settings: Settings = None,
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
@@ -126,12 +128,13 @@ def train(
     _check_usage(run, preset, init_from, resume, out, dry_run)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
+    wanted = _Wanted(preset, overrides, out, init_from, verify)
     if resume:
-        _resume(run or out, overrides, data_dir, following, as_json)
+        _resume(replace(wanted, out=run or out), data_dir, following, as_json)
     elif dry_run:
-        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
+        _estimate(wanted, data_dir, as_json)
     else:
-        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+        _start(wanted, data_dir, following, as_json)
 
 
 def _check_usage(
@@ -188,12 +191,13 @@ class _Following:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A new run, as the user asked for it."""
+    """A run, as the user asked for it."""
 
     preset: str
     overrides: "Overrides"
     out: Path | None
     init_from: Path | None
+    verify: bool
 
     def request(self, workspace: "Workspace") -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
@@ -217,18 +221,12 @@ def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool
     following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            request = wanted.request(Workspace(data_dir, progress))
+            request = wanted.request(Workspace(data_dir, progress, verify=wanted.verify))
             trainer = held.enter_context(start(request))
         _fit(trainer, data_dir, following, as_json)
 
 
-def _resume(
-    run: Path | None,
-    overrides: "Overrides",
-    data_dir: Path,
-    following: _Following,
-    as_json: bool,
-) -> None:
+def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
@@ -236,11 +234,11 @@ def _resume(
     from minigpt_cli.training.setup import resume
 
     following.check()
-    folder = RunFolder(run) if run else newest(STATE)
+    folder = RunFolder(wanted.out) if wanted.out else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
-            workspace = Workspace(data_dir, progress, print_note)
-            trainer = held.enter_context(resume(folder, overrides, workspace))
+            workspace = Workspace(data_dir, progress, print_note, wanted.verify)
+            trainer = held.enter_context(resume(folder, wanted.overrides, workspace))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
         _fit(trainer, data_dir, following, as_json)
 
@@ -309,7 +307,8 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.training.estimate import estimate
 
     with file_progress() as progress:
-        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = estimate(wanted.request(workspace))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return

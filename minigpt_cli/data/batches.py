@@ -1,5 +1,6 @@
 """Training batches as a pure function of the seed and a number."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
@@ -9,8 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minigpt_cli.config.schema import DataConfig, ModelConfig, TrainConfig
+from minigpt_cli.data.permutation import Permutation
 from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.errors import CorpusError
+
+MOST_STORED = 1 << 22
+"""Windows of an epoch up to which its order is stored (32 MB), beyond which it is computed.
+
+Part of the format: with another number, a resumed run would see other batches.
+"""
 
 
 def training_batches(
@@ -77,12 +85,16 @@ class BatchSampler:
             return rng.integers(0, len(self._tokens) - self._block_size, self._batch_size)
         samples = number * self._batch_size + np.arange(self._batch_size)
         epochs, places = np.divmod(samples, self._per_epoch)
-        return np.array(
-            [self._epoch(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)]
-        )
+        within = [self._epoch(epoch)(places[epochs == epoch]) for epoch in np.unique(epochs)]
+        return np.concatenate(within)
 
-    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng([self._seed, epoch])
+    def _shuffled(self, epoch: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """Where the windows of an epoch begin, by their places in its order."""
+        rng = np.random.default_rng([self._seed, int(epoch)])
         room = len(self._tokens) - 1 - self._per_epoch * self._block_size
         offset = rng.integers(0, room + 1)
-        return offset + self._block_size * rng.permutation(self._per_epoch)
+        if self._per_epoch > MOST_STORED:
+            order = Permutation(self._per_epoch, rng)
+            return lambda places: offset + self._block_size * order.at(places)
+        starts = offset + self._block_size * rng.permutation(self._per_epoch)
+        return lambda places: starts[places]

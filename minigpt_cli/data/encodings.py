@@ -107,9 +107,11 @@ def decode_file(
     Raises:
         CorpusError: the file cannot be read, or is not in the encoding.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig" if is_utf8(encoding) else encoding)()
+    utf8 = is_utf8(encoding)
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     consumed = position = 0  # bytes of the contents, and of the file, that were read so far
+    held_back = False  # whether the next piece decides about a CR at the end of this one
     with open_stream(path, compression) as file:
         while True:
             data = file.read(_CHUNK)
@@ -117,10 +119,13 @@ def decode_file(
             before, position = position, file.position
             try:
                 text = decoder.decode(data, final=not data)
-                text.encode()  # UTF-7 and others can hold halves of characters
+                if not utf8:
+                    text.encode()  # UTF-7 and others can hold halves of characters
             except UnicodeError as error:
                 raise _wrong_encoding(path, encoding, consumed, error) from None
-            text = text if newlines == "keep" else line_ends.decode(text, not data)
+            if newlines == "lf" and (held_back or "\r" in text):
+                held_back = text.endswith("\r") or (held_back and not text)
+                text = line_ends.decode(text, not data)
             yield text, position - before
             if not data:
                 return

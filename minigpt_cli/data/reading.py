@@ -1,8 +1,14 @@
 """One pass over a text: its fingerprint, its characters, and where the validation part begins."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from minigpt_cli.data.corpus import Corpus, Piece
 from minigpt_cli.data.progress import Progress, no_progress
@@ -12,6 +18,8 @@ MOST_VALIDATION = 40_000_000
 END_MARK = b"\xff"
 """Hashed where a document ends; no text has this byte."""
 _MOST_ENDS = 1 << 16
+_WORTH_A_THREAD = 1 << 18
+"""Bytes that take longer to hash than to hand over."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +82,82 @@ def read_corpus(corpus: Corpus, progress: Progress = no_progress) -> Reading:
     Raises:
         CorpusError: a file cannot be read, or is not in its encoding.
     """
-    digest, size, characters = hashlib.sha256(), 0, 0
-    counts = [0] * len(corpus.files)
-    alphabet: set[str] = set()
-    ends = _Ends()
-    for piece in corpus.pieces(progress):
-        data = to_utf8(piece.text)
-        digest.update(data)
-        size += len(data)
-        characters += len(piece.text)
-        counts[piece.file] += len(piece.text)
-        alphabet.update(piece.text)
-        if piece.ends_document:
-            digest.update(END_MARK)
-            ends.add(characters)
-    return Reading(
-        corpus, digest.hexdigest(), size, tuple(counts), "".join(sorted(alphabet)), ends.count,
-        tuple(ends.places),
-    )  # fmt: skip
+    size, characters, counts = 0, 0, [0] * len(corpus.files)
+    alphabet, ends = _Alphabet(), _Ends()
+    with TextDigest() as digest:
+        for piece in corpus.pieces(progress):
+            data = to_utf8(piece.text)
+            digest.update(data)
+            size += len(data)
+            characters += len(piece.text)
+            counts[piece.file] += len(piece.text)
+            alphabet.add(piece.text, data)
+            if piece.ends_document:
+                digest.update(END_MARK)
+                ends.add(characters)
+        return Reading(
+            corpus, digest.hexdigest(), size, tuple(counts), str(alphabet), ends.count,
+            tuple(ends.places),
+        )  # fmt: skip
+
+
+class TextDigest:
+    """The sha256 of a text, computed beside the reading of its next piece."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+        self._small: list[bytes] = []
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, data: bytes) -> None:
+        """Adds bytes of the text."""
+        self._small.append(data)
+        self._size += len(data)
+        if self._size >= _WORTH_A_THREAD:
+            self._wait()
+            self._pending = self._thread.submit(self._digest.update, b"".join(self._small))
+            self._small, self._size = [], 0
+
+    def hexdigest(self) -> str:
+        """The digest of all bytes so far."""
+        self._wait()
+        self._digest.update(b"".join(self._small))
+        self._small, self._size = [], 0
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+
+class _Alphabet:
+    """The characters of a text, most of whose pieces have no new one."""
+
+    def __init__(self) -> None:
+        self._seen: NDArray[np.bool_] = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
+        self._ascii = b""
+
+    def add(self, chunk: str, data: bytes) -> None:
+        """Adds a piece of text, given also in UTF-8."""
+        if chunk.isascii():
+            new = set(data.translate(None, delete=self._ascii))
+            if new:
+                self._ascii += bytes(new)
+                self._seen[[*new]] = True
+        else:
+            points = chunk.encode("utf-32-le", "surrogatepass")
+            self._seen[np.frombuffer(points, dtype=np.uint32)] = True
+
+    def __str__(self) -> str:
+        return "".join(map(chr, np.flatnonzero(self._seen).tolist()))
 
 
 class _Ends:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.tokenizer.base import Tokenizer
 
+TOKEN_FILES = ("train.bin", "val.bin")
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 

@@ -42,6 +42,8 @@ class Workspace:
     """Called while a text is downloaded, read and prepared."""
     note: Callable[[str], None] = lambda _: None
     """Called when a text is not the one that its name stands for now."""
+    verify: bool = False
+    """Whether texts and tokens are read again even if their files seem unchanged."""
 
     def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
         """Finds or downloads the text that `sources` name.
@@ -100,7 +102,9 @@ class Workspace:
             problem = str(error)
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
-        prepared = find_prepared(self.data_dir, trained.fingerprint) if is_ours else None
+        prepared = (
+            find_prepared(self.data_dir, trained.fingerprint, self.verify) if is_ours else None
+        )
         if prepared is None:
             problem = problem.partition(";")[0]
             raise CorpusError(
@@ -136,7 +140,7 @@ class Workspace:
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         if isinstance(saved, str):
             return tokenizer_from_json(saved)
-        prepared = find_prepared(self.data_dir, trained.fingerprint)
+        prepared = find_prepared(self.data_dir, trained.fingerprint, self.verify)
         return prepared.tokenizer if prepared else None
 
     def _prepared(
@@ -145,5 +149,5 @@ class Workspace:
         corpus = self.corpus(config.corpus, config)
         own = self.corpus(config.val_corpus, config) if config.val_corpus else None
         return prepare_dataset(
-            corpus, config, self.data_dir, self.progress, expected, tokenizer, own
+            corpus, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
         )

@@ -24,7 +24,9 @@ from minigpt_cli.data import encodings, vocabulary
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
+from minigpt_cli.data.metadata import digest_of
 from minigpt_cli.data.sources import TextFile
+from minigpt_cli.data.token_files import TOKEN_FILES
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -418,7 +420,7 @@ def test_ids_beyond_the_vocabulary_are_not_believed_even_if_they_are_signed(shel
     ids[3] = 60_000
     ids.tofile(folder / "val.bin")
     metadata = json.loads((folder / "facts.json").read_text())
-    metadata["sha256"] = module._digest(folder)
+    metadata["sha256"] = digest_of(folder, TOKEN_FILES)
     (folder / "facts.json").write_text(json.dumps(metadata))
     assert shelf.prepare().tokens("val").max() < 100
 
