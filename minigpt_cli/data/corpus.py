@@ -20,7 +20,7 @@ from minigpt_cli.data.formats.names import COMPRESSED
 from minigpt_cli.data.formats.readers import read_parts
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.sources import Finding, Sources, TextFile, find_files, fixed_part
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import Job, Tokenizer
 
 # A corpus names a folder. File systems allow 255 bytes, and a character takes up to 4.
 _LONGEST_NAME = 60
@@ -133,6 +133,13 @@ def encoded(pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[NDArray[u
     if tokenizer.end_of_text is None:
         return tokenizer.encode_chunks(joined(pieces))
     return tokenizer.encode_documents((piece.text, piece.ends_document) for piece in pieces)
+
+
+def jobs_of(pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[Job]:
+    """The work of `encoded`, in shares that several processes may take."""
+    if tokenizer.end_of_text is None:
+        return tokenizer.jobs(joined(pieces))
+    return tokenizer.document_jobs((piece.text, piece.ends_document) for piece in pieces)
 
 
 def known_corpora() -> dict[str, Path]:

@@ -20,6 +20,7 @@ from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import Corpus, encoded
 from minigpt_cli.data.known_texts import KnownText, read_texts, recorded_texts
+from minigpt_cli.data.layout import layout_of
 from minigpt_cli.data.metadata import (
     METADATA,
     TOKENIZER,
@@ -27,11 +28,11 @@ from minigpt_cli.data.metadata import (
     read_metadata,
     restrict_all,
 )
-from minigpt_cli.data.preparing import ChangedWhileReadError, write_dataset
+from minigpt_cli.data.preparing import ChangedWhileReadError, begun, write_dataset
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
 from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
-from minigpt_cli.data.token_files import TOKEN_FILES, Tokens, mapped_together, narrowest
+from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_together, narrowest
 from minigpt_cli.data.vocabulary import tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
@@ -63,14 +64,7 @@ class Dataset:
         Raises:
             CorpusError: the disk cannot hold a copy of the whole text.
         """
-        if split == "all":
-            halves = (self.tokens("train"), self.tokens("val"))
-            return mapped_together(iter(halves), self.metadata.dtype)
-        path = self.folder / f"{split}.bin"
-        if path.stat().st_size == 0:
-            return np.empty(0, dtype=np.uint16)
-        mapped: Tokens = np.memmap(path, dtype=self.metadata.dtype, mode="r")
-        return mapped
+        return layout_of(self.folder, self.metadata).tokens(split)
 
 
 def prepare_dataset(
@@ -152,7 +146,7 @@ class _Wanted:
                     found = self._open(folder, text)
                     if found is None:
                         splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                        tokenizer = tokenizer_for(
+                        tokenizer = begun(folder) or tokenizer_for(
                             reading, config, splitting, self.tokenizer, self.progress
                         )
                         write_dataset(text, config, tokenizer, folder, self.progress)
@@ -211,36 +205,43 @@ def _open_whole(
                 return None
             restrict_all(folder, reading.corpus.permissions)
         dataset = Dataset(folder, metadata, tokenizer, reading)
-        is_whole = _check_tokens(dataset, text, verify)
+        _check_tokens(dataset, text, verify)
     except (FileNotFoundError, NotRegularError, IsADirectoryError, ValueError, TokenizerError):
         return None
-    return dataset if is_whole else None
+    return dataset
 
 
-def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> bool:
-    """Whether the tokens are what was written; keeps what was found out for the next time.
+def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> None:
+    """Checks that the tokens are what was written; keeps what was found out for the next time.
 
     Raises:
         OSError: a file is gone, or is not a file.
+        ValueError: a file is not what was written.
     """
     folder, metadata = dataset.folder, dataset.metadata
+    layout = layout_of(folder, metadata)
     width = np.dtype(metadata.dtype).itemsize
-    sizes = [(folder / name).stat().st_size for name in TOKEN_FILES]
-    if sizes != [metadata.train_tokens * width, metadata.val_tokens * width]:
-        return False
+    for file in layout.files:
+        if (folder / file.name).stat().st_size != file.tokens * width:
+            raise ValueError(f"{file.name} has another size")
     before = record = read_record(folder)
-    if verify or not are_unchanged(folder, TOKEN_FILES, record.prepared):
-        found = verified(folder, TOKEN_FILES)
-        splits = (dataset.tokens("train"), dataset.tokens("val"))
-        highest = max(int(ids.max(initial=0)) for ids in splits)
-        if found.sha256 != metadata.sha256 or highest >= metadata.vocab_size:
-            return False
-        record = replace(record, prepared=found.stamps)
+    stamps = {}
+    for group in layout.hashed:
+        if not verify and are_unchanged(folder, group.names, record.prepared):
+            stamps.update({name: record.prepared[name] for name in group.names})
+            continue
+        found = verified(folder, group.names)
+        if found.sha256 != group.sha256:
+            raise ValueError(f"{' or '.join(group.names)} has been changed")
+        for file in group.files:
+            if not holds_ids_below(folder / file.name, metadata.dtype, metadata.vocab_size):
+                raise ValueError(f"{file.name} has ids beyond the vocabulary")
+        stamps.update(found.stamps)
+    record = replace(record, prepared=stamps)
     if text is not None:
         record = text.added_to(record)
     if record != before:
         write_record(folder, record, stat.S_IMODE((folder / METADATA).stat().st_mode))
-    return True
 
 
 def _identity(metadata: DatasetMetadata) -> tuple[object, ...]:

@@ -208,3 +208,14 @@ def verified(folder: Path, names: Iterable[str]) -> Verified:
         if status == after[name] and is_settled(status, now)
     }
     return Verified(digest, settled)
+
+
+def settled_stamps(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
+    """The status of files that were just written, of those that cannot change without a new one.
+
+    Raises:
+        OSError: a file is gone.
+    """
+    now = time.time_ns()
+    stamps = {name: stamp(folder / name) for name in names}
+    return {name: status for name, status in stamps.items() if is_settled(status, now)}

@@ -4,7 +4,7 @@ import codecs
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,14 @@ END_OF_TEXT = "<|endoftext|>"
 """What the end-of-text token is called where it is shown; in a text this is like any other."""
 _TOGETHER, _MOST_TOGETHER = 1 << 20, 1024
 """Characters, and documents, that are encoded at a time."""
+
+
+class Job(NamedTuple):
+    """Texts whose ids do not depend on any other text: a share of the work of encoding."""
+
+    texts: tuple[str, ...]
+    ended: bool
+    """Whether the end-of-text token follows each; without texts, it stands alone."""
 
 
 class Tokenizer(ABC):
@@ -81,8 +89,29 @@ class Tokenizer(ABC):
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
         """Encodes a text given in pieces; the result does not depend on where they are split."""
-        for chunk in chunks:
-            yield self.encode_array(chunk)
+        for job in self.jobs(chunks):
+            yield self.encode_job(job)
+
+    def jobs(self, chunks: Iterable[str]) -> Iterator[Job]:
+        """The work of encoding a text given in pieces, in shares that others may take."""
+        return (Job((chunk,), ended=False) for chunk in self.independent(chunks))
+
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        """The same text in other pieces, such that no token is split between two."""
+        return iter(chunks)
+
+    def encode_job(self, job: Job) -> NDArray[np.uint32]:
+        """The ids of a share of the work.
+
+        Raises:
+            TokenizerError: the text contains something that the vocabulary cannot encode.
+        """
+        if not job.ended:
+            return self.encode_array(*job.texts)
+        end = np.array([self.end_of_text], dtype=np.uint32)
+        if not job.texts:
+            return end
+        return np.concatenate([part for ids in self.encode_texts(job.texts) for part in (ids, end)])
 
     def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         """Encodes texts that have nothing to do with each other, each as `encode_array` does."""
@@ -97,6 +126,11 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: the text contains something that the vocabulary cannot encode.
         """
+        return map(self.encode_job, self.document_jobs(pieces))
+
+    def document_jobs(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Job]:
+        """The work of encoding documents: short ones together, a long one in several shares."""
+        assert self.end_of_text is not None
         rest = iter(pieces)
         whole: list[str] = []
         size = 0
@@ -106,21 +140,15 @@ class Tokenizer(ABC):
                 size += len(text)
                 if size < _TOGETHER and len(whole) < _MOST_TOGETHER:
                     continue
-            yield from self._ended(whole)
+            if whole:
+                yield Job(tuple(whole), ended=True)
             whole, size = [], 0
             if not ends:
-                yield from self._encode_long(text, rest)
-        yield from self._ended(whole)
+                yield from self._long_jobs(text, rest)
+        if whole:
+            yield Job(tuple(whole), ended=True)
 
-    def _ended(self, texts: Sequence[str]) -> Iterator[NDArray[np.uint32]]:
-        """Whole documents, each with the end-of-text token after it."""
-        if texts:
-            end = np.array([self.end_of_text], dtype=np.uint32)
-            yield np.concatenate([part for ids in self.encode_texts(texts) for part in (ids, end)])
-
-    def _encode_long(
-        self, first: str, rest: Iterator[tuple[str, bool]]
-    ) -> Iterator[NDArray[np.uint32]]:
+    def _long_jobs(self, first: str, rest: Iterator[tuple[str, bool]]) -> Iterator[Job]:
         """A document in several pieces; one that never ends gets no end-of-text token."""
         ended = False
 
@@ -132,9 +160,9 @@ class Tokenizer(ABC):
                 if ended:
                     return
 
-        yield from self.encode_chunks(to_its_end())
+        yield from self.jobs(to_its_end())
         if ended:
-            yield np.array([self.end_of_text], dtype=np.uint32)
+            yield Job((), ended=True)
 
     def _add_end_of_text(self) -> None:
         """Gives the end-of-text token the id after all others."""

@@ -122,8 +122,8 @@ class BPETokenizer(Tokenizer):
     def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         return encode_in_pieces(self._inner.encode_batch_fast, texts, splittable)
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(splittable(chunks))
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return splittable(chunks)
 
     def to_json(self) -> str:
         saved = {"kind": self.kind, "tokenizer": json.loads(self._inner.to_str())}

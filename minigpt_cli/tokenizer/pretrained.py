@@ -76,8 +76,8 @@ class PretrainedTokenizer(Tokenizer):
         batch = partial(self._inner.encode_batch_fast, add_special_tokens=False)
         return encode_in_pieces(batch, texts, _between_words)
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(_between_words(chunks))
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return _between_words(chunks)
 
     def text_lengths(self, text: str) -> NDArray[np.int32]:
         lengths = super().text_lengths(text)

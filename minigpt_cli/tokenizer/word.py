@@ -92,8 +92,8 @@ class WordTokenizer(Tokenizer):
         lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text, self._splitting))
         return np.fromiter(lengths, dtype=np.int32)  # `<unk>` covers the bytes of the unknown word
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(whole_pieces(chunks, self._splitting))
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return whole_pieces(chunks, self._splitting)
 
     def to_json(self) -> str:
         version = {"splitting": self._splitting} if self._splitting > 1 else {}
