@@ -10,7 +10,9 @@ from minigpt_cli.data.sources import TextFile, count_kinds
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from minigpt_cli.config.schema import DataConfig
     from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
 
 _NAMED = 3
@@ -47,6 +49,19 @@ def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
     if len(reading.corpus.files) > 1:
         lines.append(_validation(reading, val_fraction))
     return lines
+
+
+def dataset_lines(dataset: "Dataset", config: "DataConfig") -> list[str]:
+    """Like `reading_lines`, for each text that is split by itself, with its weight."""
+    lines = [
+        line for reading in dataset.readings for line in reading_lines(reading, config.val_fraction)
+    ]
+    if config.weights:
+        total = sum(config.weights)
+        shares = zip(dataset.readings, config.weights, strict=True)
+        each = [f"{reading.corpus.name} {weight / total:.1%}" for reading, weight in shares]
+        lines.append(f"Share of the training batches: {', '.join(each)}")
+    return list(dict.fromkeys(lines))
 
 
 def _validation(reading: "Reading", val_fraction: float) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, number, raw, size
-from minigpt_cli.cli.text_files import reading_lines
+from minigpt_cli.cli.text_files import dataset_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration
@@ -124,7 +124,7 @@ class TrainProgress(Reporter):
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
-    sizes, device, split = config.model, learner.device, config.data.val_fraction
+    sizes, device = config.model, learner.device
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
@@ -135,7 +135,7 @@ def run_lines(trainer: Trainer) -> list[str]:
     return [
         f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
         f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
-        *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
+        *(f"        {line}" for line in dataset_lines(trainer.dataset, config.data)),
         f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
         f"Output: {trainer.folder.path}",
         *_forecast(trainer, epochs),

@@ -158,7 +158,7 @@ class DataConfig(_Table):
     """Known corpora, files or folders, read in this order."""
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
-    weights: Annotated[tuple[Weight, ...], Field(strict=False)] = ()
+    weights: Annotated[tuple[Weight, ...], Field(strict=False, max_length=256)] = ()
     """Weight of each text in `corpus` in the training batches; without any, by their lengths."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""

@@ -39,7 +39,7 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
     if not 1 <= step <= train.max_iters:
         raise ConfigError(f"step {step}: the run has steps 1 to {train.max_iters}")
     tokens = dataset.tokens("train")
-    sampler = training_batches(tokens, run.config.model, run.data, train)
+    sampler = training_batches(tokens, run.config.model, run.data, train, dataset.train_parts)
     numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)
     return StepBatch(
         step=step,
