@@ -2,15 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
+from minigpt_cli.data.checking import RARE
 from minigpt_cli.data.sources import TextFile, count_kinds
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from minigpt_cli.config.schema import DataConfig
+    from minigpt_cli.data.checking import BadBytes, TextCheck
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
@@ -138,3 +141,39 @@ def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, i
         training = min(left, characters)
         left -= training
         yield file, characters, characters - training
+
+
+def damage_table(damaged: "list[BadBytes]") -> "Table":
+    """Where files are not in their encoding."""
+    table = grid("damaged", "not", "bytes", text_columns=2)
+    for each in damaged:
+        places = ", ".join(map(str, each.places)) + (" ..." if each.more else "")
+        table.add_row(raw(each.path), each.encoding, places)
+    return table
+
+
+def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
+    """What is worth knowing before training, a line each."""
+    table = grid("check", "found", text_columns=2, prose=[1])
+    if found.lengths is not None:
+        shortest, median, longest = map(count, asdict(found.lengths).values())
+        lengths = f"{shortest} to {longest} characters, median {median}"
+        table.add_row(found.unit, f"{count(found.passages)}: {lengths}")
+    repeated = f"{count(found.duplicates)} of {count(found.passages)}"
+    if found.duplicate:
+        repeated += f", as {found.duplicate!r}"
+    table.add_row(f"repeated {found.unit}", raw(repeated))
+    if reading.training_characters(val_fraction) < reading.characters:
+        table.add_row("in training and validation", count(found.overlap))
+    rare = (
+        f"{count(found.rare_characters)} of {count(found.characters)} occur fewer than {RARE} times"
+    )
+    if found.rarest:
+        rare += f", as {found.rarest!r}"
+    table.add_row("rare characters", raw(rare))
+    return table
+
+
+def check_json(found: "TextCheck") -> dict[str, Any]:
+    """The same, for programs."""
+    return asdict(found)

@@ -37,7 +37,9 @@ EXAMPLE = examples(
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
-Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
+Check = Annotated[
+    bool, in_output("--check", help="Only look at the text: files, damage, repetition.")
+]
 ValFraction = Annotated[
     float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
@@ -143,20 +145,33 @@ def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
     """Reads the files, says so, and keeps nothing."""
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.cli.text_files import (
+        check_json,
+        check_table,
+        damage_table,
+        reading_json,
+        reading_lines,
+        reading_tables,
+    )
+    from minigpt_cli.data.checking import bad_bytes, check_text
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
         corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
-        reading = read_corpus(corpus, progress)
+        damaged = [bad for file in corpus.files if (bad := bad_bytes(file)) is not None]
+        if damaged and not as_json:
+            out.print(damage_table(damaged))
+        reading = read_corpus(corpus, progress)  # raises, if a file is damaged
+        found = check_text(corpus, reading, config.val_fraction, progress)
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)
     if as_json:
-        print_json(reading_json(reading, config.val_fraction))
+        print_json({**reading_json(reading, config.val_fraction), "check": check_json(found)})
         return
     for table in reading_tables(reading, config.val_fraction):
         out.print(table)
+    out.print(check_table(found, reading, config.val_fraction))
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

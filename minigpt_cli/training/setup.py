@@ -33,7 +33,7 @@ RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
     "train.threads", "train.on_nonfinite", "train.patience", "data.corpus",
-    "data.val_corpus", "data.encoding",
+    "data.val_corpus", "data.encoding", "data.include", "data.text_field",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run.
 

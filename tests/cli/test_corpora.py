@@ -138,3 +138,25 @@ def test_a_run_takes_its_tokenizer_from_a_file(
     assert said.startswith("gpt2: no tokenizer; it needs tokenizer.json, or vocab.json with")
     said = misused("train", "--data", "story.txt", "--tokenizer", "bpee")
     assert "bpee is neither a file or folder nor one of char, word, byte, bpe" in said
+
+
+def test_a_check_says_what_repeats_and_what_is_rare(minigpt: Minigpt) -> None:
+    texts = [f"Boat {number} came in at dawn." for number in range(20)] + [
+        "Boat 7 came in at dawn."
+    ]
+    Path("boats.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    shown = minigpt("tokenize", "boats.jsonl", "--check").stdout
+    assert "repeated documents          1 of 21, as 'Boat 7 came in at dawn.'" in shown
+    assert "in training and validation  1" in shown
+    assert "documents                   21: 23 to 24 characters, median 23" in shown
+    found = json.loads(minigpt("tokenize", "boats.jsonl", "--check", "--json").stdout)["check"]
+    assert (found["unit"], found["passages"], found["duplicates"]) == ("documents", 21, 1)
+    assert not list(Path("data").glob("boats*"))
+
+
+def test_a_check_names_every_damaged_byte_before_it_fails(minigpt: Minigpt) -> None:
+    Path("a.txt").write_bytes(b"fine\xff and not\xfe")
+    result = minigpt("tokenize", "a.txt", "--check")
+    assert result.exit_code == 1
+    assert "a.txt    utf-8  4, 13" in result.stdout
+    assert result.stderr.startswith("error: a.txt: not utf-8: byte 4 (0xff)")
