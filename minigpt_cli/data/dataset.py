@@ -33,7 +33,7 @@ from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
 from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
 from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_together, narrowest
-from minigpt_cli.data.vocabulary import tokenizer_for
+from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
 from minigpt_cli.io.regular import NotRegularError, read_bounded
@@ -130,9 +130,14 @@ class _Wanted:
         """Finds or prepares it, once its text is known."""
         reading, config = text.reading, self.config
         name = reading.corpus.name
-        fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
-        fingerprint = self.expected or fingerprints[0]
-        if fingerprint not in fingerprints:
+        whole = config.model_copy(update={"bpe_sample": 0})  # as earlier versions learned
+        ways = {
+            _fingerprint(reading, how, splitting): (how, splitting)
+            for splitting in SPLITTINGS
+            for how in (whole, config)
+        }
+        fingerprint = self.expected or _fingerprint(reading, config, SPLITTINGS[0])
+        if fingerprint not in ways:
             raise TextChangedError(
                 f"{name}: the text has changed since the model was trained on it; "
                 "restore the original text, or train a new model"
@@ -145,9 +150,9 @@ class _Wanted:
                 with _locked(folder, self.progress):
                     found = self._open(folder, text)
                     if found is None:
-                        splitting = SPLITTINGS[fingerprints.index(fingerprint)]
+                        how, splitting = ways[fingerprint]
                         tokenizer = begun(folder) or tokenizer_for(
-                            reading, config, splitting, self.tokenizer, self.progress
+                            reading, how, splitting, self.tokenizer, self.progress
                         )
                         write_dataset(text, config, tokenizer, folder, self.progress)
                         found = self._open(folder, text)
@@ -288,6 +293,8 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
+    if is_sampled(reading, config):
+        parts.append(f"sample of {config.bpe_sample}")
     if reading.documents:
         parts.append(f"documents, validation up to {MOST_VALIDATION}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
