@@ -14,7 +14,7 @@ from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.regular import open_regular
 from minigpt_cli.tokenizer.base import Tokenizer
 
-_AT_A_TIME = 1 << 22
+_AT_A_TIME = 1 << 18
 Tokens = NDArray[np.uint16] | NDArray[np.uint32] | ShardedTokens
 
 
