@@ -103,7 +103,7 @@ def bare(text: Path, tokenizer: Path, processes: int) -> float:
             stdout=PIPE,
             text=True,
             env=environment,
-        )  # fmt: skip
+        )
         for part in range(processes)
     ]
     for process in started:
