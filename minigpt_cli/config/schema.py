@@ -178,6 +178,8 @@ class DataConfig(_Table):
     """Tokenizer from disk: a `tokenizer.json`, or a folder with it or with GPT-2's own files."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
+    bpe_sample: Annotated[int, Field(ge=0, lt=2**60)] = 200_000_000
+    """Bytes of a larger text that `bpe` learns from, spread evenly over it; 0 takes all of it."""
     tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Digest of the tokenizer that came with the model or from a file; minigpt sets it."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1

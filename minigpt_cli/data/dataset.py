@@ -32,8 +32,9 @@ from minigpt_cli.data.preparing import ChangedWhileReadError, begun, write_datas
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
 from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
+from minigpt_cli.data.shards import MANIFEST
 from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_together, narrowest
-from minigpt_cli.data.vocabulary import tokenizer_for
+from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
 from minigpt_cli.io.regular import NotRegularError, read_bounded
@@ -140,9 +141,14 @@ class _Wanted:
         """Finds or prepares it, once its text is known."""
         reading, config = text.reading, self.config
         name = reading.corpus.name
-        fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
-        fingerprint = self.expected or fingerprints[0]
-        if fingerprint not in fingerprints:
+        whole = config.model_copy(update={"bpe_sample": 0})  # as earlier versions learned
+        ways = {
+            _fingerprint(reading, how, splitting): (how, splitting)
+            for splitting in SPLITTINGS
+            for how in (whole, config)
+        }
+        fingerprint = self.expected or _fingerprint(reading, config, SPLITTINGS[0])
+        if fingerprint not in ways:
             raise TextChangedError(
                 f"{name}: the text has changed since the model was trained on it; "
                 "restore the original text, or train a new model"
@@ -155,9 +161,9 @@ class _Wanted:
                 with _locked(folder, self.progress):
                     found = self._open(folder, text)
                     if found is None:
-                        splitting = SPLITTINGS[fingerprints.index(fingerprint)]
+                        how, splitting = ways[fingerprint]
                         tokenizer = begun(folder) or tokenizer_for(
-                            reading, config, splitting, self.tokenizer, self.progress
+                            reading, how, splitting, self.tokenizer, self.progress
                         )
                         write_dataset(text, config, tokenizer, folder, self.progress)
                         found = self._open(folder, text)
@@ -169,10 +175,22 @@ class _Wanted:
 
 
 def find_prepared(data_dir: Path, fingerprint: str, verify: bool = False) -> Dataset | None:
-    """A text that was prepared earlier, by its fingerprint alone; None if it is not there."""
+    """A text that was prepared earlier, by its fingerprint alone; None if it is not there.
+
+    Raises:
+        CorpusError: it is there, but a file of it is missing or has been changed.
+    """
+    problem = None
     for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
-        if (found := _open_whole(folder, None, None, verify)) is not None:
-            return found
+        try:
+            return _opened(folder, None, None, verify)
+        except _DamagedError as error:
+            problem = problem or CorpusError(
+                f"{folder}: the prepared text is damaged ({error}); restore the original text, or "
+                "a backup of this folder"
+            )
+    if problem is not None:
+        raise problem
     return None
 
 
@@ -192,32 +210,58 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
+class _DamagedError(Exception):
+    """A prepared folder is not exactly what would be written: which file, and why."""
+
+
 def _open_whole(
     folder: Path, text: KnownText | None, config: DataConfig | None, verify: bool
 ) -> Dataset | None:
     """Opens a prepared folder; None if it is not there, or not exactly what would be written."""
     try:
+        return _opened(folder, text, config, verify)
+    except _DamagedError:
+        return None
+
+
+def _opened(
+    folder: Path, text: KnownText | None, config: DataConfig | None, verify: bool
+) -> Dataset:
+    """Opens a prepared folder.
+
+    Raises:
+        _DamagedError: it is not there, or not exactly what would be written.
+    """
+    try:
         metadata = read_metadata(folder)
         saved = read_bounded(folder / TOKENIZER, _MOST_TOKENIZER)
         if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
-            return None
+            raise _DamagedError(f"{TOKENIZER} has been changed")
         tokenizer = tokenizer_from_json(saved.decode())
         if text is None or config is None:  # without its text, by its fingerprint alone
-            if (metadata.fingerprint, metadata.vocab_size, metadata.dtype) != (
-                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
-            ):  # fmt: skip
-                return None
             corpus = Corpus(metadata.corpus, ())
             reading = Reading(corpus, "", metadata.text_bytes, (metadata.characters,), "")
+            found: tuple[object, ...] = (metadata.fingerprint, metadata.vocab_size, metadata.dtype)
+            expected: tuple[object, ...] = (
+                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
+            )  # fmt: skip
         else:
-            reading = text.reading
-            if _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
-                return None
+            reading, found = text.reading, _identity(metadata)
+            expected = _expected_identity(folder, reading, config, tokenizer)
+        if found != expected:
+            raise _DamagedError(f"{METADATA} has been changed")
+        if text is not None:
             restrict_all(folder, reading.corpus.permissions)
         dataset = Dataset(folder, metadata, tokenizer, reading)
         _check_tokens(dataset, text, verify)
-    except (FileNotFoundError, NotRegularError, IsADirectoryError, ValueError, TokenizerError):
-        return None
+    except FileNotFoundError as error:
+        raise _DamagedError(f"{Path(error.filename).name} is missing") from None
+    except (NotRegularError, IsADirectoryError) as error:
+        raise _DamagedError(f"{Path(error.filename).name} is not a file") from None
+    except TokenizerError:
+        raise _DamagedError(f"{TOKENIZER} cannot be read") from None
+    except ValueError:  # not valid, or too large
+        raise _DamagedError(f"{METADATA} or {MANIFEST} cannot be read") from None
     return dataset
 
 
@@ -226,14 +270,15 @@ def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> Non
 
     Raises:
         OSError: a file is gone, or is not a file.
-        ValueError: a file is not what was written.
+        ValueError: the manifest of shards is not what was written.
+        _DamagedError: another file is not.
     """
     folder, metadata = dataset.folder, dataset.metadata
     layout = layout_of(folder, metadata)
     width = np.dtype(metadata.dtype).itemsize
     for file in layout.files:
         if (folder / file.name).stat().st_size != file.tokens * width:
-            raise ValueError(f"{file.name} has another size")
+            raise _DamagedError(f"{file.name} has another size")
     before = record = read_record(folder)
     stamps = {}
     for group in layout.hashed:
@@ -242,10 +287,10 @@ def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> Non
             continue
         found = verified(folder, group.names)
         if found.sha256 != group.sha256:
-            raise ValueError(f"{' or '.join(group.names)} has been changed")
+            raise _DamagedError(f"{' or '.join(group.names)} has been changed")
         for file in group.files:
             if not holds_ids_below(folder / file.name, metadata.dtype, metadata.vocab_size):
-                raise ValueError(f"{file.name} has ids beyond the vocabulary")
+                raise _DamagedError(f"{file.name} has ids beyond the vocabulary")
         stamps.update(found.stamps)
     record = replace(record, prepared=stamps)
     if text is not None:
@@ -298,6 +343,8 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
+    if is_sampled(reading, config):
+        parts.append(f"sample of {config.bpe_sample}")
     if reading.documents:
         parts.append(f"documents, validation up to {MOST_VALIDATION}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

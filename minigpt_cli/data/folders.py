@@ -115,7 +115,7 @@ def _not_walked(path: Path) -> LeftOut | None:
         return LeftOut(path, "virtual environment", "holds installed packages")
     if name.startswith("."):
         return LeftOut(path, "hidden folder", "is hidden; name it to read it")
-    if _has(path, "tokenizer.json") and _has(path, "train.bin"):
+    if _has(path, "tokenizer.json") and (_has(path, "train.bin") or _has(path, "shards.jsonl")):
         return LeftOut(path, "prepared text", "made by minigpt")
     if any(_has(path, name) for name in ("checkpoint.safetensors", "state.safetensors")) or (
         _has(path, "metrics.jsonl") and _has(path, "config.toml")

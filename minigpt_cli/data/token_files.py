@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.io.regular import open_regular
 from minigpt_cli.tokenizer.base import Tokenizer
 
+_AT_A_TIME = 1 << 18
 Tokens = NDArray[np.uint16] | NDArray[np.uint32] | ShardedTokens
 
 
@@ -27,9 +29,11 @@ def holds_ids_below(path: Path, dtype: str, vocab_size: int) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    if path.stat().st_size == 0:
-        return True
-    return int(np.memmap(path, dtype, mode="r").max()) < vocab_size
+    with open_regular(path) as file:
+        while (ids := np.fromfile(file, dtype, _AT_A_TIME)).size:
+            if int(ids.max()) >= vocab_size:
+                return False
+    return True
 
 
 def write_split(path: Path, arrays: Iterable[NDArray[Any]], dtype: str) -> int:

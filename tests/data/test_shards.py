@@ -185,7 +185,16 @@ def test_a_missing_or_altered_shard_is_noticed_and_written_again(
                 (dataset.folder / MANIFEST).read_bytes()
             ).hexdigest()
             (dataset.folder / "facts.json").write_text(json.dumps(metadata))
-    assert find_prepared(tmp_path / "data", dataset.metadata.fingerprint) is None
+    with pytest.raises(CorpusError) as caught:  # where the text is gone, and only this is left
+        find_prepared(tmp_path / "data", dataset.metadata.fingerprint)
+    reasons = {
+        "gone": "train-00001.bin is missing",
+        "altered": "train-00001.bin has been changed",
+        "signed": "train-00001.bin has ids beyond the vocabulary",
+        "manifest": "facts.json or shards.jsonl cannot be read",
+    }
+    assert f"damaged ({reasons[damage]}); restore" in str(caught.value)
+    assert "\n" not in str(caught.value)
     again = prepare(tmp_path)
     assert files(again.folder) == whole
     assert again.tokens("train").max() < 100
