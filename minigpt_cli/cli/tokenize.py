@@ -87,8 +87,7 @@ def tokenize(
 
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
-    from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.cli.render import fit, raw
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.text_files import reading_lines
 
     table = {
@@ -103,20 +102,33 @@ def tokenize(
             raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
         _check(_config(table, how), data_dir, as_json)
         return
-    # In a comparison, the size applies to the kinds whose size can be chosen.
-    sizes = {kind: vocab_size}
-    if compare:
-        sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-    elif "data.tokenizer_file" in chosen:
-        sizes = {}
+    if chosen.keys() == {"data.tokenizer_file"} and not compare:
         if vocab_size is not None:
             raise typer.BadParameter(_("--vocab-size cannot be combined with a tokenizer's file"))
-    configs = [_config({**table, "tokenizer": kind}, how, size) for kind, size in sizes.items()]
-    datasets = [_prepare(config, data_dir, verify) for config in configs]
-    if not datasets:
         datasets = [_prepare(_config(table, how), data_dir, verify, Path(kind))]
+    else:
+        # In a comparison, the size applies to the kinds whose size can be chosen.
+        compared = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
+        sizes = compared if compare else {kind: vocab_size}
+        configs = [_config({**table, "tokenizer": kind}, how, size) for kind, size in sizes.items()]
+        datasets = [_prepare(config, data_dir, verify) for config in configs]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
+    _show(datasets, text, compare, as_json)
+
+
+def _show(datasets: "list[Dataset]", text: str | None, compare: bool, as_json: bool) -> None:
+    """Prints what was prepared, or how a text is tokenized.
+
+    Args:
+        datasets: one, or in a comparison one of each kind.
+        text: the text to show.
+        compare: whether to print a table of all.
+        as_json: whether to print for programs.
+    """
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import fit, raw
+
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
     if as_json:
         results = [_with_rates(dataset.metadata) for dataset in datasets]
