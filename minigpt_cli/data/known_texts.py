@@ -1,5 +1,6 @@
 """Reads a text, unless its files are those that were read before."""
 
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def recorded_texts(shelf: Path, corpus: Corpus, validation: Corpus | None) -> Kn
         CorpusError: a file is gone.
     """
     corpora = [corpus] if validation is None else [corpus, validation]
-    paths = sorted(shelf.glob(f"*/{RECORD}"))
+    paths: list[Path] = []
+    with suppress(OSError):  # what keeps the folder from being read is said when it is written
+        paths = sorted(shelf.glob(f"*/{RECORD}"))
     key = Sources.of(corpora).key if paths else ""
     for path in paths:
         texts = read_record(path.parent).texts.get(key)
