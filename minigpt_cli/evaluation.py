@@ -16,6 +16,7 @@ from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.gpt import GPT, check_logits
 from minigpt_cli.tokenizer.base import Tokenizer
 
@@ -48,7 +49,7 @@ class Evaluation:
 
 
 @reraise_out_of_memory(
-    "use a model with a smaller window (block_size), or a machine with more memory"
+    mark("use a model with a smaller window (block_size), or a machine with more memory")
 )
 def evaluate(
     model: GPT,
@@ -83,7 +84,7 @@ def evaluate(
         text_bytes += int(byte_lengths[predicted.ids].sum().item())
         if tokenizer.unknown_id is not None:
             unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
-        progress("Evaluating", count, total)
+        progress(mark("Evaluating"), count, total)
     return Evaluation(
         tokens=count,
         loss=nats / count,
@@ -96,8 +97,9 @@ def evaluate(
 def counted_bytes(tokenizer: Tokenizer) -> Tensor:
     """The number of bytes of each token, (V,); 0 for `<unk>` and the end of text."""
     lengths = torch.tensor([len(token) for token in tokenizer.token_bytes])
-    if tokenizer.unknown_id is not None:
-        lengths[tokenizer.unknown_id] = 0
+    for token in (tokenizer.unknown_id, tokenizer.end_of_text):
+        if token is not None:
+            lengths[token] = 0
     return lengths
 
 
@@ -132,8 +134,10 @@ def predict_tokens(
     """
     if len(tokens) < 2:
         raise CorpusError(
-            f"the text to evaluate on has {len(tokens)} tokens and needs at least 2; "
-            "give a longer text, or a larger data.val_fraction",
+            _(
+                "the text to evaluate on has {number} tokens and needs at least 2; give a "
+                "longer text, or a larger data.val_fraction"
+            ).format(number=len(tokens)),
             settings=("data.corpus", "data.val_fraction"),
         )
     with model.evaluating():

@@ -18,8 +18,10 @@ from minigpt_cli.cli.options import (
     Verify,
     in_data,
 )
+from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.data.token_files import Tokens
@@ -38,7 +40,8 @@ class Text:
     sources: tuple[str, ...]
     """Files, folders or known corpora; empty for each model's own text."""
     split: Split
-    encoding: str
+    reading: dict[str, object]
+    """Settings of how it is read, where they are not the model's own."""
     data_dir: Path
     verify: bool
 
@@ -69,6 +72,8 @@ def evaluate(
         Split | None,
         in_data("--split", help="Which part of the text.", show_default="val; all with --data"),
     ] = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     verify: Verify = False,
@@ -86,24 +91,28 @@ def evaluate(
     from minigpt_cli.evaluation import evaluate as score
 
     models, texts = models_and_texts(checkpoints or [], data or [])
-    if encoding and not texts:
-        raise typer.BadParameter("--encoding is only valid with --data")
+    only = {"--encoding": encoding, "--text-field": text_field, "--include": include}
+    for option in (option for option, value in only.items() if value and not texts):
+        raise typer.BadParameter(_("{option} is only valid with --data").format(option=option))
     default: Split = "all" if texts else "val"
-    text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir, verify)
+    texts = piped_kept(texts, data_dir, text_field)
+    reading = {"data.encoding": encoding or "utf-8", **reading_settings(include, text_field)}
+    text = Text(tuple(texts), split or default, reading, data_dir, verify)
     scored: list[Scored] = []
     wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
         tokens = _tokens(loaded.checkpoint, text, first=not scored)
-        with count_progress("tokens") as progress:
+        with count_progress(_("tokens")) as progress:
             result = score(model, tokenizer, tokens, progress=progress)
         if quantize:
-            with count_progress("tokens") as progress:
+            with count_progress(_("tokens")) as progress:
                 exact = score(load(path).checkpoint.model, tokenizer, tokens, progress=progress)
             print_note(
-                f"{path}: {quantize} adds {result.loss - exact.loss:+.4f} to the loss "
-                f"({exact.loss:.4f} without)"
+                _("{path}: {quantize} adds {more:+.4f} to the loss ({exact:.4f} without)").format(
+                    path=path, quantize=quantize, more=result.loss - exact.loss, exact=exact.loss
+                )
             )
         scored.append(Scored(path, loaded.checkpoint, result))
     if as_json:
@@ -117,6 +126,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.text_files import corpus_lines
+    from minigpt_cli.config.loading import resolve
     from minigpt_cli.data.dataset import encode_corpus
     from minigpt_cli.data.workspace import Workspace
 
@@ -124,7 +134,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
         workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
-            how = trained.model_copy(update={"encoding": text.encoding})
+            how = resolve({"data": trained.model_dump()}, text.reading, "the model").data
             corpus = workspace.corpus(text.sources, how)
             for line in corpus_lines(corpus) if first else []:
                 print_note(line)
@@ -150,10 +160,11 @@ def _print_table(scored: list[Scored], text: Text) -> None:
     from minigpt_cli.cli.render import count, fit, grid, raw
 
     own = dict.fromkeys(one.checkpoint.metadata.corpus for one in scored)
-    part = "whole text" if text.split == "all" else f"{text.split} split"
+    parts = {"all": _("whole text"), "train": _("train split"), "val": _("val split")}
     table = grid(
-        "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
-        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {part}"),
+        _("checkpoint"), _("kind"), _("step"), _("tokens"), _("loss"), _("perplexity"),
+        _("bits/byte"), _("accuracy"),
+        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {parts[text.split]}"),
     )  # fmt: skip
     for one in scored:
         result = one.result
@@ -169,10 +180,12 @@ def _print_table(scored: list[Scored], text: Text) -> None:
         )
     out.print(fit(table, out.width))
     if not text.sources and len(own) > 1:
-        print_note("Each model was measured on its own text; the results are not comparable.")
+        print_note(_("Each model was measured on its own text; the results are not comparable."))
     for one in scored:
         if one.result.unknown_tokens:
             share = one.result.unknown_tokens / one.result.tokens
             print_note(
-                f"{one.path}: {share:.1%} of the tokens are <unk>; their bytes do not count."
+                _("{path}: {share:.1%} of the tokens are <unk>; their bytes do not count.").format(
+                    path=one.path, share=share
+                )
             )

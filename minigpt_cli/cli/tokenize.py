@@ -17,7 +17,9 @@ from minigpt_cli.cli.options import (
     in_data,
     in_output,
 )
+from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +38,9 @@ EXAMPLE = examples(
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
-Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
+Check = Annotated[
+    bool, in_output("--check", help="Only look at the text: files, damage, repetition.")
+]
 ValFraction = Annotated[
     float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
@@ -61,6 +65,8 @@ def tokenize(
     compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,
     val_fraction: ValFraction = 0.1,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     verify: Verify = False,
@@ -74,18 +80,23 @@ def tokenize(
     from minigpt_cli.cli.render import fit, raw
     from minigpt_cli.cli.text_files import reading_lines
 
+    table = {
+        "corpus": piped_kept(files or ["shakespeare"], data_dir, text_field),
+        "val_fraction": val_fraction,
+        "encoding": encoding or "utf-8",
+    }
+    how = reading_settings(include, text_field)
     if check:
         if text is not None or compare:
-            raise typer.BadParameter("--check cannot be combined with --text or --compare")
-        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+            raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
+        _check(_config(table, how, kind, None), data_dir, as_json)
         return
     # In a comparison, the size applies to the kinds whose size can be chosen.
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
     datasets = [
-        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir, verify)
-        for kind, size in sizes.items()
+        _prepare(_config(table, how, kind, size), data_dir, verify) for kind, size in sizes.items()
     ]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
@@ -99,28 +110,28 @@ def tokenize(
     if text is None or compare:
         out.print(fit(_table([dataset.metadata for dataset in datasets]), out.width))
     if text is None and not compare:
-        out.print(raw(f"Prepared in {datasets[0].folder}"), soft_wrap=True)
+        out.print(raw(_("Prepared in {folder}").format(folder=datasets[0].folder)), soft_wrap=True)
     for dataset, split in zip(datasets, splits, strict=bool(splits)):
         out.print(_colored(dataset.tokenizer, split))
 
 
 def _config(
-    files: list[str] | None,
-    kind: TokenizerKind,
-    vocab_size: int | None,
-    val_fraction: float,
-    encoding: str | None,
+    table: dict[str, Any], how: dict[str, object], kind: TokenizerKind, vocab_size: int | None
 ) -> "DataConfig":
+    """The settings of a text.
+
+    Args:
+        table: names of the text, encoding and split.
+        how: settings of how it is read, by full name.
+        kind: the kind of tokenizer.
+        vocab_size: the most tokens.
+    """
     from minigpt_cli.config.loading import resolve
 
-    table: dict[str, Any] = {
-        "corpus": files or ["shakespeare"],
-        "tokenizer": kind,
-        "val_fraction": val_fraction,
-    }
+    table = {**table, "tokenizer": kind}
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    return resolve({"data": table}, how, "tokenize").data
 
 
 def _prepare(config: "DataConfig", data_dir: Path, verify: bool) -> "Dataset":
@@ -135,20 +146,33 @@ def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
     """Reads the files, says so, and keeps nothing."""
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.cli.text_files import (
+        check_json,
+        check_table,
+        damage_table,
+        reading_json,
+        reading_lines,
+        reading_tables,
+    )
+    from minigpt_cli.data.checking import bad_bytes, check_text
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
         corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
-        reading = read_corpus(corpus, progress)
+        damaged = [bad for file in corpus.files if (bad := bad_bytes(file)) is not None]
+        if damaged and not as_json:
+            out.print(damage_table(damaged))
+        reading = read_corpus(corpus, progress)  # raises, if a file is damaged
+        found = check_text(corpus, reading, config.val_fraction, progress)
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)
     if as_json:
-        print_json(reading_json(reading, config.val_fraction))
+        print_json({**reading_json(reading, config.val_fraction), "check": check_json(found)})
         return
     for table in reading_tables(reading, config.val_fraction):
         out.print(table)
+    out.print(check_table(found, reading, config.val_fraction))
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:
@@ -164,7 +188,15 @@ def _table(rows: "list[DatasetMetadata]") -> "Table":
     from minigpt_cli.cli.render import count, grid
     from minigpt_cli.io.text import duration
 
-    table = grid("kind", "characters", "tokens", "chars/token", "vocabulary", "time", "MB/s")
+    table = grid(
+        _("kind"),
+        _("characters"),
+        _("tokens"),
+        _("chars/token"),
+        _("vocabulary"),
+        _("time"),
+        _("MB/s"),
+    )
     for row in rows:
         table.add_row(
             row.kind,
@@ -203,13 +235,17 @@ def _colored(tokenizer: "Tokenizer", split: dict[str, Any]) -> "Text":
 
     if "error" in split:
         return Text(f"{tokenizer.kind}: {split['error']}", style="yellow")
-    shown = Text(f"{tokenizer.kind}: {len(split['ids'])} token{'s' * (len(split['ids']) != 1)}\n")
+    tokens = len(split["ids"])
+    how_many = ngettext("{number} token", "{number} tokens", tokens).format(number=tokens)
+    shown = Text(f"{tokenizer.kind}: {how_many}\n")
     for i, token in enumerate(split["ids"]):
         # Part of a character is not text; its bytes are shown.
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
         visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
         shown.append(visible, style=_COLORS[i % len(_COLORS)])
         shown.append(f":{token} ", style="dim")
-    verdict = f"decoding {'restores' if split['round_trip'] else 'does not restore'} the text"
-    shown.append(f"\n{verdict}", style="green" if split["round_trip"] else "yellow")
+    if split["round_trip"]:
+        shown.append("\n" + _("decoding restores the text"), style="green")
+    else:
+        shown.append("\n" + _("decoding does not restore the text"), style="yellow")
     return shown

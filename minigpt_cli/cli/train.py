@@ -27,6 +27,13 @@ from minigpt_cli.cli.options import (
     Verify,
     parse_settings,
 )
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    reading_settings,
+    tokenizer_settings,
+    training_texts,
+)
 from minigpt_cli.cli.train_options import (
     BatchSize,
     Data,
@@ -48,6 +55,7 @@ from minigpt_cli.cli.train_options import (
 )
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
@@ -57,6 +65,8 @@ if TYPE_CHECKING:
     from minigpt_cli.training.trainer import Trainer
 
 FINETUNE_PRESET = "finetune"
+
+_ANSWER_SECONDS = 5.0
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -79,6 +89,8 @@ def train(
     data: Data = None,
     val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     verify: Verify = False,
@@ -103,9 +115,6 @@ def train(
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
     named = {
-        "data.corpus": data,
-        "data.val_corpus": val_data,
-        "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
@@ -117,6 +126,8 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
+    overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
+    overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
@@ -140,17 +151,19 @@ def _check_usage(
     """Raises if options contradict each other."""
     if resume and (preset is not None or dry_run or init_from is not None):
         raise typer.BadParameter(
-            "--resume cannot be combined with --preset, --init-from or --dry-run"
+            _("--resume cannot be combined with --preset, --init-from or --dry-run")
         )
     if run is not None and out is not None:
-        raise typer.BadParameter("RUN and --out cannot be combined")
+        raise typer.BadParameter(_("RUN and --out cannot be combined"))
 
 
 def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
     known = get_args(TrackerName)
     for name in names:
         if name not in known:
-            raise typer.BadParameter(f"--log {name}: use {' or '.join(known)}")
+            raise typer.BadParameter(
+                _("--log {name}: use {known}").format(name=name, known=_(" or ").join(known))
+            )
     return cast(tuple[TrackerName, ...], tuple(dict.fromkeys(names)))
 
 
@@ -231,7 +244,9 @@ def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: boo
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note, wanted.verify)
             trainer = held.enter_context(resume(folder, wanted.overrides, workspace))
-        print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
+        print_note(
+            _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
+        )
         _fit(trainer, data_dir, following, as_json)
 
 
@@ -268,17 +283,25 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
         The signals received so far.
     """
     received: list[int] = []
+    answered = _thread.allocate_lock()
     before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def say(message: str) -> None:
+        try:
+            answer(message)
+        finally:
+            answered.release()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         trainer.stop_requested = True
-        message = f"finishing step {trainer.state.step + 1:,}, saving…"
+        message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
-        _thread.start_new_thread(answer, (message,))
+        answered.acquire(blocking=False)
+        _thread.start_new_thread(say, (message,))
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -289,6 +312,7 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        answered.acquire(timeout=_ANSWER_SECONDS)  # on a busy machine the run may end first
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
@@ -305,4 +329,4 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return
     out.print(estimate_table(config, found))
-    print_note("Nothing was saved. Leave out --dry-run to train.")
+    print_note(_("Nothing was saved. Leave out --dry-run to train."))

@@ -16,12 +16,14 @@ from pydantic import (
 )
 
 from minigpt_cli.config.choices import Documents, Newlines, Precision, TokenizerKind
+from minigpt_cli.language import _
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
 # Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
 Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
+Weight = Annotated[float, Field(gt=0.0, le=1e6)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
@@ -61,8 +63,9 @@ class _ModelBase(_Table):
             place = bisect(fits, self.n_head)
             tries = " or ".join(str(h) for h in fits[place - 1 : place + 1])
             raise ValueError(
-                f"model.n_head = {self.n_head} does not divide model.n_embd = {self.n_embd}; "
-                f"try {tries}"
+                _(
+                    "model.n_head = {n_head} does not divide model.n_embd = {n_embd}; try {tries}"
+                ).format(n_head=self.n_head, n_embd=self.n_embd, tries=tries)
             )
         return self
 
@@ -136,13 +139,19 @@ class ModernConfig(_ModelBase):
     def _rotary_and_groups(self) -> Self:
         if self.n_head % self.kv_heads:
             raise ValueError(
-                f"model.n_kv_head = {self.kv_heads} does not divide model.n_head = {self.n_head}; "
-                "remove it, or use a divisor"
+                _(
+                    "model.n_kv_head = {kv_heads} does not divide model.n_head = {n_head}; "
+                    "remove it, or use a divisor"
+                ).format(kv_heads=self.kv_heads, n_head=self.n_head)
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"model.{'head_size' if self.head_size else 'n_embd / model.n_head'} = "
-                f"{self.head_dim} is odd; rotary positions need an even head dimension"
+                _(
+                    "model.{name} = {head_dim} is odd; rotary positions need an even head dimension"
+                ).format(
+                    name="head_size" if self.head_size else "n_embd / model.n_head",
+                    head_dim=self.head_dim,
+                )
             )
         return self
 
@@ -157,12 +166,14 @@ class DataConfig(_Table):
     """Known corpora, files or folders, read in this order."""
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
+    weights: Annotated[tuple[Weight, ...], Field(strict=False, max_length=256)] = ()
+    """Weight of each text in `corpus` in the training batches; without any, by their lengths."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
     include: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Patterns of the files to read from folders, as `*.py`; by default plain text, else records."""
+    """Patterns of files to read from folders, as `*.py`; by default plain text, else records."""
     format: Literal["auto", "text"] = "auto"
     """`auto` reads JSON lines, CSV, Parquet and Arrow as records; `text` any file as plain text."""
     text_field: Annotated[str, Field(min_length=1)] = "text"
@@ -171,12 +182,14 @@ class DataConfig(_Table):
     """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
+    tokenizer_file: str | None = None
+    """Tokenizer from disk: a `tokenizer.json`, or a folder with it or with GPT-2's own files."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
     bpe_sample: Annotated[int, Field(ge=0, lt=2**60)] = 200_000_000
     """Bytes of a larger text that `bpe` learns from, spread evenly over it; 0 takes all of it."""
     tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Digest of the tokenizer that came with the model, in a run that began from one."""
+    """Digest of the tokenizer that came with the model or from a file; minigpt sets it."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
@@ -191,15 +204,26 @@ class DataConfig(_Table):
     @classmethod
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("names no text; give a corpus, a file or a folder")
+            raise ValueError(_("names no text; give a corpus, a file or a folder"))
         return value
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> Self:
+        if self.weights and len(self.weights) != len(self.corpus):
+            raise ValueError(
+                f"data.weights has {len(self.weights)} values and data.corpus names "
+                f"{len(self.corpus)} texts; give each a weight, or none"
+            )
+        return self
 
     @field_validator("corpus", "val_corpus")
     @classmethod
     def _valid_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.encode("utf-8", "replace").decode() != name:  # not valid UTF-8
-                raise ValueError(f"{name!a} is not valid UTF-8; rename the file")
+                raise ValueError(
+                    _("{name!a} is not valid UTF-8; rename the file").format(name=name)
+                )
         return value
 
 
@@ -241,8 +265,9 @@ class OptimizerConfig(_Table):
     def _min_below_peak(self) -> Self:
         if self.min_lr > self.learning_rate:
             raise ValueError(
-                f"optimizer.min_lr = {self.min_lr} is above optimizer.learning_rate = "
-                f"{self.learning_rate}"
+                _(
+                    "optimizer.min_lr = {min_lr} is above optimizer.learning_rate = {learning_rate}"
+                ).format(min_lr=self.min_lr, learning_rate=self.learning_rate)
             )
         return self
 

@@ -67,6 +67,16 @@ class Dataset:
         """
         return layout_of(self.folder, self.metadata).tokens(split)
 
+    @property
+    def train_parts(self) -> tuple[int, ...]:
+        """Tokens of each text in the training split, where the texts have weights."""
+        return ()
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Each text that is split by itself."""
+        return (self.reading,)
+
 
 def prepare_dataset(
     corpus: Corpus,

@@ -129,7 +129,7 @@ def find_files(
         )
     path = Path(name)
     look = _Look(encoding, is_downloaded, find)
-    if _PATTERN.search(name) and not os.path.lexists(path):
+    if is_pattern(name):
         return _matching(name, look)
     with reraise_as(CorpusError, name, "read", missing=missing):
         if not path.is_dir():
@@ -138,9 +138,14 @@ def find_files(
     return _in_folder(path, look)
 
 
+def is_pattern(name: str) -> bool:
+    """Whether this is a pattern of names, as `notes/*.md`, and not the name of something."""
+    return _PATTERN.search(name) is not None and not os.path.lexists(name)
+
+
 def fixed_part(name: str) -> str:
     """The part of a name before its first pattern: `notes` of `notes/*.md`; all of another name."""
-    if not _PATTERN.search(name) or os.path.lexists(name):
+    if not is_pattern(name):
         return name
     return str(Path(*takewhile(lambda part: not _PATTERN.search(part), Path(name).parts)))
 

@@ -15,6 +15,7 @@ from minigpt_cli.data.dataset import (
     find_prepared,
     prepare_dataset,
 )
+from minigpt_cli.data.mixed import find_mixture, prepare_mixture
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
@@ -102,9 +103,7 @@ class Workspace:
             problem = str(error)
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
-        prepared = (
-            find_prepared(self.data_dir, trained.fingerprint, self.verify) if is_ours else None
-        )
+        prepared = self._found(trained.fingerprint) if is_ours else None
         if prepared is None:
             problem = problem.partition(";")[0]
             raise CorpusError(
@@ -140,14 +139,24 @@ class Workspace:
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         if isinstance(saved, str):
             return tokenizer_from_json(saved)
-        prepared = find_prepared(self.data_dir, trained.fingerprint, self.verify)
+        prepared = self._found(trained.fingerprint)
         return prepared.tokenizer if prepared else None
+
+    def _found(self, fingerprint: str) -> Dataset | None:
+        """What was prepared earlier, by its fingerprint alone; None if it is not there."""
+        found = find_prepared(self.data_dir, fingerprint, self.verify)
+        return found or find_mixture(self.data_dir, fingerprint, self.verify)
 
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
-        corpus = self.corpus(config.corpus, config)
         own = self.corpus(config.val_corpus, config) if config.val_corpus else None
+        if config.weights:
+            corpora = [self.corpus((source,), config) for source in config.corpus]
+            return prepare_mixture(
+                corpora, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
+            )
+        corpus = self.corpus(config.corpus, config)
         return prepare_dataset(
             corpus, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
         )

@@ -18,6 +18,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModernConfig
 from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.parts import Names, parsed, weights, with_zero_biases
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -70,7 +71,7 @@ class Vocabulary:
     merges: list[str]
     """Pairs of tokens, the earliest first, each with a space between."""
     end: int
-    """A token that no text has: llama.cpp insists on one that ends a text."""
+    """The end-of-text token, or one that no text has: llama.cpp insists on one."""
     extra: int = 0
     """How many tokens at the end the model does not have."""
 
@@ -92,7 +93,7 @@ def export_gguf(
     check_file(out, force)
     gguf = _library()
     vocabulary = gguf_vocabulary(checkpoint.tokenizer)
-    with reraise_as(InteropError, out, "written", hint="free some space or choose another path"):
+    with reraise_as(InteropError, out, "written", hint=_("free some space or choose another path")):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             config = checkpoint.model.config
@@ -115,28 +116,40 @@ def check_file(out: Path, force: bool) -> None:
     Raises:
         InteropError: with what to do instead.
     """
-    with reraise_as(InteropError, out, "read", hint="choose another path"):
+    with reraise_as(InteropError, out, "read", hint=_("choose another path")):
         if out.is_dir():
-            raise InteropError(f"{out}: a folder; GGUF is one file, name it like model.gguf")
+            raise InteropError(
+                _("{out}: a folder; GGUF is one file, name it like model.gguf").format(out=out)
+            )
         if not force and (out.exists() or out.is_symlink()):
-            raise InteropError(f"{out}: already exists; replace it with --force, or choose another")
+            raise InteropError(
+                _("{out}: already exists; replace it with --force, or choose another").format(
+                    out=out
+                )
+            )
 
 
 def caveats(checkpoint: Checkpoint) -> list[str]:
     """What llama.cpp does differently with this model, a sentence each."""
     config = checkpoint.model.config
-    found = [f"llama.cpp stops at the context window, {config.block_size:,} tokens."]
+    found = [
+        _("llama.cpp stops at the context window, {block_size:,} tokens.").format(
+            block_size=config.block_size
+        )
+    ]
     if isinstance(config, ClassicConfig) and config.activation == "gelu":
         found.append(
-            "llama.cpp approximates GELU by a tanh: log-probabilities differ by about 0.0005."
+            _("llama.cpp approximates GELU by a tanh: log-probabilities differ by about 0.0005.")
         )
     if _keeps_marks(checkpoint.tokenizer):
         found.append(
-            "llama.cpp splits words at combining marks, as in Hindi or decomposed accents: such "
-            "prompts may be cut into other tokens."
+            _(
+                "llama.cpp splits words at combining marks, as in Hindi or decomposed "
+                "accents: such prompts may be cut into other tokens."
+            )
         )
     if checkpoint.tokenizer.kind == "char":
-        found.append("llama.cpp drops characters that the vocabulary lacks, without an error.")
+        found.append(_("llama.cpp drops characters that the vocabulary lacks, without an error."))
     return found
 
 
@@ -158,27 +171,36 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """
     alphabet = byte_alphabet()
     tokens = ["".join(alphabet[byte] for byte in token) for token in tokenizer.token_bytes]
+    own_end = tokenizer.end_of_text
+    if own_end is not None:
+        tokens[own_end] = _END
     if tokenizer.kind == "char":
         merges = dict.fromkeys(
-            f"{token[:i]} {token[i]}" for token in tokens for i in range(1, len(token))
+            f"{token[:i]} {token[i]}" for token in tokens[:own_end] for i in range(1, len(token))
         )
+        if own_end is not None:
+            return Vocabulary(tokens, [*merges], own_end)
         return Vocabulary([*tokens, _END], [*merges], end=len(tokens), extra=1)
     if tokenizer.kind == "word":
         raise InteropError(
-            "GGUF cannot hold a word tokenizer: llama.cpp has none that keeps both words and white "
-            "space; export to Hugging Face, or train with another tokenizer",
+            _(
+                "GGUF cannot hold a word tokenizer: llama.cpp has none that keeps both words "
+                "and white space; export to Hugging Face, or train with another tokenizer"
+            ),
             settings=("data.tokenizer=bpe",),
         )
     if tokenizer.kind == "pretrained":
         raise InteropError(
-            "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, and use "
-            "llama.cpp's convert_hf_to_gguf.py"
+            _(
+                "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, "
+                "and use llama.cpp's convert_hf_to_gguf.py"
+            )
         )
     saved = json.loads(tokenizer.to_json())
     pairs = saved["tokenizer"]["model"]["merges"] if tokenizer.kind == "bpe" else []
     end = alphabet[0xFF]  # in no UTF-8 text, so the model never learned to write it
     merges_or_dummy = [" ".join(pair) for pair in pairs] or [f"{end} {end}"]
-    return Vocabulary(tokens, merges_or_dummy, tokens.index(end))
+    return Vocabulary(tokens, merges_or_dummy, tokens.index(end) if own_end is None else own_end)
 
 
 def gguf_tensors(model: GPT, extra: int, dtype: GGUFDtype) -> dict[str, Tensor]:
@@ -219,7 +241,7 @@ def _library() -> Any:
         import gguf
     except ImportError:
         raise InteropError(
-            "GGUF needs the gguf package; install it with: pip install 'minigpt-cli[interop]'"
+            _("GGUF needs the gguf package; install it with: pip install 'minigpt-cli[interop]'")
         ) from None
     return gguf
 
@@ -230,8 +252,10 @@ def _architecture(config: ClassicConfig | ModernConfig) -> str:
         return "gpt2"
     if config.qk_norm and config.qkv_bias:
         raise InteropError(
-            "llama.cpp has no model with both QK-norm and biases of queries, keys and values; "
-            "train without one",
+            _(
+                "llama.cpp has no model with both QK-norm and biases of queries, keys and "
+                "values; train without one"
+            ),
             settings=("model.qkv_bias=false",),
         )
     return "qwen3" if config.qk_norm else "qwen2"
@@ -262,9 +286,9 @@ def _add_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary, tokenizer: T
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(vocabulary.tokens)
-    normal = len(vocabulary.tokens) - vocabulary.extra
-    # A control token would be found in prompts.
-    kinds = [gguf.TokenType.NORMAL] * normal + [gguf.TokenType.UNUSED] * vocabulary.extra
+    kinds = [gguf.TokenType.NORMAL] * len(vocabulary.tokens)
+    if vocabulary.tokens[vocabulary.end] == _END:  # a control token would be found in prompts
+        kinds[vocabulary.end] = gguf.TokenType.UNUSED
     writer.add_token_types(kinds)
     writer.add_token_merges(vocabulary.merges)
     writer.add_bos_token_id(tokenizer.start_ids[0])  # where an empty prompt begins

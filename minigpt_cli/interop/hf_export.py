@@ -16,10 +16,11 @@ from torch import Tensor
 from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.hf_format import ExportDtype, hf_config, names_of
-from minigpt_cli.interop.hf_tokenizer import TOKENIZER_CONFIG, to_hf
+from minigpt_cli.interop.hf_tokenizer import END_CONFIG, TOKENIZER_CONFIG, to_hf
 from minigpt_cli.interop.model_card import model_card
 from minigpt_cli.interop.parts import weights, with_zero_biases
 from minigpt_cli.io.atomic_folder import replacing_folder
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -55,16 +56,20 @@ def export_hf(
             {
                 # Without a prompt, generation begins where ours does.
                 "bos_token_id": tokenizer.start_ids[0],
-                "eos_token_id": None,
+                "eos_token_id": tokenizer.end_of_text,
                 "pad_token_id": None,
             }
         ),
         "tokenizer.json": to_hf(tokenizer).to_str(),
         "tokenizer_config.json": _json(
-            {**TOKENIZER_CONFIG, "model_max_length": model.config.block_size}
+            {
+                **TOKENIZER_CONFIG,
+                "model_max_length": model.config.block_size,
+                **({} if tokenizer.end_of_text is None else END_CONFIG),
+            }
         ),
     }
-    hint, also = "free some space or choose another path", (SafetensorError,)
+    hint, also = _("free some space or choose another path"), (SafetensorError,)
     with reraise_as(InteropError, out, "written", hint=hint, also=also):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(out) as folder:
@@ -81,18 +86,24 @@ def check_folder(out: Path, force: bool) -> None:
     Raises:
         InteropError: with what to do instead.
     """
-    with reraise_as(InteropError, out, "read", hint="choose another path"):
+    with reraise_as(InteropError, out, "read", hint=_("choose another path")):
         if not out.exists() and not out.is_symlink():
             return
         if not force:
-            raise InteropError(f"{out}: already exists; replace it with --force, or choose another")
+            raise InteropError(
+                _("{out}: already exists; replace it with --force, or choose another").format(
+                    out=out
+                )
+            )
         if not out.is_dir() or out.is_symlink():
-            raise InteropError(f"{out}: not a folder; choose another path")
+            raise InteropError(_("{out}: not a folder; choose another path").format(out=out))
         others = sorted(entry.name for entry in out.iterdir() if entry.name not in FILES)
     if others:
         raise InteropError(
-            f"{out}: --force would delete {others[0]!r}, which is not part of an export; "
-            "choose another path"
+            _(
+                "{out}: --force would delete {name!r}, which is not part of an export; "
+                "choose another path"
+            ).format(out=out, name=others[0])
         )
 
 

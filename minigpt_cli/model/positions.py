@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli.errors import NonFiniteError
+from minigpt_cli.language import _
 from minigpt_cli.model.layers import Embedding
 
 _SPAN = 4096
@@ -72,7 +73,7 @@ class RotaryPositions(nn.Module):
                 position = torch.arange(first, first + 2 * self._span, dtype=torch.float64)
                 angle = torch.outer(position, self._frequency)  # (2 span, D/2)
                 if not angle.isfinite().all():
-                    raise NonFiniteError("the model's rotary angles (model.rope_theta)")
+                    raise NonFiniteError(_("the model's rotary angles (model.rope_theta)"))
                 cos, sin = angle.cos(), angle.sin()
                 self._cos = torch.cat((cos, cos), -1).to(device, dtype)
                 self._sin = torch.cat((-sin, sin), -1).to(device, dtype)

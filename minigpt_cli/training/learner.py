@@ -49,7 +49,9 @@ class Learner:
         keep_freed_memory()
         if train.threads:  # sums in another order differ in their last digits
             torch.set_num_threads(train.threads)
-        batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
+        batches = training_batches(
+            dataset.tokens("train"), config.model, config.data, train, dataset.train_parts
+        )
         self.batches: BatchSampler | BatchesAhead = batches
         if self.device.type == "cuda":
             self.batches = BatchesAhead(batches.batch, pin=True)

@@ -16,6 +16,8 @@ def read_arrow(file: Opened, how: Reading) -> Iterator[Part]:
     from pyarrow import ipc
 
     with reraise_as(CorpusError, file.path, "read"), open_regular(file.path) as opened:
+        size = opened.seek(0, 2)
+        opened.seek(0)
         random_access = opened.read(6) == b"ARROW1"
         opened.seek(0)
         with damaged(file.path):
@@ -28,14 +30,15 @@ def read_arrow(file: Opened, how: Reading) -> Iterator[Part]:
         while True:
             with damaged(file.path):
                 batch = next(batches, None)
-            read, place = opened.tell() - place, opened.tell()
+            before, place = place, max(place, opened.tell())
             if batch is None:
                 break
+            read = place - before
             for text in texts(file.path, batch.column(column), row):
                 yield Part(with_line_ends(text, how.newlines), True, read)
                 read = 0
             row += len(batch)
-    yield Part("", True, max(0, read))
+    yield Part("", True, size - before)
 
 
 def _batches(table: Any) -> Iterator[Any]:

@@ -20,7 +20,7 @@ def read_jsonl(file: Opened, how: Reading) -> Iterator[Part]:
 
 def _text(line: str, where: str, field: str) -> str:
     try:
-        record = json.loads(line)
+        record = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at column {error.colno}"
         raise CorpusError(f"{where}: not JSON ({reason}); repair or remove the line") from None

@@ -26,15 +26,19 @@ class Lines:
             *whole, rest = chunk.split("\n")
             for line in whole:
                 self.number += 1
+                self._check(size + len(line))
                 yield "".join([*held, line, "\n"])
                 held, size = [], 0
             held.append(rest)
             size += len(rest)
-            if size > base.MOST_DOCUMENT:
-                raise too_long(f"{file.path}:{self.number + 1}")
+            self._check(size, self.number + 1)
         if last := "".join(held):
             self.number += 1
             yield last
+
+    def _check(self, size: int, number: int = 0) -> None:
+        if size > base.MOST_DOCUMENT:
+            raise too_long(f"{self._file.path}:{number or self.number}")
 
     def take_read(self) -> int:
         """Bytes on disk that were read since this was asked last."""

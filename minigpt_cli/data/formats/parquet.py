@@ -23,11 +23,15 @@ def read_parquet(file: Opened, how: Reading) -> Iterator[Part]:
         size = opened.seek(0, 2)
         with damaged(file.path):
             source = pyarrow.PythonFile(opened, mode="r")
+            metadata = ParquetFile(source).metadata
+            schema = metadata.schema.to_arrow_schema()
+        check_column(file.path, schema, field)
+        with damaged(file.path):
             # A value that is stored once for all its rows is not copied for each of them.
             table = ParquetFile(
-                source, read_dictionary=[field], buffer_size=_BUFFER, pre_buffer=False
-            )
-        check_column(file.path, table.schema_arrow, field)
+                source, metadata=metadata, read_dictionary=[field], buffer_size=_BUFFER,
+                pre_buffer=False,
+            )  # fmt: skip
         total, done, read = table.metadata.num_rows, 0, 0
         batches = table.iter_batches(_rows(table, field), columns=[field], use_threads=False)
         while True:
