@@ -70,7 +70,7 @@ def dataset_lines(dataset: "Dataset", config: "DataConfig") -> list[str]:
         total = sum(config.weights)
         shares = zip(dataset.readings, config.weights, strict=True)
         each = [f"{reading.corpus.name} {weight / total:.1%}" for reading, weight in shares]
-        lines.append(f"Share of the training batches: {', '.join(each)}")
+        lines.append(_("Share of the training batches: {shares}").format(shares=", ".join(each)))
     return list(dict.fromkeys(lines))
 
 
@@ -158,7 +158,7 @@ def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, i
 
 def damage_table(damaged: "list[BadBytes]") -> "Table":
     """Where files are not in their encoding."""
-    table = grid("damaged", "not", "bytes", text_columns=2)
+    table = grid(_("damaged"), _("encoding"), _("bad bytes"), text_columns=2)
     for each in damaged:
         places = ", ".join(map(str, each.places)) + (" ..." if each.more else "")
         table.add_row(raw(each.path), each.encoding, places)
@@ -167,23 +167,35 @@ def damage_table(damaged: "list[BadBytes]") -> "Table":
 
 def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
     """What is worth knowing before training, a line each."""
-    table = grid("check", "found", text_columns=2, prose=[1])
+    table = grid(_("check"), _("found"), text_columns=2, prose=[1])
+    units = {
+        "documents": (_("documents"), _("repeated documents")),
+        "paragraphs": (_("paragraphs"), _("repeated paragraphs")),
+    }
+    unit, repeated = units[found.unit]
+    number = count(found.passages)
     if found.lengths is not None:
         shortest, median, longest = map(count, asdict(found.lengths).values())
-        lengths = f"{shortest} to {longest} characters, median {median}"
-        table.add_row(found.unit, f"{count(found.passages)}: {lengths}")
-    repeated = f"{count(found.duplicates)} of {count(found.passages)}"
+        table.add_row(
+            unit,
+            _("{number}: {shortest} to {longest} characters, median {median}").format(
+                number=number, shortest=shortest, longest=longest, median=median
+            ),
+        )
+    duplicates = _("{duplicates} of {number}").format(
+        duplicates=count(found.duplicates), number=number
+    )
     if found.duplicate:
-        repeated += f", as {found.duplicate!r}"
-    table.add_row(f"repeated {found.unit}", raw(repeated))
+        duplicates += _(", as {example!r}").format(example=found.duplicate)
+    table.add_row(repeated, raw(duplicates))
     if reading.training_characters(val_fraction) < reading.characters:
-        table.add_row("in training and validation", count(found.overlap))
-    rare = (
-        f"{count(found.rare_characters)} of {count(found.characters)} occur fewer than {RARE} times"
+        table.add_row(_("in training and validation"), count(found.overlap))
+    rare = _("{rare} of {characters} occur fewer than {most} times").format(
+        rare=count(found.rare_characters), characters=count(found.characters), most=RARE
     )
     if found.rarest:
-        rare += f", as {found.rarest!r}"
-    table.add_row("rare characters", raw(rare))
+        rare += _(", as {example!r}").format(example=found.rarest)
+    table.add_row(_("rare characters"), raw(rare))
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from minigpt_cli.cli.options import in_data
+from minigpt_cli.language import _
 
 STDIN = "-"
 TextField = Annotated[
@@ -51,7 +52,9 @@ def tokenizer_settings(value: str | None) -> dict[str, object]:
         return {"data.tokenizer": value}
     if not os.path.lexists(value):
         raise typer.BadParameter(
-            f"{value} is neither a file or folder nor one of {', '.join(LEARNED)}",
+            _("{value} is neither a file or folder nor one of {kinds}").format(
+                value=value, kinds=", ".join(LEARNED)
+            ),
             param_hint="--tokenizer",
         )
     return {"data.tokenizer_file": value}
@@ -70,9 +73,9 @@ def piped_kept(names: Sequence[str], data_dir: Path, text_field: str | None) -> 
     if STDIN not in names:
         return list(names)
     if is_terminal():
-        raise typer.BadParameter("- reads standard input, and nothing is piped into the command")
+        raise typer.BadParameter(_("- reads standard input, and nothing is piped into the command"))
     path = keep_piped(sys.stdin.buffer, data_dir, text_field or "text")
-    print_note(f"Standard input is kept in {path}")
+    print_note(_("Standard input is kept in {path}").format(path=path))
     return [str(path) if name == STDIN else name for name in names]
 
 
@@ -113,7 +116,9 @@ def weighted(names: Sequence[str]) -> tuple[list[str], list[float]]:
     weights = [weight for _, weight in found if weight is not None]
     if weights and len(weights) < len(found):
         without = next(name for name, weight in found if weight is None)
-        raise typer.BadParameter(f"{without} has no weight: give each text one, or none")
+        raise typer.BadParameter(
+            _("{name} has no weight: give each text one, or none").format(name=without)
+        )
     return [name for name, _ in found], weights
 
 

@@ -211,8 +211,10 @@ class DataConfig(_Table):
     def _a_weight_each(self) -> Self:
         if self.weights and len(self.weights) != len(self.corpus):
             raise ValueError(
-                f"data.weights has {len(self.weights)} values and data.corpus names "
-                f"{len(self.corpus)} texts; give each a weight, or none"
+                _(
+                    "data.weights has {weights} values and data.corpus names {texts} texts; give "
+                    "each a weight, or none"
+                ).format(weights=len(self.weights), texts=len(self.corpus))
             )
         return self
 

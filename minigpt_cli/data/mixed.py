@@ -20,6 +20,7 @@ from minigpt_cli.data.metadata import TOKENIZER, DatasetMetadata
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.data.sharded_tokens import ShardedTokens
+from minigpt_cli.data.text_sample import spread
 from minigpt_cli.data.token_files import Tokens, narrowest
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.atomic import replacing
@@ -149,8 +150,18 @@ def _fingerprint(readings: Sequence[Reading], config: DataConfig) -> str:
     texts = [[text.sha256 for text in reading.texts] for reading in readings]
     documents = [bool(reading.documents) for reading in readings]
     parts = [_FORMAT, "mixture", texts, documents, config.tokenizer, config.vocab_size,
-             config.val_fraction, config.tokenizer_sha256]  # fmt: skip
+             config.val_fraction, config.tokenizer_sha256, _sample(readings, config)]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _sample(readings: Sequence[Reading], config: DataConfig) -> tuple[int, int] | None:
+    """How much of how many bytes `bpe` learns from; None for all."""
+    total = sum(
+        reading.bytes * reading.training_characters(config.val_fraction) // reading.characters
+        for reading in readings
+    )
+    wanted = config.tokenizer == "bpe" and 0 < config.bpe_sample < total
+    return (config.bpe_sample, total) if wanted else None
 
 
 def _learned(
@@ -159,9 +170,12 @@ def _learned(
     """A tokenizer of all texts: `bpe` learns from their training parts, the others know all."""
     stage = "Learning tokens"
 
+    sample = _sample(readings, config)
+
     def training(reading: Reading) -> Iterator[str]:
         split = reading.training_characters(config.val_fraction)
-        return joined(Halves(reading.corpus.pieces(progress, stage), split).first())
+        chunks = joined(Halves(reading.corpus.pieces(progress, stage), split).first())
+        return chunks if sample is None else spread(chunks, *sample)
 
     texts = [text for reading in readings for text in reading.texts]
     if config.tokenizer == "char":

@@ -144,8 +144,8 @@ class Workspace:
 
     def _found(self, fingerprint: str) -> Dataset | None:
         """What was prepared earlier, by its fingerprint alone; None if it is not there."""
-        found = find_prepared(self.data_dir, fingerprint, self.verify)
-        return found or find_mixture(self.data_dir, fingerprint, self.verify)
+        mixture = find_mixture(self.data_dir, fingerprint, self.verify)
+        return mixture or find_prepared(self.data_dir, fingerprint, self.verify)
 
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None

@@ -9,6 +9,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from minigpt_cli.errors import TokenizerError, reraise_as
 from minigpt_cli.io.regular import read_bounded
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import END_OF_TEXT, Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
 from minigpt_cli.tokenizer.pretrained import PretrainedTokenizer, inner_from_json
@@ -42,14 +43,18 @@ def read_tokenizer(path: Path) -> Tokenizer:
             if (folder / vocabulary).is_file() and (folder / merges).is_file():
                 return _from_pair(folder / vocabulary, folder / merges)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise TokenizerError(f"{path}: not a tokenizer ({error!s:.120})") from None
+        raise TokenizerError(
+            _("{path}: not a tokenizer ({error:.120})").format(path=path, error=str(error))
+        ) from None
     raise TokenizerError(
-        f"{path}: no tokenizer; it needs tokenizer.json, or vocab.json with merges.txt"
+        _("{path}: no tokenizer; it needs tokenizer.json, or vocab.json with merges.txt").format(
+            path=path
+        )
     )
 
 
 def _read(path: Path) -> str:
-    with reraise_as(TokenizerError, path, "read", missing="no such file", also=(ValueError,)):
+    with reraise_as(TokenizerError, path, "read", missing=_("no such file"), also=(ValueError,)):
         return read_bounded(path, _MOST_BYTES).decode()
 
 
@@ -77,9 +82,9 @@ def _from_pair(vocabulary_path: Path, merges_path: Path) -> Tokenizer:
     merges = [(left, right) for left, right in (line.split(" ") for line in lines if line)]
     # The library panics for such a merge, and for ids it allocates as many places.
     if not all(left + right in vocabulary for left, right in merges):
-        raise ValueError(f"{merges_path.name} has a merge that gives no token")
+        raise ValueError(_("{name} has a merge that gives no token").format(name=merges_path.name))
     if not all(type(id_) is int and 0 <= id_ < 2 * len(vocabulary) for id_ in vocabulary.values()):
-        raise ValueError(f"{vocabulary_path.name} has ids above the vocabulary")
+        raise ValueError(_("{name} has ids above the vocabulary").format(name=vocabulary_path.name))
     inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()

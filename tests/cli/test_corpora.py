@@ -158,5 +158,5 @@ def test_a_check_names_every_damaged_byte_before_it_fails(minigpt: Minigpt) -> N
     Path("a.txt").write_bytes(b"fine\xff and not\xfe")
     result = minigpt("tokenize", "a.txt", "--check")
     assert result.exit_code == 1
-    assert "a.txt    utf-8  4, 13" in result.stdout
+    assert "a.txt    utf-8         4, 13" in result.stdout
     assert result.stderr.startswith("error: a.txt: not utf-8: byte 4 (0xff)")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minigpt_cli.config.schema import DataConfig, ModernConfig, TrainConfig
+from minigpt_cli.data import text_sample
 from minigpt_cli.data.batches import MixedSampler, training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.mixed import MixedDataset
@@ -165,6 +166,17 @@ def test_a_validation_text_of_its_own_is_read_once(home: Home) -> None:
     dataset = home.dataset(val_corpus=[str(home.folder / "val.txt")])
     assert dataset.tokenizer.decode(dataset.tokens("val")) == "A gull. A boat.\n" * 5
     assert dataset.tokenizer.decode(dataset.tokens("train")) == GULLS + BOATS
+
+
+def test_bpe_learns_from_a_sample_of_all_texts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_sample, "BLOCK", 100)
+    settings = {"tokenizer": "bpe", "vocab_size": 300}
+    whole, sampled = home.dataset(**settings), home.dataset(**settings, bpe_sample=500)
+    assert sampled.metadata.fingerprint != whole.metadata.fingerprint
+    assert sampled.tokenizer.token_bytes != whole.tokenizer.token_bytes
+    found = b"".join(sampled.tokenizer.token_bytes)
+    assert b"gull" in found
+    assert b"boats" in found
 
 
 def test_weights_are_not_part_of_the_text(home: Home) -> None:
