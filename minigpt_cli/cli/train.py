@@ -39,16 +39,20 @@ from minigpt_cli.cli.train_options import (
     Data,
     DryRun,
     Freeze,
+    Gpu,
+    Gpus,
     InitFrom,
     LearningRate,
     ListPresets,
     ListSettings,
     Log,
     MaxIters,
+    MaxMemory,
     Out,
     Resume,
     Settings,
     TokenizerOption,
+    Utilization,
     ValidationData,
     Watch,
     Words,
@@ -84,6 +88,10 @@ def train(
     watch: Watch = False,
     log: Log = None,
     dry_run: DryRun = False,
+    gpus: Gpus = None,
+    gpu: Gpu = None,
+    utilization: Utilization = None,
+    max_memory: MaxMemory = None,
     list_presets: ListPresets = False,
     list_settings: ListSettings = False,
     data: Data = None,
@@ -129,15 +137,18 @@ def train(
     overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
     overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
+    _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
-    wanted = _Wanted(preset, overrides, out, init_from, verify)
+    wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if resume:
         _resume(replace(wanted, out=run or out), data_dir, following, as_json)
-    elif dry_run:
-        _estimate(wanted, data_dir, as_json)
-    else:
+    elif not dry_run:
         _start(wanted, data_dir, following, as_json)
+    elif gpus or gpu or utilization:
+        _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
+    else:
+        _estimate(wanted, data_dir, as_json)
 
 
 def _check_usage(
@@ -155,6 +166,28 @@ def _check_usage(
         )
     if run is not None and out is not None:
         raise typer.BadParameter(_("RUN and --out cannot be combined"))
+
+
+def _check_machines(
+    resume: bool,
+    dry_run: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+    max_memory: int | None,
+) -> None:
+    """Raises if options about machines contradict the others."""
+    if not dry_run and (gpus or gpu or utilization):
+        raise typer.BadParameter(
+            _(
+                "--gpus, --gpu and --utilization plan a run, and need --dry-run; to train on "
+                "several GPUs, see docs/scaling.md"
+            )
+        )
+    if resume and max_memory:
+        raise typer.BadParameter(
+            _("--resume cannot be combined with --max-memory: a run keeps its batches")
+        )
 
 
 def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
@@ -203,6 +236,7 @@ class _Wanted:
     out: Path | None
     init_from: Path | None
     verify: bool
+    max_memory: int | None = None
 
     def request(self, workspace: "Workspace") -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
@@ -215,7 +249,9 @@ class _Wanted:
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None if self.init_from is None else load(self.init_from).checkpoint
-        return TrainRequest(self.preset, self.overrides, self.out, workspace, print_note, initial)
+        return TrainRequest(
+            self.preset, self.overrides, self.out, workspace, print_note, initial, self.max_memory
+        )
 
 
 def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
@@ -330,3 +366,23 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
         return
     out.print(estimate_table(config, found))
     print_note(_("Nothing was saved. Leave out --dry-run to train."))
+
+
+def _plan(
+    wanted: _Wanted,
+    data_dir: Path,
+    as_json: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+) -> None:
+    from minigpt_cli.cli.plan_table import print_plan
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.accelerators import DEFAULT, accelerator
+    from minigpt_cli.training.plan import UTILIZATION, Machines, planned
+
+    machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
+    with file_progress() as progress:
+        config, found = planned(wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines)
+    print_plan(config, found, as_json)

@@ -14,8 +14,9 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.ahead import BatchesAhead
 from minigpt_cli.data.batches import BatchSampler, training_batches
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
+from minigpt_cli.device import pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
