@@ -384,5 +384,7 @@ def _plan(
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:
-        config, found = planned(wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines)
+        config, found = planned(
+            wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines
+        )
     print_plan(config, found, as_json)
