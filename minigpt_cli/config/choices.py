@@ -10,4 +10,6 @@ LoraTarget = Literal["q", "k", "v", "proj", "gate", "up", "down"]
 TrackerName = Literal["tensorboard", "wandb"]
 Split = Literal["train", "val", "all"]
 Newlines = Literal["lf", "keep"]
+Documents = Literal["auto", "files", "none"]
+"""What is kept apart by an end-of-text token: records, also whole files, or nothing."""
 Quantization = Literal["int8"]

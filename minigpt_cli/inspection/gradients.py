@@ -81,7 +81,9 @@ def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     """
     metadata = checkpoint.metadata
     train = metadata.train or TrainConfig()
-    batches = training_batches(dataset.tokens("train"), metadata.model, metadata.data, train)
+    batches = training_batches(
+        dataset.tokens("train"), metadata.model, metadata.data, train, dataset.train_parts
+    )
     x, y = batches.batch(metadata.step * train.grad_accum_steps)
     if metadata.lora is not None:
         separate(checkpoint.model, metadata.lora, checkpoint.adapters)

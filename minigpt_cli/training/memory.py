@@ -35,7 +35,7 @@ _LIBRARIES = 50_000_000
 """What PyTorch's libraries and threads allocate when they are first used."""
 _FRAGMENTATION = 1.5
 """Heap that short-lived blocks occupy, per byte alive. Blocks of many sizes come and go in the
-backward pass, the freed ones are kept (see `device.keep_freed_memory`), and a later one needs a
+backward pass, the freed ones are kept (see `io.memory.keep_freed_memory`), and a later one needs a
 hole of its own size."""
 _OUTSIDE_THE_HEAP = 32 * 2**20
 """Larger blocks come from the system, and are returned to it when they are freed."""
