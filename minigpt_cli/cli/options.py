@@ -16,9 +16,9 @@ from minigpt_cli.language import _
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
-in_data, in_run, in_choice, in_settings, in_output = (
+in_data, in_run, in_cost, in_choice, in_settings, in_output = (
     partial(typer.Option, rich_help_panel=panel)
-    for panel in ("Text", "Run", "Choice of the next token", "Settings", "Output")
+    for panel in ("Text", "Run", "Cost", "Choice of the next token", "Settings", "Output")
 )
 """`typer.Option` in one of the panels of `--help`."""
 
