@@ -46,6 +46,7 @@ from minigpt_cli.cli.train_options import (
     ListPresets,
     ListSettings,
     Log,
+    LoraRank,
     MaxIters,
     MaxMemory,
     Out,
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
 
-FINETUNE_PRESET = "finetune"
+FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
 _ANSWER_SECONDS = 5.0
 
@@ -107,6 +108,7 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
+    lora_rank: LoraRank = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
@@ -128,6 +130,7 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
+        "lora.rank": lora_rank,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
@@ -137,8 +140,10 @@ def train(
     overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
     overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
+    if lora_rank is not None and init_from is None and not resume:
+        raise typer.BadParameter(_("--lora-rank is only valid with --init-from"))
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
-    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    preset = preset or _usual_preset(init_from, overrides)
     following = _Following(watch, _trackers(log or []))
     wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if resume:
@@ -149,6 +154,14 @@ def train(
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
     else:
         _estimate(wanted, data_dir, as_json)
+
+
+def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
+    """The preset for a new model, for training another model on, or for adapters to it."""
+    if init_from is None:
+        return DEFAULT_PRESET
+    has_adapters = any(name.startswith("lora.") for name in overrides)
+    return LORA_PRESET if has_adapters else FINETUNE_PRESET
 
 
 def _check_usage(
