@@ -397,7 +397,6 @@ def _plan(
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:
-        config, found = planned(
-            wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines
-        )
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = planned(wanted.request(workspace), machines)
     print_plan(config, found, as_json)
