@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.console import err, print_note, print_wrapped
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.render import (
     TimeLeft,
@@ -71,7 +71,7 @@ class TrainProgress(Reporter):
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            err.print(raw(line), soft_wrap=not err.is_terminal)
+            print_wrapped(raw(line))
 
     def stepped(self, row: StepRow) -> None:
         self._progress.update(
