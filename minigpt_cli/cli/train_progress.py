@@ -237,7 +237,8 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
         return
     print_note(_("Next:"))
     # Any other text may lack the characters of a prompt that could be suggested here.
-    prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
+    known = {"shakespeare": "ROMEO:", "lunyu": "子曰："}.get(corpus)
+    prompt = f'--prompt "{known}" ' if known else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
         err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)
