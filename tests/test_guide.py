@@ -252,7 +252,7 @@ def test_readme_in_chinese_types_the_same() -> None:
 def test_readme_in_chinese_shows_what_the_program_says() -> None:
     said = [message.msgstr for message in polib.pofile(CATALOG.read_text(encoding="utf-8"))]
     labels = {
-        re.split(r"\s{2,}|：", line.strip())[0]
+        re.split(r"\s{2,}|：| [a-z]", line.strip())[0]
         for language, block in blocks(CHINESE_README)
         for line in (block if language in ("text", "console") and len(block) > 1 else [])
         if re.match(r"\s{,8}[\u4e00-\u9fff]", line)
