@@ -1,5 +1,7 @@
-"""Help as people read it: in their language, no types in angle brackets, flags without a value."""
+"""Help in the user's language: whole paragraphs, no types in brackets, flags without a value."""
 
+import inspect
+import re
 from typing import Any
 
 from minigpt_cli.language import ENGLISH, _, language, mark
@@ -52,8 +54,10 @@ def plain_parameters(parameters: list[Any]) -> list[Any]:
 
 
 def with_plain_help(command: Any) -> Any:
-    """The command, with its help in the user's language and plain parameters."""
+    """The command, with its help in the user's language, for any width, and plain parameters."""
     in_users_language(command)
+    if command.help:  # otherwise a line of the source ends a line on the screen
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
     get_params, format_help = command.get_params, command.format_help
 
     def show(ctx: Any, formatter: Any) -> None:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, has_wide, in_unicode
@@ -193,6 +193,9 @@ class TimeLeft(ProgressColumn):
     """The time a task still takes, with its units."""
 
     max_refresh = 0.5
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
         left = task.time_remaining

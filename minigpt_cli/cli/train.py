@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 FINETUNE_PRESET = "finetune"
 
+_ANSWER_SECONDS = 5.0
+
 EXAMPLE = examples(
     "minigpt train --preset small",
     "minigpt train book.txt --max-iters 2000",
@@ -275,9 +277,16 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
         The signals received so far.
     """
     received: list[int] = []
+    answered = _thread.allocate_lock()
     before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+
+    def say(message: str) -> None:
+        try:
+            answer(message)
+        finally:
+            answered.release()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
@@ -285,7 +294,8 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
         message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
-        _thread.start_new_thread(answer, (message,))
+        answered.acquire(blocking=False)
+        _thread.start_new_thread(say, (message,))
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -296,6 +306,7 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        answered.acquire(timeout=_ANSWER_SECONDS)  # on a busy machine the run may end first
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:

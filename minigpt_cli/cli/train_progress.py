@@ -24,7 +24,7 @@ from minigpt_cli.cli.render import (
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
-from minigpt_cli.io.text import duration
+from minigpt_cli.io.text import duration, three_digits
 from minigpt_cli.language import _, ngettext
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
@@ -160,9 +160,9 @@ def run_lines(trainer: Trainer) -> list[str]:
             corpus=text.corpus, kind=text.kind, vocab_size=count(text.vocab_size), tokens=tokens
         ),
         *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
-        _("Run:    {steps} ({epochs:.3g} epochs) on {device}, {precision}{threads}").format(
+        _("Run:    {steps} ({epochs} epochs) on {device}, {precision}{threads}").format(
             steps=steps,
-            epochs=epochs,
+            epochs=three_digits(epochs),
             device=device,
             precision=config.train.precision,
             threads=threads if device.type == "cpu" else "",
@@ -252,7 +252,7 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row(_("tokens per step"), count(estimate.tokens_per_step))
     table.add_row(_("steps"), count(train.max_iters))
     table.add_row(_("training tokens"), count(estimate.training_tokens))
-    table.add_row(_("epochs over the text"), f"{estimate.epochs:.2f}")
+    table.add_row(_("epochs over the text"), three_digits(estimate.epochs))
     milliseconds = estimate.seconds_per_step * 1000
     table.add_row(_("time per step"), _("{time:.1f} ms").format(time=milliseconds))
     table.add_row(_("time per evaluation"), duration(estimate.evaluation_seconds))

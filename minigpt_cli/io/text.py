@@ -41,6 +41,11 @@ def duration(seconds: float) -> str:
     return _("{hours:,} h {minutes:02} min").format(hours=hours, minutes=minutes)
 
 
+def three_digits(number: float) -> str:
+    """A positive number in about three digits, never with an exponent: 0.335, 3.06, 17,729."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def ended(text: str) -> str:
     """The text without what follows its last line, or without the word it breaks off in.
 
