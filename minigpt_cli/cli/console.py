@@ -39,7 +39,7 @@ def print_note(message: str) -> None:
 def print_wrapped(text: Text) -> None:
     """Prints a line to stderr, wrapped on a terminal; a log file gets it whole."""
     if err.is_terminal and has_wide(text.plain):
-        for line in text.divide(_breaks(text.plain, err.width)):
+        for line in text.divide(line_breaks(text.plain, err.width)):
             line.rstrip()
             err.print(line, soft_wrap=True)
     else:
@@ -51,7 +51,7 @@ def has_wide(text: str) -> bool:
     return cell_len(text) > len(text)
 
 
-def _breaks(text: str, width: int) -> list[int]:
+def line_breaks(text: str, width: int) -> list[int]:
     """Where to break a Chinese text, which may be anywhere but inside a word of letters."""
     breaks, column = [], 0
     for part in _PARTS.finditer(text):
