@@ -31,16 +31,20 @@ from minigpt_cli.cli.train_options import (
     Data,
     DryRun,
     Freeze,
+    Gpu,
+    Gpus,
     InitFrom,
     LearningRate,
     ListPresets,
     ListSettings,
     Log,
     MaxIters,
+    MaxMemory,
     Out,
     Resume,
     Settings,
     TokenizerOption,
+    Utilization,
     ValidationData,
     Watch,
     Words,
@@ -76,6 +80,10 @@ def train(
     watch: Watch = False,
     log: Log = None,
     dry_run: DryRun = False,
+    gpus: Gpus = None,
+    gpu: Gpu = None,
+    utilization: Utilization = None,
+    max_memory: MaxMemory = None,
     list_presets: ListPresets = False,
     list_settings: ListSettings = False,
     data: Data = None,
@@ -119,14 +127,19 @@ def train(
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
     _check_usage(run, preset, init_from, resume, out, dry_run)
+    _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
     if resume:
         _resume(run or out, overrides, data_dir, following, as_json)
-    elif dry_run:
-        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
+        return
+    wanted = _Wanted(preset, overrides, out, init_from, max_memory)
+    if not dry_run:
+        _start(wanted, data_dir, following, as_json)
+    elif gpus or gpu or utilization:
+        _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
     else:
-        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+        _estimate(wanted, data_dir, as_json)
 
 
 def _check_usage(
@@ -144,6 +157,28 @@ def _check_usage(
         )
     if run is not None and out is not None:
         raise typer.BadParameter(_("RUN and --out cannot be combined"))
+
+
+def _check_machines(
+    resume: bool,
+    dry_run: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+    max_memory: int | None,
+) -> None:
+    """Raises if options about machines contradict the others."""
+    if not dry_run and (gpus or gpu or utilization):
+        raise typer.BadParameter(
+            _(
+                "--gpus, --gpu and --utilization plan a run, and need --dry-run; to train on "
+                "several GPUs, see docs/scaling.md"
+            )
+        )
+    if resume and max_memory:
+        raise typer.BadParameter(
+            _("--resume cannot be combined with --max-memory: a run keeps its batches")
+        )
 
 
 def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
@@ -191,6 +226,7 @@ class _Wanted:
     overrides: "Overrides"
     out: Path | None
     init_from: Path | None
+    max_memory: int | None = None
 
     def request(self, workspace: "Workspace") -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
@@ -203,7 +239,9 @@ class _Wanted:
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None if self.init_from is None else load(self.init_from).checkpoint
-        return TrainRequest(self.preset, self.overrides, self.out, workspace, print_note, initial)
+        return TrainRequest(
+            self.preset, self.overrides, self.out, workspace, print_note, initial, self.max_memory
+        )
 
 
 def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
@@ -323,3 +361,23 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
         return
     out.print(estimate_table(config, found))
     print_note(_("Nothing was saved. Leave out --dry-run to train."))
+
+
+def _plan(
+    wanted: _Wanted,
+    data_dir: Path,
+    as_json: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+) -> None:
+    from minigpt_cli.cli.plan_table import print_plan
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.accelerators import DEFAULT, accelerator
+    from minigpt_cli.training.plan import UTILIZATION, Machines, planned
+
+    machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
+    with file_progress() as progress:
+        config, found = planned(wanted.request(Workspace(data_dir, progress)), machines)
+    print_plan(config, found, as_json)

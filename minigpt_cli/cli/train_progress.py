@@ -11,6 +11,7 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note, print_wrapped
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
+from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import (
     TimeLeft,
     count,
@@ -259,6 +260,8 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row(_("total time"), duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:
         table.add_row(_("memory"), size(estimate.peak_memory_bytes))
+    computed = f"{size(estimate.memory.peak)}: {by_kind(estimate.memory)}"
+    table.add_row(_("memory, computed"), computed)
     table.add_row(_("run folder"), size(estimate.run_folder_bytes))
     enough = estimate.free_disk_bytes > 2 * estimate.run_folder_bytes
     table.add_row(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.continuation import continued
+from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
@@ -58,6 +60,8 @@ class TrainRequest:
     """Called with what was chosen."""
     initial: Checkpoint | None = None
     """The model to begin from, with its tokenizer; None begins from nothing."""
+    max_memory: int | None = None
+    """Bytes that the process, or its accelerator, may take: a batch that needs more is split."""
 
     @property
     def run_name(self) -> str:
@@ -72,6 +76,14 @@ class TrainRequest:
 
         Raises:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
+        """
+        return resolve_machine(self.unresolved_config())
+
+    def unresolved_config(self) -> RunConfig:
+        """The configuration, the same on every machine.
+
+        Raises:
+            ConfigError: in the preset or the overrides.
         """
         overrides, initial = self.overrides, self.initial
         if initial is not None and self.preset == AUTO:
@@ -94,7 +106,7 @@ class TrainRequest:
                 "this configuration is of a run that began from another model; name that model "
                 "with --init-from"
             )
-        return resolve_machine(config)
+        return config
 
     def learner(self) -> Learner:
         """Prepares the text and builds the model.
@@ -109,6 +121,10 @@ class TrainRequest:
         if self.preset == AUTO:
             config, why = self._automatic(config, dataset)
             self.note(f"Preset auto: {why}")
+        if self.max_memory is not None:
+            at = partial(memory_here, config, dataset.tokenizer.vocab_size)
+            config, note = fit_batch(config, self.max_memory, at)
+            self.note(note)
         learner = Learner(config, dataset, None if initial is None else initial.model)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
