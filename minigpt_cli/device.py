@@ -4,9 +4,10 @@ import ctypes
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -14,6 +15,10 @@ from minigpt_cli.errors import ConfigError, OutOfMemoryError
 from minigpt_cli.language import _, mark
 from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
+# Fewer threads are chosen for a clear gain only.
+_GAIN = 0.95
+_SHORT_SECONDS = 0.4
+"""Work that takes longer is timed twice instead of five times."""
 LESS_MEMORY = mark("the model or its context window (block_size) is too large for this machine")
 """What to say when a trained model does not fit in memory."""
 
@@ -87,6 +92,31 @@ def _fast_in_bf16(device: torch.device) -> bool:
         return True
     bf16, fp32 = (matmul_flops(device, dtype, 512) for dtype in (torch.bfloat16, torch.float32))
     return bf16 > 1.5 * fp32
+
+
+def choose_threads(work: Callable[[], float]) -> int:
+    """Sets the number of CPU threads that is the fastest now, and returns it.
+
+    Threads wait for each other by spinning: beside another busy program, all of them together can
+    be twenty times slower than one.
+
+    Args:
+        work: does a small part of the work, and returns the seconds it took.
+    """
+    most = torch.get_num_threads()
+    if most == 1:
+        return most
+    best, best_seconds = most, float("inf")
+    for threads in [most, most // 2, 1] if most > 3 else [most, 1]:
+        torch.set_num_threads(threads)
+        first = work()  # it also allocates
+        # The median: among busy neighbors, a single quick one says nothing.
+        is_short = first < _SHORT_SECONDS
+        seconds = median(work() for _ in range(5)) if is_short else min(first, work())
+        if seconds < _GAIN * best_seconds:
+            best, best_seconds = threads, seconds
+    torch.set_num_threads(best)
+    return best
 
 
 def keep_freed_memory() -> None:

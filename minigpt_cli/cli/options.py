@@ -107,6 +107,7 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.val_fraction": ("--val-fraction",),
     "data.vocab_size": ("--vocab-size",),
     "data_dir": ("--data-dir",),
+    "lora.rank": ("--lora-rank",),
     "optimizer.learning_rate": ("--learning-rate",),
     "out": ("--out",),
     "train.batch_size": ("--batch-size",),

@@ -38,6 +38,7 @@ from minigpt_cli.cli.train_options import (
     ListPresets,
     ListSettings,
     Log,
+    LoraRank,
     MaxIters,
     MaxMemory,
     Out,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
 
-FINETUNE_PRESET = "finetune"
+FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
 _ANSWER_SECONDS = 5.0
 
@@ -96,6 +97,7 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
+    lora_rank: LoraRank = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
@@ -120,6 +122,7 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
+        "lora.rank": lora_rank,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
@@ -127,8 +130,10 @@ def train(
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
     _check_usage(run, preset, init_from, resume, out, dry_run)
+    if lora_rank is not None and init_from is None and not resume:
+        raise typer.BadParameter(_("--lora-rank is only valid with --init-from"))
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
-    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    preset = preset or _usual_preset(init_from, overrides)
     following = _Following(watch, _trackers(log or []))
     if resume:
         _resume(run or out, overrides, data_dir, following, as_json)
@@ -140,6 +145,14 @@ def train(
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
     else:
         _estimate(wanted, data_dir, as_json)
+
+
+def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
+    """The preset for a new model, for training another model on, or for adapters to it."""
+    if init_from is None:
+        return DEFAULT_PRESET
+    has_adapters = any(name.startswith("lora.") for name in overrides)
+    return LORA_PRESET if has_adapters else FINETUNE_PRESET
 
 
 def _check_usage(

@@ -161,6 +161,15 @@ InitFrom = Annotated[
         show_default="new weights",
     ),
 ]
+LoraRank = Annotated[
+    int | None,
+    in_settings(
+        "--lora-rank",
+        help="Train low-rank adapters (LoRA) of this rank; with --init-from.",
+        parser=whole_number,
+        metavar="N",
+    ),
+]
 Freeze = Annotated[
     list[str] | None,
     in_settings(

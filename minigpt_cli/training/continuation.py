@@ -22,6 +22,11 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
     Raises:
         ConfigError: an override would make it another model, or another tokenizer.
     """
+    if config.lora is not None and config.optimizer.name != "adamw":
+        raise ConfigError(
+            f"optimizer.name = {config.optimizer.name}: adapters are trained with AdamW",
+            settings=("optimizer.name=adamw", "optimizer.learning_rate=0.001"),
+        )
     own = {name: value for name, value in overrides.items() if name.startswith("model.")}
     for name in [*own, *(overrides.keys() & {"data.tokenizer", "data.vocab_size"})]:
         if name not in CHANGEABLE:
