@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.console import err, print_note, print_wrapped
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import (
@@ -73,7 +73,7 @@ class TrainProgress(Reporter):
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            err.print(raw(line), soft_wrap=not err.is_terminal)
+            print_wrapped(raw(line))
 
     def stepped(self, row: StepRow) -> None:
         self._progress.update(
@@ -244,7 +244,8 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
         return
     print_note(_("Next:"))
     # Any other text may lack the characters of a prompt that could be suggested here.
-    prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
+    known = {"shakespeare": "ROMEO:", "lunyu": "子曰："}.get(corpus)
+    prompt = f'--prompt "{known}" ' if known else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
         err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)
