@@ -18,6 +18,8 @@ def main() -> None:
         from minigpt_cli.cli import streams
 
         streams.set_up()
+        if sys.argv[1:2] == ["train"] and os.environ.get("RANK", "0") != "0":
+            streams.leave_to_rank_0()
         from minigpt_cli.cli.app import app
 
         app(prog_name="minigpt")

@@ -9,6 +9,8 @@ import io
 import os
 import select
 import sys
+import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
 _MARK = "minigpt_question_mark"
@@ -61,6 +63,18 @@ def set_up() -> None:
     sys.stdin.reconfigure(errors="strict")  # type: ignore[union-attr]
     sys.stdout = _dependable(sys.stdout, _Output, _MARK)
     sys.stderr = _dependable(sys.stderr, _Messages, "backslashreplace")
+
+
+def leave_to_rank_0() -> None:
+    """Makes one of several processes of a run silent, except about bugs."""
+    speaking = sys.stderr
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+
+    def show(*problem: Any) -> None:
+        traceback.print_exception(*problem, file=speaking)
+
+    sys.excepthook = show  # before Typer remembers it
 
 
 def silence(stream: TextIO) -> None:

@@ -1,6 +1,7 @@
 """`minigpt train`: train a model on a text."""
 
 import _thread
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ import typer
 from minigpt_cli.cli import listings
 from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.help import examples
+from minigpt_cli.cli.launch import launch
 from minigpt_cli.cli.options import (
     DEFAULT_DATA_DIR,
     DEFAULT_PRESET,
@@ -28,6 +30,7 @@ from minigpt_cli.cli.options import (
 )
 from minigpt_cli.cli.train_options import (
     BatchSize,
+    Continue,
     Data,
     DryRun,
     Freeze,
@@ -38,6 +41,7 @@ from minigpt_cli.cli.train_options import (
     Log,
     MaxIters,
     Out,
+    Processes,
     Resume,
     Settings,
     TokenizerOption,
@@ -51,6 +55,7 @@ from minigpt_cli.config.choices import TrackerName
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
     from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.distributed import Group
     from minigpt_cli.training.reporter import Reporter, TrainResult
     from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
@@ -70,6 +75,8 @@ def train(
     init_from: InitFrom = None,
     resume: Resume = False,
     out: Out = None,
+    continue_: Continue = False,
+    processes: Processes = None,
     watch: Watch = False,
     log: Log = None,
     dry_run: DryRun = False,
@@ -97,6 +104,8 @@ def train(
     if list_presets or list_settings:
         (listings.list_presets if list_presets else listings.list_settings)(as_json)
         return
+    if processes is not None and processes > 1 and not dry_run and "RANK" not in os.environ:
+        launch(processes)
     run = resumed_run(words or []) if resume else None
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
@@ -115,15 +124,43 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
-    _check_usage(run, preset, init_from, resume, out, dry_run)
+    _check_usage(run, preset, init_from, resume, out, dry_run, continue_)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
-    if resume:
-        _resume(run or out, overrides, data_dir, following, as_json)
-    elif dry_run:
-        _estimate(_Wanted(preset, overrides, out, init_from), data_dir, as_json)
-    else:
-        _start(_Wanted(preset, overrides, out, init_from), data_dir, following, as_json)
+    wanted = _Wanted(preset, overrides, out, init_from)
+    if dry_run:
+        _estimate(wanted, data_dir, as_json)
+        return
+    following.check()
+    with connected_processes() as group:
+        goes_on = (continue_ or _is_restarted()) and out is not None
+        if goes_on and group.first(lambda: _is_there(out)):
+            _continue(out, overrides, data_dir, following, as_json, group)
+        elif resume:
+            _resume(run or out, overrides, data_dir, following, as_json, group)
+        else:
+            _start(wanted, data_dir, following, as_json, group)
+
+
+def _is_restarted() -> bool:
+    """Whether `torchrun --max-restarts` starts this command again."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def _is_there(run: Path) -> bool:
+    from minigpt_cli.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    return folder.has(folder.state)
+
+
+@contextmanager
+def connected_processes() -> "Iterator[Group]":
+    """The group that this process was started in, with PyTorch imported late."""
+    from minigpt_cli.training.distributed import connected
+
+    with connected() as group:
+        yield group
 
 
 def _check_usage(
@@ -133,8 +170,15 @@ def _check_usage(
     resume: bool,
     out: Path | None,
     dry_run: bool,
+    continue_: bool,
 ) -> None:
     """Raises if options contradict each other."""
+    if continue_ and (resume or dry_run):
+        raise typer.BadParameter("--continue cannot be combined with --resume or --dry-run")
+    if continue_ and out is None:
+        raise typer.BadParameter("--continue needs --out, which names the run to continue")
+    if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (out or resume):
+        raise typer.BadParameter("torchrun --max-restarts needs --out, which names the run")
     if resume and (preset is not None or dry_run or init_from is not None):
         raise typer.BadParameter(
             "--resume cannot be combined with --preset, --init-from or --dry-run"
@@ -187,7 +231,7 @@ class _Wanted:
     out: Path | None
     init_from: Path | None
 
-    def request(self, workspace: "Workspace") -> "TrainRequest":
+    def request(self, workspace: "Workspace", group: "Group | None" = None) -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
 
         Raises:
@@ -195,23 +239,45 @@ class _Wanted:
         """
         from minigpt_cli.cli.console import print_note
         from minigpt_cli.cli.loading import load
+        from minigpt_cli.training.distributed import ALONE
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None if self.init_from is None else load(self.init_from).checkpoint
-        return TrainRequest(self.preset, self.overrides, self.out, workspace, print_note, initial)
+        return TrainRequest(
+            self.preset, self.overrides, self.out, workspace, print_note, initial, group or ALONE
+        )
 
 
-def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
+def _start(
+    wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool, group: "Group"
+) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import start
 
-    following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            request = wanted.request(Workspace(data_dir, progress))
+            request = wanted.request(Workspace(data_dir, progress), group)
             trainer = held.enter_context(start(request))
         _fit(trainer, data_dir, following, as_json)
+
+
+def _continue(
+    run: Path,
+    overrides: "Overrides",
+    data_dir: Path,
+    following: _Following,
+    as_json: bool,
+    group: "Group",
+) -> None:
+    """Continues a run that a restarted command names; a finished one needs nothing more."""
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.training.setup import FinishedError
+
+    try:
+        _resume(run, overrides, data_dir, following, as_json, group)
+    except FinishedError as finished:
+        print_note(str(finished).partition(";")[0])
 
 
 def _resume(
@@ -220,6 +286,7 @@ def _resume(
     data_dir: Path,
     following: _Following,
     as_json: bool,
+    group: "Group",
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -227,12 +294,11 @@ def _resume(
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume
 
-    following.check()
-    folder = RunFolder(run) if run else newest(STATE)
+    folder = RunFolder(Path(group.first(lambda: str(run or newest(STATE).path))))
     with ExitStack() as held:
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note)
-            trainer = held.enter_context(resume(folder, overrides, workspace))
+            trainer = held.enter_context(resume(folder, overrides, workspace, group))
         print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
         _fit(trainer, data_dir, following, as_json)
 
@@ -240,43 +306,46 @@ def _resume(
 def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
+    from minigpt_cli.training.reporter import Reporter
 
+    if not trainer.group.is_first:
+        with _stopped_by_signals(trainer, lambda _: None):
+            trainer.fit(Reporter())
+        if trainer.stop_requested:
+            raise typer.Exit(128 + trainer.stop_requested)
+        return
     with (
         TrainProgress(trainer.config) as progress,
-        _stopped_by_signals(trainer, progress.stopping) as signals,
+        _stopped_by_signals(trainer, progress.stopping),
     ):
         progress.print_lines(run_lines(trainer))
         result = following.fit(trainer, progress)
-    if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
-        raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
+    received = trainer.stop_requested
+    if received and received not in (signal.SIGINT, signal.SIGTERM):
+        raise typer.Exit(128 + received)  # the terminal is gone, and nobody reads on
     if as_json:
         print_json({**asdict(result), "run": str(result.run)})
     else:
         out.print(result_table(trainer.folder, result))
     next_commands(trainer, data_dir, result)
     if not result.finished:
-        raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
+        raise typer.Exit(128 + received)
 
 
 @contextmanager
-def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[list[int]]:
+def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[None]:
     """The first signal that ends a program ends the run after its step, the second immediately.
 
     Args:
         trainer: saves and stops.
         answer: called at once with what happens now.
-
-    Yields:
-        The signals received so far.
     """
-    received: list[int] = []
     before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def stop(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        trainer.stop_requested = True
+        trainer.stop_requested = number
         message = f"finishing step {trainer.state.step + 1:,}, saving…"
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
@@ -287,7 +356,7 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
     for number in before:
         signal.signal(number, stop)
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -17,6 +17,7 @@ from minigpt_cli.config.presets import preset_path
 from minigpt_cli.config.schema import (
     ClassicConfig,
     DataConfig,
+    DistributedConfig,
     ModernConfig,
     OptimizerConfig,
     RunConfig,
@@ -31,7 +32,8 @@ _MOST_BYTES = 1 << 20
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
-    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig
+    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
+    "distributed": DistributedConfig,
 }  # fmt: skip
 
 

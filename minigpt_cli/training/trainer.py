@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor
 
 from minigpt_cli import __version__
 from minigpt_cli.device import machine_info, matmul_flops
@@ -13,13 +14,16 @@ from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.io.text import ended
 from minigpt_cli.model.compilation import eagerly
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
-from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
+from minigpt_cli.training.distributed import Group, PeerLostError
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.replication import described
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes
@@ -30,18 +34,33 @@ from minigpt_cli.training.stability import (
     check_finite,
     divergence_message,
 )
-from minigpt_cli.training.state import SavedRun, TrainState, restore_state, state_file
+from minigpt_cli.training.state import (
+    SavedRun,
+    TrainState,
+    fill,
+    from_json,
+    read_state,
+    state_file,
+    to_json,
+)
 
 
 class Trainer:
-    """Trains one model and saves it as it goes."""
+    """Trains one model and saves it as it goes.
 
-    def __init__(self, learner: Learner, writer: RunWriter) -> None:
+    Of several processes each has a trainer. All take the same steps and come to the same decisions:
+    losses, norms and evaluations are sums over all; what a clock, a signal or a disk decides is
+    agreed on. Rank 0 alone has a writer that writes.
+    """
+
+    def __init__(self, learner: Learner, writer: Writer) -> None:
         self.learner, self.writer = learner, writer
+        self.group: Group = learner.group
         self.config, self.dataset = learner.config, learner.dataset
         self.state = TrainState()
-        self.stop_requested = False
-        """Set it, for example from a signal handler, to end the run after the current step."""
+        self.stop_requested: int = False
+        """Set it, for example from a signal handler to the signal's number, to end the run after
+        the current step; then the largest that a process of this run set."""
         self._validation = self.dataset.tokens("val")
         self._monitor = LossMonitor()
         self._step_times = StepTimes()
@@ -70,13 +89,19 @@ class Trainer:
         Raises:
             CheckpointError: the state is missing, damaged, or belongs to another text.
         """
-        self.state = restore_state(
-            self.folder.state,
-            self.learner.model,
-            self.learner.optimizer,
-            self.dataset.metadata.fingerprint,
-        )
-        self.folder.cut_metrics(self.state.step)
+        path, tensors = self.folder.state, dict[str, Tensor]()
+        model, optimizer = self.learner.model, self.learner.optimizer
+
+        def read() -> tuple[str, list[tuple[str, str, list[int]]]]:
+            nonlocal tensors
+            fingerprint = self.dataset.metadata.fingerprint
+            state, tensors = read_state(path, model, optimizer, fingerprint)
+            self.folder.cut_metrics(state.step)
+            return to_json(state), described(tensors)
+
+        state, description = self.group.first(read)
+        self.state = from_json(state)
+        fill(model, optimizer, self.learner.strategy.received(tensors, description))
 
     def fit(self, reporter: Reporter) -> TrainResult:
         """Trains to `max_iters`, or until `stop_requested`.
@@ -89,31 +114,63 @@ class Trainer:
             OutOfMemoryError: memory ran out.
             CheckpointError: the state could not be saved at the start, or still not at the end.
         """
+        try:
+            return self._fit(reporter)
+        except PeerLostError as error:
+            resume = self.folder.command("train --resume")
+            raise PeerLostError(f"{error}; resume with {resume}", error.settings) from None
+
+    def _fit(self, reporter: Reporter) -> TrainResult:
         self._begin(reporter)
         while True:
             try:
-                while not (self._is_finished() or self.stop_requested):
+                while not self._is_finished():
+                    self.stop_requested, save_is_due = self.group.agreed(
+                        self.stop_requested, self._save_is_due()
+                    )
+                    if self.stop_requested:
+                        break
+                    if save_is_due:
+                        self._check_everything()
+                        self._save(None)
                     self._advance(reporter)
                 self._check_everything()
                 break
             except NotFinite as problem:
                 self._rewind(problem, reporter)
-        lacks_model = not self.state.best_step or self.writer.lost_checkpoint
-        if lacks_model or self.writer.saved_step != self.state.step:
+        lacks_model, is_unsaved = self.group.first(self._lacks)
+        if lacks_model or is_unsaved:
             self._save(self._checkpoint_metadata(None) if lacks_model else None)
         self.writer.finish()
         return self._result()
+
+    def _lacks(self) -> tuple[bool, bool]:
+        """Whether the run's folder lacks a model, and its last state."""
+        return (
+            not self.state.best_step or self.writer.lost_checkpoint,
+            self.writer.saved_step != self.state.step,
+        )
 
     def _begin(self, reporter: Reporter) -> None:
         learner = self.learner
         self.writer.begin(self.config.to_toml(), reporter.noted)
         self._started = self._saved_at = time.perf_counter()
         self._elapsed_before = self.state.elapsed
-        self._peak_flops = matmul_flops(learner.device, learner.model.compute_dtype)
+        peak = matmul_flops(learner.device, learner.model.compute_dtype)
+        self._peak_flops = self.group.sums([peak])[0]
         if self.config.train.compile == "on" and (reason := learner.compile()) is not None:
             reporter.noted(f"Training without compilation: {reason}")
         machine = machine_info(learner.device)
-        self.writer.row(MachineRow(self.state.step, minigpt=__version__, **machine))  # type: ignore[arg-type]
+        several = {} if self.group.size == 1 else {"strategy": learner.strategy.name}
+        self.writer.row(
+            MachineRow(
+                self.state.step,
+                minigpt=__version__,
+                processes=self.group.size,
+                **several,
+                **machine,  # type: ignore[arg-type]
+            )
+        )
         self._save(None)  # from now on there is a state to resume from and to return to
         if self.writer.saved_step is None:
             self.writer.finish()
@@ -140,9 +197,6 @@ class Trainer:
         if evaluates:
             self._evaluate_and_save(reporter)
             self._update_clock()
-        elif self._save_is_due():
-            self._check_everything()
-            self._save(None)
 
     def _update_clock(self) -> None:
         self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
@@ -246,7 +300,7 @@ class Trainer:
             mfu=self.mfu,
         )
         self.writer.row(row)
-        text = self._sample() if self.config.train.sample_tokens else None
+        text = self._sampled() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
         self._save(self._checkpoint_metadata(shown) if is_best else None)
@@ -260,14 +314,18 @@ class Trainer:
         return read / self.dataset.metadata.train_tokens
 
     def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
-        with self._eagerly(), self._finite("validation loss"):
-            result = evaluate(
-                self.learner.model,
-                self.dataset.tokenizer,
-                self._validation,
-                most,
-                reporter.evaluating,
-            )
+        try:
+            with self._eagerly(), self.group.watched():
+                result = evaluate(
+                    self.learner.model,
+                    self.dataset.tokenizer,
+                    self._validation,
+                    most,
+                    reporter.evaluating,
+                    self.learner.strategy if self.group.size > 1 else None,
+                )
+        except NonFiniteError:
+            raise NotFinite("validation loss", self.state.step, math.nan) from None
         check_finite(self.state.step, validation_loss=result.loss)
         return result
 
@@ -283,21 +341,24 @@ class Trainer:
             return None
         return self._evaluate(most, reporter)
 
-    def _sample(self) -> str:
-        """Generates a text from an empty prompt, with its own random numbers."""
-        sampling = Sampling(seed=self.state.step)
-        count = self.config.train.sample_tokens
-        writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
-        with self._eagerly(), self._finite("sample's logits"):
-            return ended("".join(generate(writer, "", count, sampling)))
+    def _sampled(self) -> str:
+        """Generates a text from an empty prompt, with its own random numbers, on rank 0."""
+        model = self.learner.strategy.whole_model(self.learner.model)
+        text = self.group.first(lambda: None if model is None else self._sample(model))
+        if text is None:
+            raise NotFinite("sample's logits", self.state.step, math.nan)
+        return text
 
-    @contextmanager
-    def _finite(self, what: str) -> Iterator[None]:
-        """Reports a model that computes NaN or infinity as the trouble of this step."""
+    def _sample(self, model: GPT) -> str | None:
+        """A text, or None if the model computes NaN or infinity."""
+        sampling = Sampling(seed=self.state.step)
+        writer = ModelAndTokenizer(model, self.dataset.tokenizer)
         try:
-            yield
+            with self._eagerly():
+                pieces = generate(writer, "", self.config.train.sample_tokens, sampling)
+                return ended("".join(pieces))
         except NonFiniteError:
-            raise NotFinite(what, self.state.step, math.nan) from None
+            return None
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
@@ -328,8 +389,11 @@ class Trainer:
         self._saved_at = time.perf_counter()
         model, folder = self.learner.model, self.folder
         run = SavedRun(self.config, self.dataset.metadata.fingerprint)
-        state = state_file(folder.state, run, self.state, model, self.learner.optimizer)
-        checkpoint = checkpoint_file(folder.checkpoint, model, metadata) if metadata else None
+        gathered = self.learner.strategy.gathered
+        state = gathered(state_file(folder.state, run, self.state, model, self.learner.optimizer))
+        checkpoint = None
+        if metadata is not None:
+            checkpoint = gathered(checkpoint_file(folder.checkpoint, model, metadata))
         self.writer.save(self.state.step, state, checkpoint)
 
     def _is_finished(self) -> bool:

@@ -1,0 +1,46 @@
+"""Which strategy several processes train with."""
+
+import torch
+
+from minigpt_cli.device import machine_memory
+from minigpt_cli.model.gpt import GPT
+from minigpt_cli.training.distributed import Group
+from minigpt_cli.training.replication import Replicated
+
+BYTES_PER_PARAMETER = 18
+"""Weight, gradient and two moments of AdamW in fp32, and a copy in bf16 for the products."""
+_SHARE_OF_MEMORY = 0.7
+"""What a copy may take of a device's memory; activations take the rest."""
+
+
+def strategy_for(setting: str, group: Group, model: GPT, device: torch.device) -> Replicated:
+    """The strategy for a model: as set, or `ddp` while a copy of everything fits one device.
+
+    Args:
+        setting: `auto`, `ddp` or `fsdp`.
+        group: the processes; one on its own has nothing to distribute.
+        model: to be trained.
+        device: of this process.
+    """
+    if group.size > 1 and setting == "auto":
+        fits = _needed(model) <= _SHARE_OF_MEMORY * _memory(device, group)
+        # Every process must choose the same.
+        setting = "fsdp" if group.agreed(int(not fits))[0] else "ddp"
+    if group.size > 1 and setting == "fsdp":
+        # Imported late: it takes two seconds.
+        from minigpt_cli.training.sharding import Sharded
+
+        return Sharded(group)
+    return Replicated(group)
+
+
+def _needed(model: GPT) -> int:
+    return BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in model.parameters())
+
+
+def _memory(device: torch.device, group: Group) -> float:
+    """Bytes of memory for one process."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    memory = machine_memory()
+    return float("inf") if memory is None else memory / group.local_size
