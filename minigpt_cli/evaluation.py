@@ -180,7 +180,8 @@ def predict_tokens(
         passes = _windows(tokens, model, max_tokens, context, sharing.size)
         for number, (x, y) in enumerate(_padded(passes, sharing)):
             if number % sharing.size == sharing.rank:
-                yield _predict(model, x, y.flatten())
+                # Tensors of inference mode cannot be gathered again afterwards.
+                yield _predict(model, x, y.flatten(), inference=not sharing.in_lockstep)
 
 
 def _padded(
@@ -195,16 +196,17 @@ def _padded(
         yield x[:1], torch.full_like(x[:1], _CONTEXT)
 
 
-@torch.inference_mode()
-def _predict(model: GPT, x: Tensor, targets: Tensor) -> Predicted:
+@torch.no_grad()
+def _predict(model: GPT, x: Tensor, targets: Tensor, inference: bool = True) -> Predicted:
     counted = targets != _CONTEXT
     device = model.head.weight.device
-    logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
-    targets = targets.to(device)
-    nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
-    check_logits(nats)
-    correct = (logits.argmax(-1) == targets).cpu()
-    return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
+    with torch.inference_mode(inference):
+        logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
+        targets = targets.to(device)
+        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
+        check_logits(nats)
+        correct = (logits.argmax(-1) == targets).cpu()
+        return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
 
 
 def _windows(

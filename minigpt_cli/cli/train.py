@@ -304,8 +304,9 @@ def _resume(
 
 
 def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.console import out, print_error, print_json
     from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
+    from minigpt_cli.training.distributed import PeerLostError
     from minigpt_cli.training.reporter import Reporter
 
     if not trainer.group.is_first:
@@ -319,7 +320,13 @@ def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: boo
         _stopped_by_signals(trainer, progress.stopping),
     ):
         progress.print_lines(run_lines(trainer))
-        result = following.fit(trainer, progress)
+        try:
+            result = following.fit(trainer, progress)
+        except PeerLostError as error:
+            if not trainer.stop_requested:
+                raise
+            print_error(str(error))  # the signal reached the others too, and ended one of them
+            raise typer.Exit(128 + trainer.stop_requested) from None
     received = trainer.stop_requested
     if received and received not in (signal.SIGINT, signal.SIGTERM):
         raise typer.Exit(128 + received)  # the terminal is gone, and nobody reads on

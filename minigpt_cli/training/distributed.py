@@ -306,7 +306,7 @@ class Ranks(Group):
 
     def agreed(self, *numbers: int) -> list[int]:
         # On the CPU, also beside a GPU, which goes on working meanwhile.
-        largest = torch.tensor(numbers)
+        largest = torch.tensor(numbers, dtype=torch.int64)
         with self._peers():
             dist.all_reduce(largest, dist.ReduceOp.MAX)
         agreed: list[int] = largest.tolist()

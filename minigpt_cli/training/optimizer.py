@@ -179,12 +179,15 @@ class AdamW(_Updater):
             steps = [state["step"] for state in states]
             add_each_(steps, 1)
             local = self._placement.local
+            mine = [
+                (local(p), local(p.grad), local(state["exp_avg"]), local(state["exp_avg_sq"]), step)
+                for p, state, step in zip(parameters, states, steps, strict=True)
+                if p.grad is not None and local(p).numel()
+            ]
+            if not mine:
+                continue
             fused_adamw_(
-                [local(p) for p in parameters],
-                [local(p.grad) for p in parameters if p.grad is not None],
-                [local(state["exp_avg"]) for state in states],
-                [local(state["exp_avg_sq"]) for state in states],
-                steps,
+                *map(list, zip(*mine, strict=True)),
                 lr=group["lr"],
                 betas=self._betas,
                 weight_decay=group["weight_decay"],
