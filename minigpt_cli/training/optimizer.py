@@ -116,7 +116,8 @@ class Muon(_Updater):
                     for direction, (_, own, target) in zip(directions, found, strict=True)
                     if target.numel()
                 ]
-                add_each_([t for t, _ in mine], [move for _, move in mine], alpha=-scale)
+                if mine:  # a process may have rows of other matrices only
+                    add_each_([t for t, _ in mine], [move for _, move in mine], alpha=-scale)
 
     def _matrices(self, p: Tensor, decay: float) -> Iterator[tuple[Tensor, slice, Tensor]]:
         """Decays a parameter and updates its momentum.
@@ -218,9 +219,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 class Optimizer:
     """One or two optimizers that update a model, but for frozen weights; state is by name."""
 
-    def __init__(
-        self, model: GPT, config: OptimizerConfig, placement: Placement = _HERE
-    ) -> None:
+    def __init__(self, model: GPT, config: OptimizerConfig, placement: Placement = _HERE) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self.placement = placement
         self._parts = _build(model, config, placement)

@@ -281,9 +281,7 @@ def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Works
         )
 
 
-def _resumed_config(
-    folder: RunFolder, overrides: Overrides, group: Group
-) -> tuple[RunConfig, str]:
+def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tuple[RunConfig, str]:
     """The run's configuration with overrides applied, and the fingerprint of its text."""
 
     def read() -> tuple[str, str]:
