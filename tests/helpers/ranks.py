@@ -3,10 +3,13 @@
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1,
         "GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "FATAL",
     }  # fmt: skip
-    return {**os.environ, **{name: str(value) for name, value in own.items()}}
+    return {name: str(value) for name, value in own.items()}
 
 
 def free_port() -> int:
@@ -40,43 +43,23 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def start_ranks(size: int, folder: Path, *arguments: str) -> "list[subprocess.Popen[str]]":
-    """`python ARGUMENTS` as every rank of a group, with its output in pipes."""
-    port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env={
-                **environment(rank, size, port),
-                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2])]),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        for rank in range(size)
-    ]
-
-
-def finished(ranks: "list[subprocess.Popen[str]]") -> list[tuple[int, str, str]]:
-    """Waits for all ranks, and ends those that hang: status, stdout and stderr of each."""
-    try:
-        ended = [rank.communicate(timeout=PATIENCE) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return [(rank.returncode, *texts) for rank, texts in zip(ranks, ended, strict=True)]
-
-
 def train_on(size: int, folder: Path, dataset: Dataset, jobs: Sequence[dict[str, Any]]) -> None:
     """Runs jobs of `train_job`, one after another, in one group of processes."""
-    task = json.dumps({"data": str(dataset.folder), "jobs": list(jobs)})
-    for rank, (status, _, err) in enumerate(
-        finished(start_ranks(size, folder, "-m", "tests.helpers.ranks", task))
-    ):
-        assert status == 0, f"rank {rank}:\n{err}"
+    task = json.dumps({"size": size, "data": str(dataset.folder), "jobs": list(jobs)})
+    ranks = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.ranks", task],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    try:
+        _, err = ranks.communicate(timeout=PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(ranks.pid, signal.SIGKILL)
+    assert ranks.returncode == 0, err
 
 
 def train_job(
@@ -135,8 +118,30 @@ def break_loss(learner: Learner, window: int) -> None:
 
 
 def main() -> None:
-    trainer_module.matmul_flops = lambda *_: 1e12  # type: ignore[attr-defined]
+    """Forks into ranks, so that PyTorch is imported once."""
     task = json.loads(sys.argv[1])
+    trainer_module.matmul_flops = lambda *_: 1e12  # type: ignore[attr-defined]
+    if any("fsdp" in setting for job in task["jobs"] for setting in job["settings"][-1:]):
+        from minigpt_cli.training import sharding  # noqa: F401
+    port, children = free_port(), []
+    for rank in range(task["size"]):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.environ.update(environment(rank, task["size"], port))
+                _work(task)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
+        children.append(child)
+    sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+
+
+def _work(task: dict[str, Any]) -> None:
     data = Path(task["data"])
     dataset = find_prepared(data.parents[1], data.name)
     assert dataset is not None
