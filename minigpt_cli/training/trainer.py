@@ -125,10 +125,11 @@ class Trainer:
         while True:
             try:
                 while not self._is_finished():
-                    self.stop_requested, save_is_due = self.group.agreed(
+                    stop, save_is_due = self.group.agreed(
                         self.stop_requested, self._save_is_due()
                     )
-                    if self.stop_requested:
+                    if stop:  # only then: a signal may have come since it was asked
+                        self.stop_requested = stop
                         break
                     if save_is_due:
                         self._check_everything()
