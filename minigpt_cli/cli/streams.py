@@ -68,8 +68,8 @@ def set_up() -> None:
 def leave_to_rank_0() -> None:
     """Makes one of several processes of a run silent, except about bugs."""
     speaking = sys.stderr
-    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
-    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.stdout = sys.stderr = nowhere
 
     def show(*problem: Any) -> None:
         traceback.print_exception(*problem, file=speaking)

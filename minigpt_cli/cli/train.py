@@ -133,9 +133,9 @@ def train(
         return
     following.check()
     with connected_processes() as group:
-        goes_on = (continue_ or _is_restarted()) and out is not None
-        if goes_on and group.first(lambda: _is_there(out)):
-            _continue(out, overrides, data_dir, following, as_json, group)
+        named = out if continue_ or _is_restarted() else None
+        if named is not None and group.first(lambda: _is_there(named)):
+            _continue(named, overrides, data_dir, following, as_json, group)
         elif resume:
             _resume(run or out, overrides, data_dir, following, as_json, group)
         else:

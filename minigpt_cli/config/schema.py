@@ -282,8 +282,8 @@ class DistributedConfig(_Table):
     """How several processes train one model together; one process ignores it."""
 
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """`ddp` gives every process a copy of the model, `fsdp` a part of it; `auto` takes `ddp` while a
-    copy fits the memory of one device."""
+    """`ddp` gives every process a copy of the model, `fsdp` a part of it; `auto` takes `ddp` while
+    a copy fits the memory of one device."""
     timeout_seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] = 600.0
     """Seconds after which a process that does not answer counts as lost."""
 

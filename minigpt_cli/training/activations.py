@@ -14,4 +14,4 @@ def checkpoint_activations(model: GPT) -> None:
     """
     for block in model.blocks:
         # On the instance: the parameters keep their names.
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

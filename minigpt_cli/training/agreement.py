@@ -61,14 +61,14 @@ def shared_dataset(make: Callable[[], Dataset], workspace: Workspace, group: Gro
 
     dataset = group.once_per_machine(make, lambda made: made.metadata.fingerprint, find)
     fingerprint = dataset.metadata.fingerprint
-    group.compare(
-        "text",
-        fingerprint,
-        lambda first: None if first == fingerprint else CorpusError(
-            f"the text is another one here (fingerprint {fingerprint}) than in process 0 ({first}); "
-            "copy the same files to every machine"
-        ),
-    )  # fmt: skip
+
+    def problem(first: str) -> CorpusError | None:
+        return None if first == fingerprint else CorpusError(
+            f"the text here (fingerprint {fingerprint}) is not that of process 0 ({first}); copy "
+            "the same files to every machine"
+        )  # fmt: skip
+
+    group.compare("text", fingerprint, problem)
     return dataset
 
 

@@ -15,16 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from minigpt_cli.errors import ConfigError, MinigptError, TrainingError
-
-if TYPE_CHECKING:
-    from torch.distributed import Store
 
 _ARRIVAL_SECONDS = 600.0
 """How long a process waits for rank 0; the machines of a job may start minutes apart."""
@@ -84,7 +82,10 @@ class Group:
         """
 
     def once_per_machine(
-        self, make: Callable[[], T], name: Callable[[T], str], find: Callable[[str], T]
+        self,
+        make: Callable[[], T],
+        name: Callable[[T], str],  # noqa: ARG002 - for those that share a machine
+        find: Callable[[str], T],  # noqa: ARG002
     ) -> T:
         """Makes something on one process of each machine; the others there find it by name."""
         return make()
@@ -188,12 +189,12 @@ def connected() -> Iterator[Group]:
                 dist.destroy_process_group()
 
 
-def _connect(place: Place) -> "Store":
+def _connect(place: Place) -> Store:
     # torchrun's agent keeps a store that outlives the processes it restarts.
     by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store = dist.TCPStore(
+        store = TCPStore(
             place.host,
             place.port,
             place.size,
@@ -209,7 +210,7 @@ def _connect(place: Place) -> "Store":
                 "with MASTER_PORT"
             ) from None
         raise TrainingError(f"{where}: process 0 of this run cannot be reached") from None
-    return dist.PrefixStore(f"minigpt/{attempt}", store)
+    return PrefixStore(f"minigpt/{attempt}", store)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -219,7 +220,7 @@ def _reason(error: RuntimeError) -> str:
 class Ranks(Group):
     """One of several processes."""
 
-    def __init__(self, place: Place, store: "Store") -> None:
+    def __init__(self, place: Place, store: Store) -> None:
         self.rank, self.size = place.rank, place.size
         self.local_rank, self.local_size = place.local_rank, place.local_size
         self._store, self._told = store, 0
@@ -290,7 +291,7 @@ class Ranks(Group):
         with self._peers():
             dist.init_process_group(
                 backend,
-                store=dist.PrefixStore("group", self._store),
+                store=PrefixStore("group", self._store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=timedelta(seconds=timeout),

@@ -71,7 +71,8 @@ def passes_of(group: Group, train: TrainConfig, in_lockstep: bool) -> list[Pass]
         for first in range(mine.start, mine.stop, size)
         for count in [min(size, mine.stop - first)]
     ]
-    most = -(-(-(-windows // group.size)) // size)
+    largest_share = -(-windows // group.size)
+    most = -(-largest_share // size)
     if in_lockstep and len(passes) < most:
         passes.append(Pass(mine.start, 1, math.inf))
     return passes

@@ -26,11 +26,11 @@ class Placement:
         """The part of a parameter, a gradient or a state that this process updates."""
         return tensor
 
-    def first_row(self, parameter: Tensor) -> int:
+    def first_row(self, parameter: Tensor) -> int:  # noqa: ARG002 - for those that share it
         """The row of the whole parameter with which that part begins."""
         return 0
 
-    def whole(self, update: Tensor, parameter: Tensor) -> Tensor:
+    def whole(self, update: Tensor, parameter: Tensor) -> Tensor:  # noqa: ARG002
         """A matrix in one piece, given this process's part of it.
 
         Args:
@@ -134,7 +134,7 @@ class Muon(_Updater):
         update = place.whole(grad.lerp(buffer, self._momentum), p)
         weight.mul_(1 - decay)
         begin, first, count = 0, place.first_row(p), weight.size(0)
-        for piece in update.split(self._rows[p]):
+        for piece in torch.split(update, self._rows[p]):
             low = min(max(first - begin, 0), len(piece))
             high = max(min(first + count - begin, len(piece)), low)
             start = begin + low - first

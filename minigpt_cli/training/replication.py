@@ -19,6 +19,10 @@ _BUCKET_BYTES = 25 * 2**20
 """Gradients sent at once: long enough for the network's full rate, short enough to begin early."""
 
 
+Description = list[tuple[str, str, list[int]]]
+"""Names, dtypes and shapes of tensors, in the order in which they are sent."""
+
+
 class Replicated(Placement):
     """The whole model in every process, or in the only one."""
 
@@ -64,7 +68,7 @@ class Replicated(Placement):
         return model
 
     def received(
-        self, tensors: dict[str, Tensor], description: list[tuple[str, str, list[int]]]
+        self, tensors: dict[str, Tensor], description: Description
     ) -> Iterator[tuple[str, Tensor]]:
         """Rank 0's tensors in every process, one after another.
 
@@ -96,7 +100,7 @@ class Replicated(Placement):
         return shared_newton_schulz(matrices, self.group)
 
 
-def described(tensors: dict[str, Tensor]) -> list[tuple[str, str, list[int]]]:
+def described(tensors: dict[str, Tensor]) -> Description:
     """Names, dtypes and shapes, for processes that are about to receive the tensors."""
     return [
         (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
@@ -152,7 +156,7 @@ class GradientSum:
             self._buckets[-1].append(parameter)
             self._bucket_of[parameter] = len(self._buckets) - 1
             size += bytes_here
-            parameter.register_post_accumulate_grad_hook(self._is_ready)
+            parameter.register_post_accumulate_grad_hook(self._is_ready)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
         """The next backward pass is the last one of a step: gradients are final as they come."""
@@ -165,7 +169,7 @@ class GradientSum:
         for bucket, pending in zip(self._buckets, self._sums, strict=True):
             with self._group.watched():
                 total = pending.result()
-            parts = total.split([parameter.numel() for parameter in bucket])
+            parts = torch.split(total, [parameter.numel() for parameter in bucket])
             for parameter, part in zip(bucket, parts, strict=True):
                 parameter.grad = part.view_as(parameter)
 

@@ -5,14 +5,16 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
+from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.evaluation import Evaluation
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import (
@@ -24,11 +26,20 @@ from minigpt_cli.runs.checkpoint import (
     model_tensors,
     read_tensors,
 )
-from minigpt_cli.runs.checkpoint_header import STATE_FORMAT, damaged, read_header
-from minigpt_cli.runs.folder import CHECKPOINT
+from minigpt_cli.runs.checkpoint_header import (
+    STATE_FORMAT,
+    CheckpointMetadata,
+    damaged,
+    read_header,
+)
+from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.replication import Description, described
 from minigpt_cli.training.stability import MAX_REWINDS
+
+if TYPE_CHECKING:
+    from minigpt_cli.training.learner import Learner
 
 RECENT_STEPS = 50
 """The reported training loss is the mean of at most this many last steps."""
@@ -135,6 +146,49 @@ def fill(model: GPT, optimizer: Optimizer, tensors: Iterable[tuple[str, Tensor]]
                 target.copy_(optimizer.placement.assign(target, tensor))
             else:
                 optimizer.load_state_tensor(name.removeprefix(_OPTIMIZER), tensor)
+
+
+def restore(folder: RunFolder, learner: "Learner") -> TrainState:
+    """Fills a learner from a run's state, which rank 0 reads; returns the loop's variables.
+
+    Raises:
+        CheckpointError: the state is missing, damaged, or belongs to another text or model.
+    """
+    model, optimizer, strategy = learner.model, learner.optimizer, learner.strategy
+    tensors: dict[str, Tensor] = {}
+
+    def read() -> tuple[str, Description]:
+        nonlocal tensors
+        fingerprint = learner.dataset.metadata.fingerprint
+        state, tensors = read_state(folder.state, model, optimizer, fingerprint)
+        folder.cut_metrics(state.step)
+        return to_json(state), described(tensors)
+
+    state, description = learner.group.first(read)
+    fill(model, optimizer, strategy.received(tensors, description))
+    return from_json(state)
+
+
+def checkpoint_metadata(
+    learner: "Learner", state: TrainState, result: Evaluation | None
+) -> CheckpointMetadata:
+    """What a checkpoint says of its model; without an evaluation, no validation loss."""
+    config, metadata = learner.config, learner.dataset.metadata
+    return CheckpointMetadata(
+        version=__version__,
+        model=config.model,
+        vocab_size=learner.model.vocab_size,
+        tokenizer=learner.dataset.tokenizer.to_json(),
+        data=config.data,
+        corpus=metadata.corpus,
+        fingerprint=metadata.fingerprint,
+        step=state.step,
+        train_loss=state.recent_loss,
+        val_loss=result.loss if result else None,
+        bits_per_byte=result.bits_per_byte if result else None,
+        optimizer=config.optimizer,
+        train=config.train,
+    )
 
 
 def to_json(state: TrainState) -> str:

@@ -4,8 +4,6 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 
-from torch import Tensor
-
 from minigpt_cli import __version__
 from minigpt_cli.device import machine_info, matmul_flops
 from minigpt_cli.errors import CheckpointError, NonFiniteError, TrainingError
@@ -23,7 +21,6 @@ from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
 from minigpt_cli.training.distributed import Group, PeerLostError
 from minigpt_cli.training.learner import Learner
-from minigpt_cli.training.replication import described
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes
@@ -37,11 +34,9 @@ from minigpt_cli.training.stability import (
 from minigpt_cli.training.state import (
     SavedRun,
     TrainState,
-    fill,
-    from_json,
-    read_state,
+    checkpoint_metadata,
+    restore,
     state_file,
-    to_json,
 )
 
 
@@ -89,19 +84,7 @@ class Trainer:
         Raises:
             CheckpointError: the state is missing, damaged, or belongs to another text.
         """
-        path, tensors = self.folder.state, dict[str, Tensor]()
-        model, optimizer = self.learner.model, self.learner.optimizer
-
-        def read() -> tuple[str, list[tuple[str, str, list[int]]]]:
-            nonlocal tensors
-            fingerprint = self.dataset.metadata.fingerprint
-            state, tensors = read_state(path, model, optimizer, fingerprint)
-            self.folder.cut_metrics(state.step)
-            return to_json(state), described(tensors)
-
-        state, description = self.group.first(read)
-        self.state = from_json(state)
-        fill(model, optimizer, self.learner.strategy.received(tensors, description))
+        self.state = restore(self.folder, self.learner)
 
     def fit(self, reporter: Reporter) -> TrainResult:
         """Trains to `max_iters`, or until `stop_requested`.
@@ -125,9 +108,7 @@ class Trainer:
         while True:
             try:
                 while not self._is_finished():
-                    stop, save_is_due = self.group.agreed(
-                        self.stop_requested, self._save_is_due()
-                    )
+                    stop, save_is_due = self.group.agreed(self.stop_requested, self._save_is_due())
                     if stop:  # only then: a signal may have come since it was asked
                         self.stop_requested = stop
                         break
@@ -141,7 +122,7 @@ class Trainer:
                 self._rewind(problem, reporter)
         lacks_model, is_unsaved = self.group.first(self._lacks)
         if lacks_model or is_unsaved:
-            self._save(self._checkpoint_metadata(None) if lacks_model else None)
+            self._save(self._metadata(None) if lacks_model else None)
         self.writer.finish()
         return self._result()
 
@@ -162,13 +143,13 @@ class Trainer:
         if self.config.train.compile == "on" and (reason := learner.compile()) is not None:
             reporter.noted(f"Training without compilation: {reason}")
         machine = machine_info(learner.device)
-        several = {} if self.group.size == 1 else {"strategy": learner.strategy.name}
+        strategy = learner.strategy.name if self.group.size > 1 else None
         self.writer.row(
             MachineRow(
                 self.state.step,
                 minigpt=__version__,
                 processes=self.group.size,
-                **several,
+                strategy=strategy,
                 **machine,  # type: ignore[arg-type]
             )
         )
@@ -304,7 +285,7 @@ class Trainer:
         text = self._sampled() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
-        self._save(self._checkpoint_metadata(shown) if is_best else None)
+        self._save(self._metadata(shown) if is_best else None)
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
@@ -364,22 +345,8 @@ class Trainer:
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
 
-    def _checkpoint_metadata(self, result: Evaluation | None) -> CheckpointMetadata:
-        return CheckpointMetadata(
-            version=__version__,
-            model=self.config.model,
-            vocab_size=self.learner.model.vocab_size,
-            tokenizer=self.dataset.tokenizer.to_json(),
-            data=self.config.data,
-            corpus=self.dataset.metadata.corpus,
-            fingerprint=self.dataset.metadata.fingerprint,
-            step=self.state.step,
-            train_loss=self.state.recent_loss,
-            val_loss=result.loss if result else None,
-            bits_per_byte=result.bits_per_byte if result else None,
-            optimizer=self.config.optimizer,
-            train=self.config.train,
-        )
+    def _metadata(self, result: Evaluation | None) -> CheckpointMetadata:
+        return checkpoint_metadata(self.learner, self.state, result)
 
     def _save_is_due(self) -> bool:
         seconds = self.config.train.save_every_seconds

@@ -138,7 +138,8 @@ def main() -> None:
             finally:
                 os._exit(status)
         children.append(child)
-    sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    sys.exit(any(statuses))
 
 
 def _work(task: dict[str, Any]) -> None:
