@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,10 @@ def test_killed_processes_are_restarted_and_leave_no_trace(home: Path) -> None:
             while torchrun.poll() is None:
                 assert time.monotonic() < end, (home / "torchrun.txt").read_text()
                 state, ranks = saved(run), children(torchrun.pid)
-                if len(killed_at) <= KILLS and state and len(ranks) == 2:
-                    if state.step > killed_at[-1]:
-                        time.sleep(chance.random() / 2)
+                due = len(killed_at) <= KILLS and len(ranks) == 2
+                if due and state is not None and state.step > killed_at[-1]:
+                    time.sleep(chance.random() / 2)
+                    with suppress(ProcessLookupError):  # it has just ended
                         os.kill(chance.choice(ranks), signal.SIGKILL)
                         killed_at.append(state.step)
                 time.sleep(0.05)
