@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from minigpt_cli.errors import ConfigError, OutOfMemoryError
+from minigpt_cli.language import _, mark
 from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
-LESS_MEMORY = "the model or its context window (block_size) is too large for this machine"
+LESS_MEMORY = mark("the model or its context window (block_size) is too large for this machine")
 """What to say when a trained model does not fit in memory."""
 
 
@@ -31,7 +32,10 @@ def pick_device(setting: str) -> torch.device:
         device = torch.device(setting)
     except RuntimeError:
         raise ConfigError(
-            f"unknown device {setting}; use auto, cpu, cuda, cuda:N or mps", ("train.device",)
+            _("unknown device {setting}; use auto, cpu, cuda, cuda:N or mps").format(
+                setting=setting
+            ),
+            ("train.device",),
         ) from None
     count = {
         "cpu": 1,
@@ -39,7 +43,10 @@ def pick_device(setting: str) -> torch.device:
         "mps": int(torch.backends.mps.is_available()),
     }.get(device.type, 0)
     if (device.index or 0) >= count:
-        raise ConfigError(f"this machine has no device {setting}; use auto", ("train.device=auto",))
+        raise ConfigError(
+            _("this machine has no device {setting}; use auto").format(setting=setting),
+            ("train.device=auto",),
+        )
     return device
 
 
@@ -57,10 +64,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
     """FLOP/s of a square matrix product, the best of twelve; the reference for utilization."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _matrix in range(2))
     a @ b
     seconds = []
-    for _ in range(12):
+    for _repeat in range(12):
         synchronize(device)
         started = time.perf_counter()
         a @ b
@@ -109,7 +116,9 @@ def reraise_out_of_memory(advice: str, settings: tuple[str, ...] = ()) -> Iterat
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and "DefaultCPUAllocator" not in str(error):  # a plain RuntimeError
             raise
-        raise OutOfMemoryError(f"out of memory; {advice}", settings) from None
+        raise OutOfMemoryError(
+            _("out of memory; {advice}").format(advice=_(advice)), settings
+        ) from None
 
 
 def machine_memory() -> int | None:

@@ -13,9 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-SPACE = "free some space or "
-"""How a hint begins that helps against a full disk."""
+from minigpt_cli.language import _
+
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP}
+
+
+def space() -> str:
+    """How a hint begins that helps against a full disk."""
+    return _("free some space or ")
 
 
 class MinigptError(Exception):
@@ -51,10 +56,13 @@ class CheckpointError(MinigptError):
 class NonFiniteError(CheckpointError):
     """A model's weights are finite, but what it computes from them is not."""
 
-    def __init__(self, what: str = "the model's scores (logits)") -> None:
+    def __init__(self, what: str = "") -> None:
+        what = what or _("the model's scores (logits)")
         super().__init__(
-            f"{what} are NaN or infinite: its weights or settings are too large to compute "
-            "with; restore a backup, or train again"
+            _(
+                "{what} are NaN or infinite: its weights or settings are too large to "
+                "compute with; restore a backup, or train again"
+            ).format(what=what)
         )
 
 
@@ -105,9 +113,15 @@ def reraise_as(
             raise kind(f"{path}: {missing}{did_you_mean(path)}", settings) from None
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _NO_LOCKS:
-            reason, hint = "its file system has no locks", hint.removeprefix(SPACE)
-        advice = f"; {hint}" if hint else ""
-        raise kind(f"{path}: cannot be {done} ({reason}){advice}", settings) from None
+            # Free space, with which such a hint may begin, does not help.
+            reason, hint = _("its file system has no locks"), hint.removeprefix(space())
+        failed = {
+            "read": _("{path}: cannot be read ({reason})"),
+            "written": _("{path}: cannot be written ({reason})"),
+            "created": _("{path}: cannot be created ({reason})"),
+        }
+        advice = _("; {hint}").format(hint=hint) if hint else ""
+        raise kind(failed[done].format(path=path, reason=reason) + advice, settings) from None
 
 
 def did_you_mean(path: Path | str) -> str:
@@ -125,7 +139,11 @@ def did_you_mean(path: Path | str) -> str:
         return ""
     whole = [near / path.relative_to(wrong) for near in found]
     shown = [str(full if full.exists() else near) for full, near in zip(whole, found, strict=True)]
-    return f"; did you mean {' or '.join(sorted(shown)[:2])}?" if shown else ""
+    return (
+        _("; did you mean {shown}?").format(shown=_(" or ").join(sorted(shown)[:2]))
+        if shown
+        else ""
+    )
 
 
 def _similar(folder: Path, wrong: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError, NonFiniteError
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.gpt import GPT, check_logits
 from minigpt_cli.tokenizer.base import Tokenizer
 
@@ -66,7 +67,7 @@ class Sharing(Protocol):
 
 
 @reraise_out_of_memory(
-    "use a model with a smaller window (block_size), or a machine with more memory"
+    mark("use a model with a smaller window (block_size), or a machine with more memory")
 )
 def evaluate(
     model: GPT,
@@ -105,7 +106,7 @@ def evaluate(
             text_bytes += int(byte_lengths[predicted.ids].sum().item())
             if tokenizer.unknown_id is not None:
                 unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
-            progress("Evaluating", min(total, count * processes), total)
+            progress(mark("Evaluating"), min(total, count * processes), total)
     except NonFiniteError:
         if sharing is None:
             raise
@@ -168,8 +169,10 @@ def predict_tokens(
     """
     if len(tokens) < 2:
         raise CorpusError(
-            f"the text to evaluate on has {len(tokens)} tokens and needs at least 2; "
-            "give a longer text, or a larger data.val_fraction",
+            _(
+                "the text to evaluate on has {number} tokens and needs at least 2; give a "
+                "longer text, or a larger data.val_fraction"
+            ).format(number=len(tokens)),
             settings=("data.corpus", "data.val_fraction"),
         )
     with model.evaluating():
@@ -192,7 +195,7 @@ def _padded(
     for x, y in passes:
         yield x, y
         count += 1
-    for _ in range(-count % sharing.size if sharing.in_lockstep else 0):
+    for _number in range(-count % sharing.size if sharing.in_lockstep else 0):
         yield x[:1], torch.full_like(x[:1], _CONTEXT)
 
 

@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
     ):  # fmt: skip
         os.environ.pop(variable, None)
-    os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color"}
+    os.environ |= {"COLUMNS": "120", "TERM": "xterm-256color", "MINIGPT_LANG": "en"}
     seed()  # set before the workers start, which inherit it
     # A background job ignores Ctrl-C, and so would the programs that tests start from it.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -24,6 +24,7 @@ def commands() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_command_of_the_page_works(
     trained_home: Path,

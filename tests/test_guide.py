@@ -208,7 +208,11 @@ def interrupts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return waiting
 
 
-@pytest.mark.parametrize("page", [README, COMMANDS, ENGLISH], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [README, COMMANDS, pytest.param(ENGLISH, marks=pytest.mark.slow)],
+    ids=lambda page: page.name,
+)
 def test_reader_who_types_all_that_a_page_says_sees_what_it_shows(
     page: Path, desk: Path, interrupts: list[int]
 ) -> None:

@@ -9,6 +9,7 @@ from minigpt_cli.cli import generate, tokenize, train
 from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.export import command as export
 from minigpt_cli.cli.inspect import group as inspect
+from minigpt_cli.language import _
 
 app = typer.Typer(
     name="minigpt",
@@ -28,7 +29,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Start with:  minigpt train --preset small")
+@app.callback(epilog=_("Start with:  {command}").format(command="minigpt train --preset small"))
 def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -37,7 +38,7 @@ def main(
     """Train a small GPT from scratch on your own text, generate with it, and look inside it."""
 
 
-MAKE, USE = "Make a model", "Use a model"
+MAKE, USE = _("Make a model"), _("Use a model")
 app.command("tokenize", rich_help_panel=MAKE, epilog=tokenize.EXAMPLE)(tokenize.tokenize)
 app.command("train", rich_help_panel=MAKE, epilog=train.EXAMPLE)(train.train)
 app.command("generate", rich_help_panel=USE, epilog=generate.EXAMPLE)(generate.generate)

@@ -7,11 +7,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from minigpt_cli.cli.help import plain_types, with_plain_help
+from minigpt_cli.cli.help import (
+    in_users_language,
+    plain_parameters,
+    translate_typer,
+    usage_message,
+    with_plain_help,
+)
 from minigpt_cli.cli.options import how_to_set
 from minigpt_cli.cli.streams import OutputError, lacks_characters, silence
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.io.text import printable_line
+from minigpt_cli.language import _
 
 INTERRUPTED = 130
 ENDING = [
@@ -74,19 +81,31 @@ class ErrorBoundary(TyperGroup):
         silence(sys.stdout)
         if error.reader_left:  # it closed the pipe, as in `| head -1`
             return 0
-        print_error(f"cannot write the output ({error}); send it elsewhere or free some space")
+        print_error(
+            _("cannot write the output ({error}); send it elsewhere or free some space").format(
+                error=error
+            )
+        )
         return 1
 
     def get_command(self, ctx: Any, name: str) -> Any:
         """A command by its name, with plain help."""
         command = super().get_command(ctx, name)
+        if isinstance(command, ErrorBoundary):
+            in_users_language(command)
         if command is None or isinstance(command, ErrorBoundary):
             return command
         return with_plain_help(command)
 
     def get_params(self, ctx: Any) -> Any:
         """The group's own options, with plain help."""
-        return plain_types(super().get_params(ctx))
+        return plain_parameters(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Shows the group's help, in the user's language."""
+        in_users_language(self)
+        translate_typer()
+        super().format_help(ctx, formatter)
 
     def _options(self, ctx: Any) -> set[str]:
         """Every option of the command that ran."""
@@ -96,7 +115,8 @@ class ErrorBoundary(TyperGroup):
 
 def _printable(error: Any) -> Any:
     """A usage error whose message cannot control the terminal."""
-    message = printable_line(error.format_message())
+    translate_typer()
+    message = usage_message(printable_line(error.format_message()))
     error.format_message = lambda: message
     return error
 
@@ -105,6 +125,8 @@ def _note_missing_characters() -> None:
     from minigpt_cli.cli.console import print_note
 
     print_note(
-        f"This terminal's encoding ({sys.stdout.encoding}) cannot show some characters, shown as "
-        "?; use a UTF-8 terminal, or redirect the output to a file."
+        _(
+            "This terminal's encoding ({encoding}) cannot show some characters, shown as ?; "
+            "use a UTF-8 terminal, or redirect the output to a file."
+        ).format(encoding=sys.stdout.encoding)
     )

@@ -9,6 +9,7 @@ from rich.text import Text
 from minigpt_cli.io.strict_json import write_json
 from minigpt_cli.io.text import printable as printable  # used through here by the commands
 from minigpt_cli.io.text import printable_json, printable_line
+from minigpt_cli.language import _
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -22,7 +23,7 @@ def in_unicode() -> bool:
 def print_error(message: str) -> None:
     """Prints an error as one line, wrapped at words on a terminal; brackets are not markup."""
     line = " ".join(message.split())
-    _print_wrapped(Text.assemble(("error: ", "bold red"), printable(line)))
+    _print_wrapped(Text.assemble((_("error: "), "bold red"), printable(line)))
 
 
 def print_note(message: str) -> None:

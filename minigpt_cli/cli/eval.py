@@ -19,6 +19,7 @@ from minigpt_cli.cli.options import (
 )
 from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.data.token_files import Tokens
@@ -84,7 +85,7 @@ def evaluate(
 
     models, texts = models_and_texts(checkpoints or [], data or [])
     if encoding and not texts:
-        raise typer.BadParameter("--encoding is only valid with --data")
+        raise typer.BadParameter(_("--encoding is only valid with --data"))
     default: Split = "all" if texts else "val"
     text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir)
     scored: list[Scored] = []
@@ -93,14 +94,15 @@ def evaluate(
         loaded = load(given, device, quantize=quantize)
         path, model, tokenizer = loaded.path, loaded.checkpoint.model, loaded.checkpoint.tokenizer
         tokens = _tokens(loaded.checkpoint, text, first=not scored)
-        with count_progress("tokens") as progress:
+        with count_progress(_("tokens")) as progress:
             result = score(model, tokenizer, tokens, progress=progress)
         if quantize:
-            with count_progress("tokens") as progress:
+            with count_progress(_("tokens")) as progress:
                 exact = score(load(path).checkpoint.model, tokenizer, tokens, progress=progress)
             print_note(
-                f"{path}: {quantize} adds {result.loss - exact.loss:+.4f} to the loss "
-                f"({exact.loss:.4f} without)"
+                _("{path}: {quantize} adds {more:+.4f} to the loss ({exact:.4f} without)").format(
+                    path=path, quantize=quantize, more=result.loss - exact.loss, exact=exact.loss
+                )
             )
         scored.append(Scored(path, loaded.checkpoint, result))
     if as_json:
@@ -146,10 +148,11 @@ def _print_table(scored: list[Scored], text: Text) -> None:
     from minigpt_cli.cli.render import count, fit, grid, raw
 
     own = dict.fromkeys(one.checkpoint.metadata.corpus for one in scored)
-    part = "whole text" if text.split == "all" else f"{text.split} split"
+    parts = {"all": _("whole text"), "train": _("train split"), "val": _("val split")}
     table = grid(
-        "checkpoint", "kind", "step", "tokens", "loss", "perplexity", "bits/byte", "accuracy",
-        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {part}"),
+        _("checkpoint"), _("kind"), _("step"), _("tokens"), _("loss"), _("perplexity"),
+        _("bits/byte"), _("accuracy"),
+        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {parts[text.split]}"),
     )  # fmt: skip
     for one in scored:
         result = one.result
@@ -165,10 +168,12 @@ def _print_table(scored: list[Scored], text: Text) -> None:
         )
     out.print(fit(table, out.width))
     if not text.sources and len(own) > 1:
-        print_note("Each model was measured on its own text; the results are not comparable.")
+        print_note(_("Each model was measured on its own text; the results are not comparable."))
     for one in scored:
         if one.result.unknown_tokens:
             share = one.result.unknown_tokens / one.result.tokens
             print_note(
-                f"{one.path}: {share:.1%} of the tokens are <unk>; their bytes do not count."
+                _("{path}: {share:.1%} of the tokens are <unk>; their bytes do not count.").format(
+                    path=one.path, share=share
+                )
             )

@@ -28,6 +28,7 @@ from minigpt_cli.cli.options import (
 )
 from minigpt_cli.cli.typed import model_and_prompt
 from minigpt_cli.errors import ConfigError, reraise_as
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.cli.writing import Writer
@@ -44,12 +45,12 @@ _MOST_BYTES = 1 << 26
 
 def _moved(value: str | None) -> None:
     if value is not None:
-        raise typer.BadParameter("use: minigpt inspect next TEXT")
+        raise typer.BadParameter(_("use: minigpt inspect next TEXT"))
 
 
 def _not_empty(texts: list[str] | None) -> list[str]:
     if "" in (texts or ()):
-        raise typer.BadParameter("must not be empty")
+        raise typer.BadParameter(_("must not be empty"))
     return [decoded(text) or "" for text in texts or []]
 
 
@@ -194,7 +195,9 @@ def _check_combinations(given: dict[str, bool]) -> None:
     ):
         for other in others:
             if given[one] and given[other]:
-                raise typer.BadParameter(f"{one} and {other} cannot be combined")
+                raise typer.BadParameter(
+                    _("{one} and {other} cannot be combined").format(one=one, other=other)
+                )
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -220,16 +223,24 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     ):
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise ConfigError(f"{name}: more than {_MOST_BYTES:,} bytes of prompts; use a smaller file")
+        raise ConfigError(
+            _("{name}: more than {most_bytes:,} bytes of prompts; use a smaller file").format(
+                name=name, most_bytes=_MOST_BYTES
+            )
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise ConfigError(
+            _("{name}: not UTF-8 at byte {start}; save it as UTF-8").format(
+                name=name, start=error.start
+            )
+        ) from None
     text = text.replace("\r\n", "\n")
     if prompt_file is None:
         return [text]
     if not text:
-        raise ConfigError(f"{name}: no prompts; write one on each line")
+        raise ConfigError(_("{name}: no prompts; write one on each line").format(name=name))
     return text.removesuffix("\n").split("\n")
 
 
@@ -240,6 +251,8 @@ def _note_escapes(texts: list[str]) -> None:
     found = next((text for text in texts if "\\n" in text or "\\t" in text), None)
     if found is not None:
         print_note(
-            f'"{found}" has a backslash and a letter in it, not a line break or tab; for those '
-            f"type $'{found}' (bash, zsh)"
+            _(
+                '"{found}" has a backslash and a letter in it, not a line break or tab; for '
+                "those type $'{found}' (bash, zsh)"
+            ).format(found=found)
         )

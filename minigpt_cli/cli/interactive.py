@@ -14,8 +14,9 @@ import typer
 from minigpt_cli.cli.console import err, print_error, print_note
 from minigpt_cli.cli.writing import Writer
 from minigpt_cli.errors import ConfigError, MinigptError, reraise_as
+from minigpt_cli.language import _, mark
 
-HELP = """\
+HELP = mark("""\
 Type the next words; the model continues. An empty line lets it continue alone.
 Your words are bold, the model's are not. Ctrl-C stops it, Ctrl-D quits.
   /settings          show the settings; change them: /temperature 0.7, /top-k off
@@ -23,7 +24,8 @@ Your words are bold, the model's are not. Ctrl-C stops it, Ctrl-D quits.
   /save FILE         write the text to a new file; /save! FILE overwrites one
   /help              show this help
 A line that ends with \\ goes on in the next one: so you type a line break.
-A line that begins with // begins with / in the text."""
+A line that begins with // begins with / in the text.""")
+
 
 # Settings by the name that the user types; None is the value `off` of those that have it.
 _KINDS = {
@@ -50,9 +52,11 @@ def write_together(writer: Writer, prompt: str) -> None:
                 sys.stdout.write("\n" if sys.stdin.isatty() else "")
                 return
             except UnicodeDecodeError:
-                raise ConfigError("stdin: not UTF-8; type or send UTF-8") from None
+                raise ConfigError(_("stdin: not UTF-8; type or send UTF-8")) from None
             except OSError as error:  # closed, or its terminal is gone
-                raise ConfigError(f"stdin: cannot be read ({error.strerror})") from None
+                raise ConfigError(
+                    _("stdin: cannot be read ({reason})").format(reason=error.strerror)
+                ) from None
             try:
                 session.take(line)
             except MinigptError as error:
@@ -70,7 +74,7 @@ class _Session:
         if line.startswith("//"):
             self.say(line[1:])
         elif line.startswith("/"):
-            name, _, value = line[1:].partition(" ")
+            name, _space, value = line[1:].partition(" ")
             self.command(name, value.strip())
         else:
             self.say(line)
@@ -97,7 +101,7 @@ class _Session:
         elif name == "settings" and not value:
             self.show_settings()
         elif name == "settings":  # /settings temperature 0.7
-            key, _, rest = value.replace("=", " ").partition(" ")
+            key, _space, rest = value.replace("=", " ").partition(" ")
             self.change(key.replace("-", "_"), key, rest.strip())
         else:
             self.change(setting, name, value)
@@ -110,8 +114,10 @@ class _Session:
         """
         if setting not in _KINDS:
             near = difflib.get_close_matches(name, [*_COMMANDS, *map(_typed_name, _KINDS)], n=1)
-            hint = f"did you mean /{near[0]}?" if near else "/help lists them"
-            raise ConfigError(f"/{name}: unknown command; {hint}")
+            hint = (
+                _("did you mean /{near}?").format(near=near[0]) if near else _("/help lists them")
+            )
+            raise ConfigError(_("/{name}: unknown command; {hint}").format(name=name, hint=hint))
         if value:
             off = value == "off" and setting in _CAN_BE_OFF
             chosen: dict[str, Any] = {
@@ -120,7 +126,9 @@ class _Session:
             if setting != "max_new_tokens":
                 chosen = {"sampling": replace(self.writer.sampling, **chosen)}
             elif chosen[setting] < 1:
-                raise ConfigError(f"/{name} {value}: must be 1 or more")
+                raise ConfigError(
+                    _("/{name} {value}: must be 1 or more").format(name=name, value=value)
+                )
             self.writer = replace(self.writer, **chosen)
         print_note(f"  {_typed_name(setting)} {self._setting(setting)}")
 
@@ -137,7 +145,7 @@ class _Session:
     def save(self, name: str, overwrite: bool) -> None:
         """Writes the text to a file."""
         if not name:
-            raise ConfigError("/save: no file name; try /save text.txt")
+            raise ConfigError(_("/save: no file name; try /save text.txt"))
         with reraise_as(ConfigError, f"/save {name}", "written", also=(ValueError,)):
             try:
                 mode = "w" if overwrite else "x"
@@ -145,9 +153,9 @@ class _Session:
                     file.write(self.text)
             except FileExistsError:
                 raise ConfigError(
-                    f"/save {name}: already exists; /save! {name} overwrites it"
+                    _("/save {name}: already exists; /save! {name} overwrites it").format(name=name)
                 ) from None
-        print_note(f"{name}: {len(self.text):,} characters")
+        print_note(_("{name}: {number:,} characters").format(name=name, number=len(self.text)))
 
 
 def _typed() -> str:
@@ -157,10 +165,7 @@ def _typed() -> str:
     room = _MOST_CHARACTERS
     while True:
         try:
-            if on_terminal:
-                line = input("... " if lines else "> ")
-            else:
-                line = _read_line(room)
+            line = input("... " if lines else "> ") if on_terminal else _read_line(room)
         except EOFError:
             if not lines:
                 raise
@@ -184,7 +189,11 @@ def _read_line(room: int) -> str:
     if not line:
         raise EOFError
     if len(line) > room:
-        raise ConfigError(f"stdin: a turn of over {_MOST_CHARACTERS:,} characters; send less text")
+        raise ConfigError(
+            _("stdin: a turn of over {most_characters:,} characters; send less text").format(
+                most_characters=_MOST_CHARACTERS
+            )
+        )
     return line.removesuffix("\n")
 
 
@@ -193,15 +202,19 @@ def _typed_name(setting: str) -> str:
 
 
 def _print_help() -> None:
-    err.print(HELP, style="dim", markup=False)
+    err.print(_(HELP), style="dim", markup=False)
 
 
 def _parsed(kind: type, name: str, value: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"/{name} {value}: not {wanted}; try /{name} 1") from None
+        wanted = _("a whole number") if kind is int else _("a number")
+        raise ConfigError(
+            _("/{name} {value}: not {wanted}; try /{name} 1").format(
+                name=name, value=value, wanted=wanted
+            )
+        ) from None
 
 
 @contextmanager

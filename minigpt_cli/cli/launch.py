@@ -15,6 +15,7 @@ from typing import NoReturn
 import typer
 
 from minigpt_cli.cli.boundary import ENDING
+from minigpt_cli.language import _
 
 _GRACE_SECONDS = 30.0
 """How long the others may take to end by themselves once a process failed."""
@@ -29,7 +30,7 @@ def launch(count: int) -> NoReturn:
     """
     children: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(number: int, _: FrameType | None) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGINT:  # a terminal sends that one to all
             for child in children:
                 if child.poll() is None:
@@ -91,6 +92,7 @@ def _status(statuses: list[int]) -> int:
         from minigpt_cli.cli.console import print_error
 
         name = signal.Signals(-first).name
-        print_error(f"process 0 of this run was ended by {name}; resume it with --resume")
+        message = _("process 0 of this run was ended by {signal}; resume it with --resume")
+        print_error(message.format(signal=name))
         return 1
     return first or max((abs(status) for status in statuses), default=0)

@@ -1,6 +1,7 @@
 """What `minigpt train --list-presets` and `--list-settings` print."""
 
 from minigpt_cli.config.presets import preset_names, shipped_folder
+from minigpt_cli.language import _
 
 
 def list_presets(as_json: bool) -> None:
@@ -13,13 +14,22 @@ def list_presets(as_json: bool) -> None:
     if as_json:
         print_json({name: config.model_dump(mode="json") for name, config in configs.items()})
         return
-    table = grid("preset", "purpose", "family", "size", "block", "steps", text_columns=4, prose=[1])
-    table.caption = "size: layers/heads/width"
+    table = grid(
+        _("preset"),
+        _("purpose"),
+        _("family"),
+        _("size"),
+        _("block"),
+        _("steps"),
+        text_columns=4,
+        prose=[1],
+    )
+    table.caption = _("size: layers/heads/width")
     for name, config in configs.items():
         model = config.model
         size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
         numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
-        table.add_row(name, _first_sentence(name), model.family, size, *numbers)
+        table.add_row(name, first_sentence(name), model.family, size, *numbers)
     out.print(fit(table, out.width))
 
 
@@ -33,16 +43,16 @@ def list_settings(as_json: bool) -> None:
     if as_json:
         print_json(listing.as_json(settings))
         return
-    table = grid("setting", "default", "what it does", text_columns=3, prose=[1, 2])
+    table = grid(_("setting"), _("default"), _("what it does"), text_columns=3, prose=[1, 2])
     for setting in settings:
-        family = f" ({setting.family} only)" if setting.family else ""
+        family = _(" ({family} only)").format(family=setting.family) if setting.family else ""
         default = setting.default or "-"
         limits = f" [{setting.limits}]" if setting.limits else ""
         table.add_row(setting.name, raw(default), raw(f"{setting.text}{family}{limits}"))
     out.print(fit(table, out.width))
 
 
-def _first_sentence(preset: str) -> str:
+def first_sentence(preset: str) -> str:
     """The first sentence of the comment at the top of a preset."""
     text = (shipped_folder("configs") / f"{preset}.toml").read_text(encoding="utf-8")
     comment = " ".join(line[1:].strip() for line in text.splitlines()[:4] if line.startswith("#"))

@@ -4,6 +4,7 @@ import time
 from typing import Self
 
 from minigpt_cli.inspection.run_history import read_run
+from minigpt_cli.language import _
 from minigpt_cli.pages.run_report import Inside, look_inside, report_page
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.reporter import Reporter
@@ -76,9 +77,11 @@ class LiveReport(Reporter):
                 self._next_look = now + LEAST_PAUSE * (now - started)
             self._folder.write_report(report_page(run, self._inside, refresh_seconds))
         except Exception as error:  # not even a bug here may end the run
-            self._note_once(f"No report: {error or type(error).__name__}")
+            self._note_once(_("No report: {error}").format(error=error or type(error).__name__))
         else:
-            self._note_once(f"Follow this run in a browser: {self._folder.report}")
+            self._note_once(
+                _("Follow this run in a browser: {report}").format(report=self._folder.report)
+            )
 
     def _note_once(self, message: str) -> None:
         if message not in self._noted:

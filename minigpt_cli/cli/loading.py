@@ -9,6 +9,7 @@ import typer
 
 from minigpt_cli.cli.typed import named_run
 from minigpt_cli.config.choices import Precision, Quantization
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.runs.checkpoint import Checkpoint
@@ -42,7 +43,9 @@ class Loaded:
     @property
     def name(self) -> str:
         """What titles call it: its run's folder (or its file) and its step."""
-        return f"{short_name(self.path)}, step {self.checkpoint.metadata.step:,}"
+        return _("{path}, step {step:,}").format(
+            path=short_name(self.path), step=self.checkpoint.metadata.step
+        )
 
 
 def load(
@@ -96,9 +99,9 @@ def checkpoint_path(given: Path | None) -> Path:
     meant = None if given is None else named_run(given)
     path, chosen = find_checkpoint(meant)
     if chosen:
-        print_note(f"Using {path}{_other_runs(path.parent)}")
+        print_note(_("Using {path}").format(path=path) + _other_runs(path.parent))
     elif meant != given:
-        print_note(f"Using {path}")
+        print_note(_("Using {path}").format(path=path))
     return path
 
 
@@ -116,15 +119,26 @@ def _other_runs(newest: Path) -> str:
     if newest.name.split("-")[0] == "tiny" or (mine.parameters or 0) * 10 < (
         largest.parameters or 0
     ):
-        doubts.append(f"a tiny model of {mine.parameters:,} parameters")
+        doubts.append(
+            _("a tiny model of {parameters:,} parameters").format(parameters=mine.parameters)
+        )
     if not mine.is_finished:
-        doubts.append(f"unfinished (step {mine.last_step:,} of {mine.max_iters or '?'})")
+        doubts.append(
+            _("unfinished (step {last_step:,} of {max_iters})").format(
+                last_step=mine.last_step, max_iters=mine.max_iters or "?"
+            )
+        )
     if not doubts:
-        return f", the newest; {len(others)} more: minigpt inspect runs"
-    state = "finished" if largest.is_finished else "unfinished"
-    return (
-        f", the newest: {' and '.join(doubts)}; another is {largest.path} "
-        f"({largest.parameters:,} parameters, {state}), and minigpt inspect runs lists all"
+        return _(", the newest; {number} more: minigpt inspect runs").format(number=len(others))
+    state = _("finished") if largest.is_finished else _("unfinished")
+    return _(
+        ", the newest: {doubts}; another is {path} ({parameters:,} parameters, {state}), "
+        "and minigpt inspect runs lists all"
+    ).format(
+        doubts=_(" and ").join(doubts),
+        path=largest.path,
+        parameters=largest.parameters,
+        state=state,
     )
 
 
@@ -136,16 +150,16 @@ def run_folder(given: Path | None) -> Path:
 
     if given is None:
         folder = newest(METRICS).path
-        print_note(f"Using {folder}")
+        print_note(_("Using {path}").format(path=folder))
         return folder
     folder = named_run(given)
     if not is_folder(folder):
         raise CheckpointError(
-            f"{given}: not a run folder; pass one created by minigpt train"
+            _("{path}: not a run folder; pass one created by minigpt train").format(path=given)
             + ("" if given.exists() else did_you_mean(given))
         )
     if folder != given:
-        print_note(f"Using {folder}")
+        print_note(_("Using {path}").format(path=folder))
     return folder
 
 

@@ -12,6 +12,7 @@ import typer
 from minigpt_cli.config import choices
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
@@ -33,7 +34,9 @@ def decoded(text: str | None) -> str | None:
         typer.BadParameter: Python could not decode some bytes of it.
     """
     if text and any("\ud800" <= character <= "\udfff" for character in text):
-        raise typer.BadParameter(f"not {sys.getfilesystemencoding()}; convert the text")
+        raise typer.BadParameter(
+            _("not {encoding}; convert the text").format(encoding=sys.getfilesystemencoding())
+        )
     return text
 
 
@@ -128,13 +131,13 @@ def how_to_set(settings: tuple[str, ...], available: set[str]) -> str:
     """
     ways = []
     for setting in settings:
-        name, _, value = setting.partition("=")
+        name, _equals, value = setting.partition("=")
         own = [option for option in SETTING_OPTIONS.get(name, ()) if option in available]
         if own:
             ways.append(f"{own[0]} {value}".rstrip())
         elif "--set" in available and "." in name:
             ways.append(f"--set {name}={value or 'VALUE'}")
-    return f" (set with {' or '.join(ways)})" if ways else ""
+    return _(" (set with {ways})").format(ways=_(" or ").join(ways)) if ways else ""
 
 
 def parse_settings(texts: list[str]) -> dict[str, object]:
@@ -145,11 +148,11 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
         found = [parse_override(text) for text in texts]
     except ConfigError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from None
-    for text, (name, _) in zip(texts, found, strict=True):
+    for text, (name, _value) in zip(texts, found, strict=True):
         if not text.lstrip().startswith(name):
             from minigpt_cli.cli.console import print_note
 
-            print_note(f"--set {text}: taken as {name}")
+            print_note(_("--set {text}: taken as {name}").format(text=text, name=name))
     return dict(found)
 
 
@@ -165,7 +168,7 @@ def whole_number(text: str) -> int:
         with suppress(ValueError):
             if (number := float(text)).is_integer() and "e" in text.lower():
                 return int(number)
-    raise typer.BadParameter(f"{text!r} is not a whole number")
+    raise typer.BadParameter(_("{text!r} is not a whole number").format(text=text))
 
 
 @contextmanager

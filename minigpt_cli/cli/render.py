@@ -9,12 +9,13 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from minigpt_cli.cli.console import err, in_unicode
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.io.text import duration, printable_line
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.config.schema import ModelConfig
@@ -141,9 +142,14 @@ def size(number: float) -> str:
     """A number of bytes in the largest unit that gives at least 1; 1.5 MB is 1,500,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+            return f"{number:.0f} {_(unit)}" if unit == "bytes" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def to_the_right(text: str, width: int) -> str:
+    """The text at the right end of this many columns; a Chinese character takes two."""
+    return " " * (width - cell_len(text)) + text
 
 
 def raw(text: str, style: str = "") -> Text:
@@ -163,13 +169,15 @@ def shortened(text: str, length: int) -> str:
 
 def model_size(model: "ModelConfig") -> str:
     """A model's layers, heads and width."""
-    return f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} wide"
+    return _("{n_layer} layers, {n_head} heads, {n_embd} wide").format(
+        n_layer=model.n_layer, n_head=model.n_head, n_embd=model.n_embd
+    )
 
 
 def losses(train: float | None, validation: float | None) -> str:
     """The known losses, by name."""
-    named = {"train": train, "validation": validation}
-    return ", ".join(f"{name} {loss:.4f}" for name, loss in named.items() if loss is not None)
+    named = ((_("train {loss:.4f}"), train), (_("validation {loss:.4f}"), validation))
+    return ", ".join(name.format(loss=loss) for name, loss in named if loss is not None)
 
 
 class TimeLeft(ProgressColumn):
@@ -177,9 +185,14 @@ class TimeLeft(ProgressColumn):
 
     max_refresh = 0.5
 
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
+
     def render(self, task: Task) -> Text:
         left = task.time_remaining
-        return Text("" if left is None or task.finished else f"{duration(left)} left")
+        return Text(
+            "" if left is None or task.finished else _("{left} left").format(left=duration(left))
+        )
 
 
 @contextmanager
@@ -224,7 +237,7 @@ def _bars(amount: ProgressColumn) -> Iterator[Progress]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
+                tasks[stage] = progress.add_task(_(stage), total=total)
             progress.update(tasks[stage], completed=done)
 
         yield show

@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
+from minigpt_cli.language import ENGLISH, VARIABLE, _
+
 _MARK = "minigpt_question_mark"
 _missing_characters = False
 
@@ -53,7 +55,8 @@ def set_up() -> None:
     """Replaces the standard streams.
 
     Pipes and files are UTF-8. A terminal keeps its encoding, with a question mark for what that
-    cannot show; `lacks_characters` then says so. A closed stdin or stdout fails when it is used, a
+    cannot show; `lacks_characters` then says so. Messages are in English where a stream cannot show
+    the user's language. A closed stdin or stdout fails when it is used, a
     closed stderr is silent.
     """
     _fill_closed()
@@ -63,6 +66,17 @@ def set_up() -> None:
     sys.stdin.reconfigure(errors="strict")  # type: ignore[union-attr]
     sys.stdout = _dependable(sys.stdout, _Output, _MARK)
     sys.stderr = _dependable(sys.stderr, _Messages, "backslashreplace")
+    if not all(map(_shows_messages, (sys.stdout, sys.stderr))):
+        os.environ[VARIABLE] = ENGLISH
+
+
+def _shows_messages(stream: TextIO) -> bool:
+    """Whether a stream can show the user's language; else messages are in English."""
+    try:
+        _("error: ").encode(stream.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def leave_to_rank_0() -> None:

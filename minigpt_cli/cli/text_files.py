@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
 from minigpt_cli.data.sources import TextFile, count_kinds
+from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +22,13 @@ def corpus_lines(corpus: "Corpus") -> list[str]:
     """What is worth a line about the files of a text; nothing for a single plain file."""
     lines = list(corpus.notes)
     if len(corpus.files) > 1 or corpus.left_out:
-        line = f"Read {_files(len(corpus.files))} ({size(corpus.size)})"
+        line = _("Read {files} ({size})").format(
+            files=_files(len(corpus.files)), size=size(corpus.size)
+        )
         if corpus.left_out:
-            line += f"; left out {count(len(corpus.left_out))}: {count_kinds(corpus.left_out)}"
+            line += _("; left out {number}: {kinds}").format(
+                number=count(len(corpus.left_out)), kinds=count_kinds(corpus.left_out)
+            )
         lines.append(line)
     by_encoding: dict[str, list[str]] = defaultdict(list)
     for file in corpus.files:
@@ -32,7 +37,9 @@ def corpus_lines(corpus: "Corpus") -> list[str]:
         if file.note:
             lines.append(f"{file.path}: {file.note}")
     return lines + [
-        f"Read {_files(len(names))} as {encoding}: {_first(names)}"
+        _("Read {files} as {encoding}: {names}").format(
+            files=_files(len(names)), encoding=encoding, names=_first(names)
+        )
         for encoding, names in by_encoding.items()
     ]
 
@@ -43,7 +50,7 @@ def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
     if reading.validation is not None:
         corpus = reading.validation.corpus
         names = _first([file.path.name for file in corpus.files])
-        return [*lines, *corpus_lines(corpus), f"For validation: {names}"]
+        return [*lines, *corpus_lines(corpus), _("For validation: {names}").format(names=names)]
     if len(reading.corpus.files) > 1:
         lines.append(_validation(reading, val_fraction))
     return lines
@@ -55,17 +62,21 @@ def _validation(reading: "Reading", val_fraction: float) -> str:
     index, character = reading.validation_start(val_fraction)
     names = [file.path.name for file in files[index:]]
     if character:
-        names[0] = f"the end of {names[0]}"
-    return f"For validation, the last {100 * val_fraction:.3g}% of the text: {_first(names)}"
+        names[0] = _("the end of {name}").format(name=names[0])
+    return _("For validation, the last {percent:.3g}% of the text: {names}").format(
+        percent=100 * val_fraction, names=_first(names)
+    )
 
 
 def _files(number: int) -> str:
-    return f"{count(number)} file{'s' * (number != 1)}"
+    return ngettext("{number} file", "{number} files", number).format(number=count(number))
 
 
 def _first(names: list[str]) -> str:
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {count(more)} more" if more > 0 else "")
+    return ", ".join(names[:_NAMED]) + (
+        _(" and {more} more").format(more=count(more)) if more > 0 else ""
+    )
 
 
 def reading_json(reading: "Reading", val_fraction: float) -> dict[str, Any]:
@@ -99,7 +110,9 @@ def reading_json(reading: "Reading", val_fraction: float) -> dict[str, Any]:
 
 def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]":
     """Every file that is read, in order, and every one that is left out, with the reason."""
-    table = grid("read", "encoding", "size", "characters", "for validation", text_columns=2)
+    table = grid(
+        _("read"), _("encoding"), _("size"), _("characters"), _("for validation"), text_columns=2
+    )
     for file, characters, validation in _rows(reading, val_fraction):
         table.add_row(
             raw(str(file.path)),
@@ -110,7 +123,7 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
         )
     yield table
     if reading.corpus.left_out:
-        table = grid("left out", "why", text_columns=2, prose=[1])
+        table = grid(_("left out"), _("why"), text_columns=2, prose=[1])
         for item in reading.corpus.left_out:
             table.add_row(raw(str(item.path)), raw(item.reason))
         yield table

@@ -17,6 +17,7 @@ from minigpt_cli.cli.options import (
     in_output,
 )
 from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +74,7 @@ def tokenize(
 
     if check:
         if text is not None or compare:
-            raise typer.BadParameter("--check cannot be combined with --text or --compare")
+            raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
         _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
         return
     # In a comparison, the size applies to the kinds whose size can be chosen.
@@ -96,7 +97,7 @@ def tokenize(
     if text is None or compare:
         out.print(fit(_table([dataset.metadata for dataset in datasets]), out.width))
     if text is None and not compare:
-        out.print(raw(f"Prepared in {datasets[0].folder}"), soft_wrap=True)
+        out.print(raw(_("Prepared in {folder}").format(folder=datasets[0].folder)), soft_wrap=True)
     for dataset, split in zip(datasets, splits, strict=bool(splits)):
         out.print(_colored(dataset.tokenizer, split))
 
@@ -163,7 +164,15 @@ def _table(rows: "list[DatasetMetadata]") -> "Table":
     from minigpt_cli.cli.render import count, grid
     from minigpt_cli.io.text import duration
 
-    table = grid("kind", "characters", "tokens", "chars/token", "vocabulary", "time", "MB/s")
+    table = grid(
+        _("kind"),
+        _("characters"),
+        _("tokens"),
+        _("chars/token"),
+        _("vocabulary"),
+        _("time"),
+        _("MB/s"),
+    )
     for row in rows:
         table.add_row(
             row.kind,
@@ -202,13 +211,17 @@ def _colored(tokenizer: "Tokenizer", split: dict[str, Any]) -> "Text":
 
     if "error" in split:
         return Text(f"{tokenizer.kind}: {split['error']}", style="yellow")
-    shown = Text(f"{tokenizer.kind}: {len(split['ids'])} token{'s' * (len(split['ids']) != 1)}\n")
+    tokens = len(split["ids"])
+    how_many = ngettext("{number} token", "{number} tokens", tokens).format(number=tokens)
+    shown = Text(f"{tokenizer.kind}: {how_many}\n")
     for i, token in enumerate(split["ids"]):
         # Part of a character is not text; its bytes are shown.
         whole = tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
         visible = printable(whole).replace("\n", "\\n").replace("\t", "\\t")
         shown.append(visible, style=_COLORS[i % len(_COLORS)])
         shown.append(f":{token} ", style="dim")
-    verdict = f"decoding {'restores' if split['round_trip'] else 'does not restore'} the text"
-    shown.append(f"\n{verdict}", style="green" if split["round_trip"] else "yellow")
+    if split["round_trip"]:
+        shown.append("\n" + _("decoding restores the text"), style="green")
+    else:
+        shown.append("\n" + _("decoding does not restore the text"), style="yellow")
     return shown

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from minigpt_cli.config.choices import TrackerName
+from minigpt_cli.language import _
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.runs.trackers import Tracker, measurements, open_tracker
 from minigpt_cli.training.reporter import Reporter
@@ -88,4 +89,6 @@ class Tracking(Reporter):
         except Exception as error:  # whatever a tracker raises, the run goes on
             self._trackers.pop(name, None)
             reason = " ".join(str(error).split()) or type(error).__name__
-            self._reporter.noted(f"{name}: no longer tracked ({reason:.200})")
+            self._reporter.noted(
+                _("{name}: no longer tracked ({reason:.200})").format(name=name, reason=reason)
+            )

@@ -34,23 +34,28 @@ from minigpt_cli.cli.train_options import (
     Data,
     DryRun,
     Freeze,
+    Gpu,
+    Gpus,
     InitFrom,
     LearningRate,
     ListPresets,
     ListSettings,
     Log,
     MaxIters,
+    MaxMemory,
     Out,
     Processes,
     Resume,
     Settings,
     TokenizerOption,
+    Utilization,
     ValidationData,
     Watch,
     Words,
 )
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
@@ -61,6 +66,8 @@ if TYPE_CHECKING:
     from minigpt_cli.training.trainer import Trainer
 
 FINETUNE_PRESET = "finetune"
+
+_ANSWER_SECONDS = 5.0
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -80,6 +87,10 @@ def train(
     watch: Watch = False,
     log: Log = None,
     dry_run: DryRun = False,
+    gpus: Gpus = None,
+    gpu: Gpu = None,
+    utilization: Utilization = None,
+    max_memory: MaxMemory = None,
     list_presets: ListPresets = False,
     list_settings: ListSettings = False,
     data: Data = None,
@@ -125,42 +136,52 @@ def train(
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
     _check_usage(run, preset, init_from, resume, out, dry_run, continue_)
+    _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
-    wanted = _Wanted(preset, overrides, out, init_from)
-    if dry_run:
+    wanted = _Wanted(preset, overrides, out, init_from, max_memory)
+    if dry_run and (gpus or gpu or utilization):
+        _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
+    elif dry_run:
         _estimate(wanted, data_dir, as_json)
-        return
-    following.check()
-    with connected_processes() as group:
-        named = out if continue_ or _is_restarted() else None
-        if named is not None and group.first(lambda: _is_there(named)):
-            _continue(named, overrides, data_dir, following, as_json, group)
-        elif resume:
-            _resume(run or out, overrides, data_dir, following, as_json, group)
-        else:
-            _start(wanted, data_dir, following, as_json, group)
+    elif resume:
+        _train(wanted, data_dir, following, as_json, run or out, is_sure=True)
+    else:
+        goes_on = continue_ or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        _train(wanted, data_dir, following, as_json, out if goes_on else None, is_sure=False)
 
 
-def _is_restarted() -> bool:
-    """Whether `torchrun --max-restarts` starts this command again."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+def _train(
+    wanted: "_Wanted",
+    data_dir: Path,
+    following: "_Following",
+    as_json: bool,
+    run: Path | None,
+    *,
+    is_sure: bool,
+) -> None:
+    """Trains, together with the other processes that were started with this one.
 
-
-def _is_there(run: Path) -> bool:
+    Args:
+        wanted: the new run, unless one is continued.
+        data_dir: of texts.
+        following: where the run can be followed.
+        as_json: whether to print the result as JSON.
+        run: the run to continue, if it is there; None is the newest, or with `is_sure` false none.
+        is_sure: whether the user says that there is a run to continue.
+    """
     from minigpt_cli.runs.folder import RunFolder
-
-    folder = RunFolder(run)
-    return folder.has(folder.state)
-
-
-@contextmanager
-def connected_processes() -> "Iterator[Group]":
-    """The group that this process was started in, with PyTorch imported late."""
     from minigpt_cli.training.distributed import connected
 
+    following.check()
+    folder = None if run is None else RunFolder(run)
     with connected() as group:
-        yield group
+        if is_sure:
+            _resume(run, wanted.overrides, data_dir, following, as_json, group)
+        elif folder is not None and group.first(lambda: folder.has(folder.state)):
+            _continue(folder.path, wanted.overrides, data_dir, following, as_json, group)
+        else:
+            _start(wanted, data_dir, following, as_json, group)
 
 
 def _check_usage(
@@ -174,24 +195,48 @@ def _check_usage(
 ) -> None:
     """Raises if options contradict each other."""
     if continue_ and (resume or dry_run):
-        raise typer.BadParameter("--continue cannot be combined with --resume or --dry-run")
+        raise typer.BadParameter(_("--continue cannot be combined with --resume or --dry-run"))
     if continue_ and out is None:
-        raise typer.BadParameter("--continue needs --out, which names the run to continue")
+        raise typer.BadParameter(_("--continue needs --out, which names the run to continue"))
     if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (out or resume):
-        raise typer.BadParameter("torchrun --max-restarts needs --out, which names the run")
+        raise typer.BadParameter(_("torchrun --max-restarts needs --out, which names the run"))
     if resume and (preset is not None or dry_run or init_from is not None):
         raise typer.BadParameter(
-            "--resume cannot be combined with --preset, --init-from or --dry-run"
+            _("--resume cannot be combined with --preset, --init-from or --dry-run")
         )
     if run is not None and out is not None:
-        raise typer.BadParameter("RUN and --out cannot be combined")
+        raise typer.BadParameter(_("RUN and --out cannot be combined"))
+
+
+def _check_machines(
+    resume: bool,
+    dry_run: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+    max_memory: int | None,
+) -> None:
+    """Raises if options about machines contradict the others."""
+    if not dry_run and (gpus or gpu or utilization):
+        raise typer.BadParameter(
+            _(
+                "--gpus, --gpu and --utilization plan a run, and need --dry-run; to train on "
+                "several GPUs, see docs/scaling.md"
+            )
+        )
+    if resume and max_memory:
+        raise typer.BadParameter(
+            _("--resume cannot be combined with --max-memory: a run keeps its batches")
+        )
 
 
 def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
     known = get_args(TrackerName)
     for name in names:
         if name not in known:
-            raise typer.BadParameter(f"--log {name}: use {' or '.join(known)}")
+            raise typer.BadParameter(
+                _("--log {name}: use {known}").format(name=name, known=_(" or ").join(known))
+            )
     return cast(tuple[TrackerName, ...], tuple(dict.fromkeys(names)))
 
 
@@ -230,6 +275,7 @@ class _Wanted:
     overrides: "Overrides"
     out: Path | None
     init_from: Path | None
+    max_memory: int | None = None
 
     def request(self, workspace: "Workspace", group: "Group | None" = None) -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
@@ -244,7 +290,14 @@ class _Wanted:
 
         initial = None if self.init_from is None else load(self.init_from).checkpoint
         return TrainRequest(
-            self.preset, self.overrides, self.out, workspace, print_note, initial, group or ALONE
+            self.preset,
+            self.overrides,
+            self.out,
+            workspace,
+            print_note,
+            initial,
+            self.max_memory,
+            group or ALONE,
         )
 
 
@@ -299,7 +352,9 @@ def _resume(
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note)
             trainer = held.enter_context(resume(folder, overrides, workspace, group))
-        print_note(f"Resuming {folder.path} at step {trainer.state.step:,}")
+        print_note(
+            _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
+        )
         _fit(trainer, data_dir, following, as_json)
 
 
@@ -347,16 +402,24 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
         trainer: saves and stops.
         answer: called at once with what happens now.
     """
+    answered = _thread.allocate_lock()
     before = {int(number): signal.getsignal(number) for number in ENDING}
     # A shell has its background jobs ignore signals: they stay ignored.
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def say(message: str) -> None:
+        try:
+            answer(message)
+        finally:
+            answered.release()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         trainer.stop_requested = number
-        message = f"finishing step {trainer.state.step + 1:,}, saving…"
+        message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
-        _thread.start_new_thread(answer, (message,))
+        answered.acquire(blocking=False)
+        _thread.start_new_thread(say, (message,))
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -367,6 +430,7 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        answered.acquire(timeout=_ANSWER_SECONDS)  # on a busy machine the run may end first
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
@@ -382,4 +446,24 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return
     out.print(estimate_table(config, found))
-    print_note("Nothing was saved. Leave out --dry-run to train.")
+    print_note(_("Nothing was saved. Leave out --dry-run to train."))
+
+
+def _plan(
+    wanted: _Wanted,
+    data_dir: Path,
+    as_json: bool,
+    gpus: int | None,
+    gpu: str | None,
+    utilization: float | None,
+) -> None:
+    from minigpt_cli.cli.plan_table import print_plan
+    from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.training.accelerators import DEFAULT, accelerator
+    from minigpt_cli.training.plan import UTILIZATION, Machines, planned
+
+    machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
+    with file_progress() as progress:
+        config, found = planned(wanted.request(Workspace(data_dir, progress)), machines)
+    print_plan(config, found, as_json)

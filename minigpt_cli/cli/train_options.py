@@ -1,5 +1,6 @@
 """The options of `minigpt train` that no other command has."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,67 @@ Out = Annotated[
 Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
     bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
+]
+_BYTES = {"": 1, "B": 1} | {
+    f"{prefix}{unit}": base**power
+    for power, prefix in enumerate("kMGT", 1)
+    for unit, base in (("B", 1000), ("iB", 1024), ("", 1024))
+}
+
+
+def memory_size(text: str) -> int:
+    """Bytes in a size such as `8GiB`, `500MB` or `1.5G`.
+
+    Raises:
+        typer.BadParameter: the text is something else.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", text.strip(), re.ASCII)
+    units = {unit.lower(): factor for unit, factor in _BYTES.items()}
+    factor = units.get(found[2].lower()) if found and len(found[1]) < 20 else None
+    size = 0 if found is None or factor is None else int(float(found[1]) * factor)
+    if not size:
+        raise typer.BadParameter(f"{text!r} is not a size, as in 8GiB or 500MB")
+    return size
+
+
+Gpus = Annotated[
+    int | None,
+    in_run(
+        "--gpus",
+        min=1,
+        max=1_000_000,
+        metavar="N",
+        help="With --dry-run: plan for N GPUs that need not be here, without training.",
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    in_run(
+        "--gpu",
+        metavar="NAME",
+        help="With --gpus: which, as in h100, h200, b200, a100, l40s, l4 or rtx4090.",
+        show_default="h100",
+    ),
+]
+Utilization = Annotated[
+    float | None,
+    in_run(
+        "--utilization",
+        min=0.01,
+        max=1.0,
+        help="With --gpus: the share of the peak FLOP/s that training reaches.",
+        show_default="0.4",
+    ),
+]
+MaxMemory = Annotated[
+    int | None,
+    in_run(
+        "--max-memory",
+        parser=memory_size,
+        metavar="SIZE",
+        help="Split batches into more passes, until a process takes at most this, as in 8GiB.",
+        show_default=False,
+    ),
 ]
 ListPresets = Annotated[bool, in_run("--list-presets", help="List the presets.")]
 ListSettings = Annotated[

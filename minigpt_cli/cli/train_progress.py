@@ -11,11 +11,22 @@ from rich.text import Text
 
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
-from minigpt_cli.cli.render import TimeLeft, count, key_value_table, model_size, number, raw, size
+from minigpt_cli.cli.plan_table import by_kind
+from minigpt_cli.cli.render import (
+    TimeLeft,
+    count,
+    key_value_table,
+    model_size,
+    number,
+    raw,
+    size,
+    to_the_right,
+)
 from minigpt_cli.cli.text_files import reading_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
-from minigpt_cli.io.text import duration
+from minigpt_cli.io.text import duration, three_digits
+from minigpt_cli.language import _, ngettext
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
@@ -24,11 +35,6 @@ from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 _MANY_EPOCHS, _SMALL_TEXT = 20, 200_000
-
-_HEADER = (
-    f"{'step':>7} {'train loss':>11} {'val loss':>9}   "
-    f"{'bits/byte':>9} {'tokens/s':>9} {'elapsed':>11}"
-)
 
 
 class TrainProgress(Reporter):
@@ -41,10 +47,10 @@ class TrainProgress(Reporter):
         self._has_header = self._stopping = False
         self._max_iters = config.train.max_iters
         self._progress = Progress(
-            TextColumn("step {task.completed:,}/{task.total:,}"),
+            TextColumn(_("step {task.completed:,}/{task.total:,}")),
             BarColumn(bar_width=None),
             TextColumn(
-                "loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s"
+                _("loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s")
             ),
             TimeLeft(),
             TextColumn("{task.fields[doing]}", style="bold"),
@@ -79,7 +85,7 @@ class TrainProgress(Reporter):
 
     def evaluating(self, stage: str, done: int, total: int) -> None:
         if not self._stopping:
-            doing = f"{stage.lower()} {done / total:.0%}" if done < total else ""
+            doing = f"{_(stage).lower()} {done / total:.0%}" if done < total else ""
             self._progress.update(self._task, doing=doing)
 
     def stopping(self, message: str) -> None:
@@ -91,14 +97,14 @@ class TrainProgress(Reporter):
 
     def evaluated(self, row: EvaluationRow) -> None:
         if not self._has_header:
-            err.print(Text(_HEADER, style="dim"), soft_wrap=True)
+            err.print(Text(_header(), style="dim"), soft_wrap=True)
             self._has_header = True
         mark = "*" if row.is_best else " "
         line = Text(f"{row.step:>7,} {number(row.train_loss, '.4f'):>11} ")
         line.append(f"{row.val_loss:>9.4f} {mark}", style="bold green" if row.is_best else "")
         line.append(f" {number(row.bits_per_byte, '.3f'):>9}")
         line.append(f" {number(row.tokens_per_second, ',.0f'):>9}")
-        line.append(f" {duration(row.elapsed or 0.0):>11}")
+        line.append(" " + to_the_right(duration(row.elapsed or 0.0), 11))
         err.print(line, soft_wrap=True)
 
     def sampled(self, text: str) -> None:
@@ -110,15 +116,26 @@ class TrainProgress(Reporter):
 
     def slowed(self, slowdown: Slowdown) -> None:
         several = torch.get_num_threads() > 1
-        advice = "; Ctrl-C, then --resume --set train.threads=1 may be faster" if several else ""
+        advice = _("; Ctrl-C, then --resume --set train.threads=1 may be faster") if several else ""
         now, before = duration(slowdown.seconds_now), duration(slowdown.seconds_before)
         print_note(
-            f"A step takes {now} now and took {before}: another program keeps this machine busy"
-            f"{advice}"
+            _(
+                "A step takes {now} now and took {before}: another program keeps this "
+                "machine busy{advice}"
+            ).format(now=now, before=before, advice=advice)
         )
 
     def noted(self, message: str) -> None:
         print_note(message)
+
+
+def _header() -> str:
+    """The names of the columns; after the validation loss there is room for the mark."""
+    columns = (
+        (_("step"), 7), (_("train loss"), 11), (_("val loss"), 9), ("", 1),
+        (_("bits/byte"), 9), (_("tokens/s"), 9), (_("elapsed"), 11),
+    )  # fmt: skip
+    return " ".join(to_the_right(name, width) for name, width in columns)
 
 
 def run_lines(trainer: Trainer) -> list[str]:
@@ -127,17 +144,31 @@ def run_lines(trainer: Trainer) -> list[str]:
     sizes, device, split = config.model, learner.device, config.data.val_fraction
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
-    threads = f", {cores} thread{'s' * (cores > 1)}" if device.type == "cpu" else ""
+    threads = ngettext(", {cores} thread", ", {cores} threads", cores).format(cores=cores)
     validation = count(text.val_tokens)
     epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
-    steps = f"{count(config.train.max_iters)} steps of {count(learner.tokens_per_step)} tokens"
-    tokens = f"{count(text.train_tokens)} tokens for training, {validation} for validation"
+    steps = _("{max_iters} steps of {tokens_per_step} tokens").format(
+        max_iters=count(config.train.max_iters), tokens_per_step=count(learner.tokens_per_step)
+    )
+    tokens = _("{train_tokens} tokens for training, {validation} for validation").format(
+        train_tokens=count(text.train_tokens), validation=validation
+    )
     return [
-        f"Model:  {sizes.family}, {count(parameters)} parameters ({model_size(sizes)})",
-        f"Text:   {text.corpus} ({text.kind}, vocabulary {count(text.vocab_size)}), {tokens}",
+        _("Model:  {family}, {parameters} parameters ({sizes})").format(
+            family=sizes.family, parameters=count(parameters), sizes=model_size(sizes)
+        ),
+        _("Text:   {corpus} ({kind}, vocabulary {vocab_size}), {tokens}").format(
+            corpus=text.corpus, kind=text.kind, vocab_size=count(text.vocab_size), tokens=tokens
+        ),
         *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
-        f"Run:    {steps} ({epochs:.3g} epochs) on {device}, {config.train.precision}{threads}",
-        f"Output: {trainer.folder.path}",
+        _("Run:    {steps} ({epochs} epochs) on {device}, {precision}{threads}").format(
+            steps=steps,
+            epochs=three_digits(epochs),
+            device=device,
+            precision=config.train.precision,
+            threads=threads if device.type == "cpu" else "",
+        ),
+        _("Output: {path}").format(path=trainer.folder.path),
         *_forecast(trainer, epochs),
     ]
 
@@ -147,14 +178,16 @@ def _forecast(trainer: Trainer, epochs: float) -> list[str]:
     learner, train_tokens = trainer.learner, trainer.dataset.metadata.train_tokens
     lines = []
     if learner.expected_seconds is not None:
-        lines.append(f"Time:   about {duration(learner.expected_seconds)}")
+        lines.append(_("Time:   about {time}").format(time=duration(learner.expected_seconds)))
     is_careful = trainer.config.train.patience > 0  # as with the preset auto
     if epochs > 1.1 * _MANY_EPOCHS and train_tokens < _SMALL_TEXT and not is_careful:
         steps = max(1, _MANY_EPOCHS * train_tokens // learner.tokens_per_step)
         lines.append(
-            f"Note:   {epochs:,.0f} epochs of so small a text are learned by heart; take "
-            f"--preset auto, which suits the text, or --max-iters {steps} ({_MANY_EPOCHS} epochs), "
-            "or --set train.patience=3, which ends when it no longer improves"
+            _(
+                "Note:   {epochs:,.0f} epochs of so small a text are learned by heart; take "
+                "--preset auto, which suits the text, or --max-iters {steps} ({many_epochs} "
+                "epochs), or --set train.patience=3, which ends when it no longer improves"
+            ).format(epochs=epochs, steps=steps, many_epochs=_MANY_EPOCHS)
         )
     return lines
 
@@ -163,21 +196,34 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
     """How the run ended and where its files are."""
     table = key_value_table()
     if result.best_val_loss is not None:
-        at = f"at step {count(result.best_step)} of {count(result.step)}"
-        table.add_row("best validation loss", f"{result.best_val_loss:.4f} {at}")
+        at = _("at step {best_step} of {step}").format(
+            best_step=count(result.best_step), step=count(result.step)
+        )
+        table.add_row(
+            _("best validation loss"),
+            f"{result.best_val_loss:.4f} {at}",
+        )
     if result.stopped_early:
-        table.add_row("ended early", "no better evaluation for as long as train.patience allows")
+        table.add_row(
+            _("ended early"), _("no better evaluation for as long as train.patience allows")
+        )
     if result.best_step and (rise := read_run(folder.path).rise):
-        learned = ": it started to memorize the training text"
+        learned = _(": it started to memorize the training text")
         table.add_row("", f"{rise}{learned if type(rise) is Overfitting else ''}")
-    table.add_row("time", f"{duration(result.elapsed)}, {duration(result.step_seconds)} in steps")
     table.add_row(
-        "speed",
-        f"{count(round(result.tokens_per_second))} tokens/s, {result.mfu:.0%} of this "
-        "machine's measured peak",
+        _("time"),
+        _("{elapsed}, {step_seconds} in steps").format(
+            elapsed=duration(result.elapsed), step_seconds=duration(result.step_seconds)
+        ),
     )
-    table.add_row("model", raw(str(folder.checkpoint)))
-    table.add_row("metrics", raw(str(folder.metrics)))
+    table.add_row(
+        _("speed"),
+        _("{tokens_per_second} tokens/s, {mfu:.0%} of this machine's measured peak").format(
+            tokens_per_second=count(round(result.tokens_per_second)), mfu=result.mfu
+        ),
+    )
+    table.add_row(_("model"), raw(str(folder.checkpoint)))
+    table.add_row(_("metrics"), raw(str(folder.metrics)))
     return table
 
 
@@ -187,10 +233,10 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
     usual = data_dir == DEFAULT_DATA_DIR or "MINIGPT_DATA" in os.environ
     elsewhere = "" if usual else f" --data-dir {argument(data_dir)}"
     if not result.finished:
-        print_note(f"Stopped at step {result.step:,} and saved. To continue:")
+        print_note(_("Stopped at step {step:,} and saved. To continue:").format(step=result.step))
         err.print(raw(f"  {folder.command('train --resume')}{elsewhere}"), soft_wrap=True)
         return
-    print_note("Next:")
+    print_note(_("Next:"))
     # Any other text may lack the characters of a prompt that could be suggested here.
     prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
@@ -202,20 +248,27 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     """What a run would cost."""
     table = key_value_table()
     train = config.train
-    table.add_row("parameters", count(estimate.parameters))
-    table.add_row("tokens per step", count(estimate.tokens_per_step))
-    table.add_row("steps", count(train.max_iters))
-    table.add_row("training tokens", count(estimate.training_tokens))
-    table.add_row("epochs over the text", f"{estimate.epochs:.2f}")
-    table.add_row("time per step", f"{estimate.seconds_per_step * 1000:.1f} ms")
-    table.add_row("time per evaluation", duration(estimate.evaluation_seconds))
-    table.add_row("total time", duration(estimate.total_seconds))
+    table.add_row(_("parameters"), count(estimate.parameters))
+    table.add_row(_("tokens per step"), count(estimate.tokens_per_step))
+    table.add_row(_("steps"), count(train.max_iters))
+    table.add_row(_("training tokens"), count(estimate.training_tokens))
+    table.add_row(_("epochs over the text"), three_digits(estimate.epochs))
+    milliseconds = estimate.seconds_per_step * 1000
+    table.add_row(_("time per step"), _("{time:.1f} ms").format(time=milliseconds))
+    table.add_row(_("time per evaluation"), duration(estimate.evaluation_seconds))
+    table.add_row(_("total time"), duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:
-        table.add_row("memory", size(estimate.peak_memory_bytes))
-    table.add_row("run folder", size(estimate.run_folder_bytes))
+        table.add_row(_("memory"), size(estimate.peak_memory_bytes))
+    computed = f"{size(estimate.memory.peak)}: {by_kind(estimate.memory)}"
+    table.add_row(_("memory, computed"), computed)
+    table.add_row(_("run folder"), size(estimate.run_folder_bytes))
     enough = estimate.free_disk_bytes > 2 * estimate.run_folder_bytes
     table.add_row(
-        "free disk", size(estimate.free_disk_bytes) + ("" if enough else "  [red]too little[/]")
+        _("free disk"),
+        size(estimate.free_disk_bytes) + ("" if enough else _("  [red]too little[/]")),
     )
-    table.add_row("device", f"{train.device}, {train.precision}")
+    table.add_row(
+        _("device"),
+        f"{train.device}, {train.precision}",
+    )
     return table

@@ -8,6 +8,7 @@ import typer
 from minigpt_cli.cli.options import decoded
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
+from minigpt_cli.language import _
 
 _RUNS = Path("runs")
 _RUN_FILES = ("checkpoint.safetensors", "state.safetensors", "metrics.jsonl")
@@ -58,7 +59,7 @@ def resumed_run(words: list[str]) -> Path | None:
         typer.BadParameter: more than one was named.
     """
     if len(words) > 1:
-        raise typer.BadParameter("--resume continues one run; name one")
+        raise typer.BadParameter(_("--resume continues one run; name one"))
     return named_run(Path(words[0])) if words else None
 
 
@@ -82,16 +83,22 @@ def preset_and_texts(
     for word in words:
         is_preset = word in (*preset_names(), "auto") or word.endswith(".toml")
         if is_model(word) and not is_preset:
-            what, use = "run; to continue it", "--resume"
+            what = _("{word} is a run; to continue it: minigpt train --resume {word}")
             if is_hf_folder(named_run(Path(word))):
-                what, use = "model; to begin from it", "--init-from"
-            raise typer.BadParameter(f"{word} is a {what}: minigpt train {use} {word}")
+                what = _("{word} is a model; to begin from it: minigpt train --init-from {word}")
+            raise typer.BadParameter(what.format(word=word))
         if is_preset and os.path.lexists(word) and not word.endswith(".toml"):
             raise typer.BadParameter(
-                f"{word} is a preset and a file here; use --preset {word} or --data {word}"
+                _(
+                    "{word} is a preset and a file here; use --preset {word} or --data {word}"
+                ).format(word=word)
             )
         if is_preset and preset is not None:
-            raise typer.BadParameter(f"{word}: the preset is {preset} already; leave out one")
+            raise typer.BadParameter(
+                _("{word}: the preset is {preset} already; leave out one").format(
+                    word=word, preset=preset
+                )
+            )
         if is_preset:
             preset = word
             found.append(f"--preset {word}")
@@ -100,20 +107,20 @@ def preset_and_texts(
             found.append(f"--data {word}")
         else:
             raise typer.BadParameter(_unknown(word))
-    print_note(f"Taken as: {' '.join(found)}")
+    print_note(_("Taken as: {found}").format(found=" ".join(found)))
     return preset, texts
 
 
 def _unknown(word: str) -> str:
     """What to say of a word that is neither a preset nor a text."""
     if near := did_you_mean(word):
-        return f"{word}: no such file, folder or preset{near}"
+        return _("{word}: no such file, folder or preset{near}").format(word=word, near=near)
     if os.sep in word or Path(word).suffix:
-        return f"{word}: no such file or folder in {Path.cwd()}"
+        return _("{word}: no such file or folder in {folder}").format(word=word, folder=Path.cwd())
     try:
         preset_path(word)
     except ConfigError as error:
-        return f"{error}; a text is a file, a folder or a known corpus"
+        return _("{error}; a text is a file, a folder or a known corpus").format(error=error)
     raise AssertionError
 
 
@@ -138,17 +145,21 @@ def model_and_prompt(
         found.append(f"--checkpoint {checkpoint}")
     if len(words) == 1 and words[0].endswith((".txt", ".md")) and is_text(words[0]):
         raise typer.BadParameter(
-            f"{words[0]} is a file; use --prompt-file {words[0]} (one prompt per line) or "
-            f"--prompt - < {words[0]}"
+            _(
+                "{word} is a file; use --prompt-file {word} (one prompt per line) or "
+                "--prompt - < {word}"
+            ).format(word=words[0])
         )
     if words and prompt is not None:
-        raise typer.BadParameter(f"the prompt is given twice: {words[0]} and --prompt")
+        raise typer.BadParameter(
+            _("the prompt is given twice: {word} and --prompt").format(word=words[0])
+        )
     if words:
         prompt = decoded(" ".join(words))
     if len(words) > 1:  # without quotes
         found.append(f'--prompt "{prompt}"')
     if found:
-        print_note(f"Taken as: {' '.join(found)}")
+        print_note(_("Taken as: {found}").format(found=" ".join(found)))
     return checkpoint, prompt
 
 
@@ -158,5 +169,5 @@ def models_and_texts(words: list[Path], texts: list[str]) -> tuple[list[Path], l
 
     more = [str(word) for word in words if is_text(str(word))]
     if more:
-        print_note(f"Taken as: {' '.join(f'--data {word}' for word in more)}")
+        print_note(_("Taken as: {found}").format(found=" ".join(f"--data {word}" for word in more)))
     return [word for word in words if str(word) not in more], [*texts, *more]

@@ -12,6 +12,7 @@ from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import Piece, generate_texts, prompt_ids
 from minigpt_cli.generation.tokens import GenerationRequest
+from minigpt_cli.language import _, mark
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import StreamDecoder
 
@@ -19,7 +20,7 @@ TEXTS_TOGETHER = 64
 SEPARATOR = "\n---\n"
 # From likely to unlikely: the first whose probability the token reaches.
 SHADES = tuple(zip((0.5, 0.2, 0.05, 0.0), (SURPRISE_STYLES[i] for i in (0, 2, 3, 4)), strict=True))
-SHADE_NAMES = ("50% or more", "20 to 50%", "5 to 20%", "under 5%")
+SHADE_NAMES = (mark("50% or more"), mark("20 to 50%"), mark("5 to 20%"), mark("under 5%"))
 YOURS = "bold"
 """The style of the user's own words in a session."""
 
@@ -56,13 +57,21 @@ class Writer:
         for number, (prompt, ids) in enumerate(zip(prompts, self.ids(prompts), strict=True), 1):
             if not prompt:
                 continue
-            which = "The prompt" if len(prompts) == 1 else f"Prompt {number}"
+            which = (
+                _("The prompt") if len(prompts) == 1 else _("Prompt {number}").format(number=number)
+            )
             if len(ids) > window:
-                print_note(f"{which} has {len(ids):,} tokens; the model reads the last {window:,}.")
+                print_note(
+                    _("{which} has {number:,} tokens; the model reads the last {window:,}.").format(
+                        which=which, number=len(ids), window=window
+                    )
+                )
             if unknown is not None and unknown in ids:
                 print_note(
-                    f"{which} has {ids.count(unknown):,} words that are not in the model's "
-                    "vocabulary (<unk>)."
+                    _(
+                        "{which} has {count:,} words that are not in the model's vocabulary "
+                        "(<unk>)."
+                    ).format(which=which, count=ids.count(unknown))
                 )
 
     def stream(self, prompt: str, shown: str | None = None) -> Generator[str]:
@@ -98,11 +107,14 @@ class Writer:
             return
         if out.is_terminal and out.color_system and not out.no_color:
             shades = [style for _, style in SHADES]
-            err.print(Text("probability of each token: ") + legend(SHADE_NAMES, shades))
+            names = [_(name) for name in SHADE_NAMES]
+            err.print(Text(_("probability of each token: ")) + legend(names, shades))
         else:
             print_note(
-                "Probabilities are shown as colors, and this output has none; "
-                "--json prints the numbers."
+                _(
+                    "Probabilities are shown as colors, and this output has none; --json "
+                    "prints the numbers."
+                )
             )
 
     def print_json(self, prompts: Sequence[str], as_lines: bool) -> None:
@@ -139,7 +151,7 @@ class Writer:
         """
         together = max(1, TEXTS_TOGETHER // self.num_samples)
         for i in range(0, len(prompts), together):
-            with reraise_out_of_memory("ask for fewer --num-samples"):
+            with reraise_out_of_memory(_("ask for fewer --num-samples")):
                 yield from zip(*self.pieces(prompts[i : i + together]), strict=True)
 
 

@@ -25,6 +25,7 @@ from minigpt_cli.config.schema import (
 )
 from minigpt_cli.errors import ConfigError, reraise_as
 from minigpt_cli.io.regular import read_bounded
+from minigpt_cli.language import _
 
 Overrides = Mapping[str, object]
 _MOST_BYTES = 1 << 20
@@ -43,14 +44,20 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, not UTF-8, or not TOML (with line and column).
     """
-    with reraise_as(ConfigError, path, "read", missing="no such file", also=(ValueError,)):
+    with reraise_as(ConfigError, path, "read", missing=_("no such file"), also=(ValueError,)):
         data = read_bounded(path, _MOST_BYTES)
     try:
         return tomli.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        raise ConfigError(
+            _("{path}: not UTF-8 at byte {start}; save it as UTF-8").format(
+                path=path, start=error.start
+            )
+        ) from None
     except (ValueError, RecursionError) as error:  # also endless digits or brackets
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        raise ConfigError(
+            _("{path}: not valid TOML: {error}").format(path=path, error=error)
+        ) from None
 
 
 def load_run_config(preset: str, overrides: Overrides | None = None) -> RunConfig:
@@ -78,7 +85,9 @@ def parse_override(text: str) -> tuple[str, object]:
     """
     name, equals, raw = (part.strip() for part in text.partition("="))
     if not (equals and name) or name.startswith(".") or name.endswith("."):
-        raise ConfigError(f"{text}: not section.key=value, as in train.max_iters=500")
+        raise ConfigError(
+            _("{text}: not section.key=value, as in train.max_iters=500").format(text=text)
+        )
     if "." not in name:
         name = _full_name(name)
     if raw in ("True", "False"):
@@ -116,8 +125,12 @@ def _full_name(key: str) -> str:
         keys = [name.partition(".")[2] for name in names]
         close = difflib.get_close_matches(key, keys, n=2)
         found = [name for name in names if name.partition(".")[2] in close]
-    hint = f"did you mean {' or '.join(found)}?" if found else "write section.key=value"
-    raise ConfigError(f"unknown setting {key}; {hint}")
+    hint = (
+        _("did you mean {found}?").format(found=_(" or ").join(found))
+        if found
+        else _("write section.key=value")
+    )
+    raise ConfigError(_("unknown setting {key}; {hint}").format(key=key, hint=hint))
 
 
 def _is_whole(name: str) -> bool:
@@ -208,16 +221,26 @@ def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     item = "".join(f"[{part}]" for part in location[2:])
     value = problem["input"]
     if problem["type"] == "extra_forbidden":
-        text = f"unknown setting {name}{_nearest(location[-1], table)}"
+        text = _("unknown setting {name}{nearest}").format(
+            name=name, nearest=_nearest(location[-1], table)
+        )
     elif problem["type"] == "value_error":
         reason = str(problem["ctx"]["error"])  # about a whole table, it names the keys itself
-        text = reason if len(location) == 1 else f"{name} = {_shown(value)}: {reason}"
+        text = (
+            reason
+            if len(location) == 1
+            else _("{name} = {value}: {reason}").format(
+                name=name, value=_shown(value), reason=reason
+            )
+        )
     elif problem["type"] in ("model_type", "dict_type", "model_attributes_type"):
-        text = f"{name} must be a table, written [{name}]"
+        text = _("{name} must be a table, written [{name}]").format(name=name)
     elif problem["type"] == "union_tag_invalid":
-        text = f'model.family = {_shown(value["family"])}: must be "classic" or "modern"'
+        text = _('model.family = {value}: must be "classic" or "modern"').format(
+            value=_shown(value["family"])
+        )
     elif problem["type"] == "missing":
-        text = f"{name} = {_shown(value)}: too few values"
+        text = _("{name} = {value}: too few values").format(name=name, value=_shown(value))
     else:
         reason = problem["msg"].replace("Input should be", "must be")
         text = f"{name}{item} = {_shown(value)}: {reason[0].lower()}{reason[1:]}"
@@ -234,8 +257,14 @@ def _nearest(key: str, table: type[BaseModel]) -> str:
     """The name that an unknown key may have been meant as, or all names that its table allows."""
     known = sorted(table.model_fields)
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
+    hint = (
+        _("did you mean {found}?").format(found=close[0])
+        if close
+        else _("allowed: {known}").format(known=", ".join(known))
+    )
     families = [name for name, family in _FAMILIES.items() if key in family.model_fields]
     if table in _FAMILIES.values() and families:
-        return f"; it belongs to model.family = {_shown(families[0])}; {hint}"
+        return _("; it belongs to model.family = {family}; {hint}").format(
+            family=_shown(families[0]), hint=hint
+        )
     return f"; {hint}"

@@ -7,6 +7,7 @@ import difflib
 from pathlib import Path
 
 from minigpt_cli.errors import ConfigError, did_you_mean
+from minigpt_cli.language import _
 
 _OTHER_FORMATS = (".yaml", ".yml", ".json", ".py", ".ini", ".cfg")
 
@@ -37,13 +38,17 @@ def preset_path(preset: str) -> Path:
         return shipped_folder("configs") / f"{preset}.toml"
     if (other := Path(preset)).suffix.lower() in _OTHER_FORMATS:
         raise ConfigError(
-            f"{preset}: presets are TOML files, as in {other.with_suffix('.toml')} with the lines "
-            "[train] and max_iters = 500"
+            _(
+                "{preset}: presets are TOML files, as in {path} with the lines "
+                "[train] and max_iters = 500"
+            ).format(preset=preset, path=other.with_suffix(".toml"))
         )
     close = difflib.get_close_matches(preset.lower(), names, n=2)
     if not close and (files := did_you_mean(f"{preset}.toml")):
-        raise ConfigError(f"unknown preset {preset}{files}")
+        raise ConfigError(_("unknown preset {preset}").format(preset=preset) + files)
     hint = (
-        f"did you mean {' or '.join(close)}?" if close else f"available: auto, {', '.join(names)}"
+        _("did you mean {found}?").format(found=_(" or ").join(close))
+        if close
+        else _("available: auto, {names}").format(names=", ".join(names))
     )
-    raise ConfigError(f"unknown preset {preset}; {hint}")
+    raise ConfigError(_("unknown preset {preset}; {hint}").format(preset=preset, hint=hint))

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
+from minigpt_cli.language import _
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -61,8 +62,9 @@ class _ModelBase(_Table):
             place = bisect(fits, self.n_head)
             tries = " or ".join(str(h) for h in fits[place - 1 : place + 1])
             raise ValueError(
-                f"model.n_head = {self.n_head} does not divide model.n_embd = {self.n_embd}; "
-                f"try {tries}"
+                _(
+                    "model.n_head = {n_head} does not divide model.n_embd = {n_embd}; try {tries}"
+                ).format(n_head=self.n_head, n_embd=self.n_embd, tries=tries)
             )
         return self
 
@@ -136,13 +138,19 @@ class ModernConfig(_ModelBase):
     def _rotary_and_groups(self) -> Self:
         if self.n_head % self.kv_heads:
             raise ValueError(
-                f"model.n_kv_head = {self.kv_heads} does not divide model.n_head = {self.n_head}; "
-                "remove it, or use a divisor"
+                _(
+                    "model.n_kv_head = {kv_heads} does not divide model.n_head = {n_head}; "
+                    "remove it, or use a divisor"
+                ).format(kv_heads=self.kv_heads, n_head=self.n_head)
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"model.{'head_size' if self.head_size else 'n_embd / model.n_head'} = "
-                f"{self.head_dim} is odd; rotary positions need an even head dimension"
+                _(
+                    "model.{name} = {head_dim} is odd; rotary positions need an even head dimension"
+                ).format(
+                    name="head_size" if self.head_size else "n_embd / model.n_head",
+                    head_dim=self.head_dim,
+                )
             )
         return self
 
@@ -181,7 +189,7 @@ class DataConfig(_Table):
     @classmethod
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("names no text; give a corpus, a file or a folder")
+            raise ValueError(_("names no text; give a corpus, a file or a folder"))
         return value
 
     @field_validator("corpus", "val_corpus")
@@ -189,7 +197,9 @@ class DataConfig(_Table):
     def _valid_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.encode("utf-8", "replace").decode() != name:  # not valid UTF-8
-                raise ValueError(f"{name!a} is not valid UTF-8; rename the file")
+                raise ValueError(
+                    _("{name!a} is not valid UTF-8; rename the file").format(name=name)
+                )
         return value
 
 
@@ -231,8 +241,9 @@ class OptimizerConfig(_Table):
     def _min_below_peak(self) -> Self:
         if self.min_lr > self.learning_rate:
             raise ValueError(
-                f"optimizer.min_lr = {self.min_lr} is above optimizer.learning_rate = "
-                f"{self.learning_rate}"
+                _(
+                    "optimizer.min_lr = {min_lr} is above optimizer.learning_rate = {learning_rate}"
+                ).format(min_lr=self.min_lr, learning_rate=self.learning_rate)
             )
         return self
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,18 @@ class Sampling:
         temperature, penalty = self.temperature, self.repetition_penalty
         top_k, top_p, min_p = self.top_k, self.top_p, self.min_p
         for name, allowed, limits in (
-            ("temperature", 0 <= temperature < math.inf, ">= 0 (0: the most likely token)"),
-            ("top_k", top_k is None or top_k >= 1, ">= 1 (unset: no limit)"),
-            ("top_p", top_p is None or 0 < top_p <= 1, "> 0 and <= 1"),
-            ("min_p", min_p is None or 0 <= min_p <= 1, "from 0 to 1"),
-            ("repetition_penalty", 0.01 <= penalty <= 100, "from 0.01 to 100 (1: no penalty)"),
+            ("temperature", 0 <= temperature < math.inf, _(">= 0 (0: the most likely token)")),
+            ("top_k", top_k is None or top_k >= 1, _(">= 1 (unset: no limit)")),
+            ("top_p", top_p is None or 0 < top_p <= 1, _("> 0 and <= 1")),
+            ("min_p", min_p is None or 0 <= min_p <= 1, _("from 0 to 1")),
+            ("repetition_penalty", 0.01 <= penalty <= 100, _("from 0.01 to 100 (1: no penalty)")),
         ):
             if not allowed:
-                raise ConfigError(f"{name} must be {limits}, not {getattr(self, name)}")
+                raise ConfigError(
+                    _("{name} must be {limits}, not {value}").format(
+                        name=name, limits=limits, value=getattr(self, name)
+                    )
+                )
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:

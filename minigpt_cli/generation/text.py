@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import GenerationRequest, NextTokens, generate_tokens
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer.base import StreamDecoder, Tokenizer
 
@@ -124,7 +125,9 @@ class _Text:
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         if "" in stop:
-            raise ConfigError("stop: a text to stop at is empty; remove it, or give a longer one")
+            raise ConfigError(
+                _("stop: a text to stop at is empty; remove it, or give a longer one")
+            )
         self._decoder, self._stop = StreamDecoder(tokenizer.token_bytes), stop
         self._end_ids = tokenizer.end_ids
         self._held = ""

@@ -1,6 +1,7 @@
 """Which earlier tokens each attention head attends to while a model reads a text."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.tokens import Window, window
 from minigpt_cli.inspection.trace import WEIGHTS, TracedOp, traced_forward
+from minigpt_cli.language import ngettext
 from minigpt_cli.model.gpt import check_logits
 from minigpt_cli.runs.checkpoint import Checkpoint
 
@@ -63,10 +65,11 @@ def attention_maps(
         OutOfMemoryError: memory ran out.
     """
     config = checkpoint.metadata.model
-    for name, number, count in (("layer", layer, config.n_layer), ("head", head, config.n_head)):
+    asked: tuple[tuple[Literal["layer", "head"], int | None, int], ...]
+    asked = (("layer", layer, config.n_layer), ("head", head, config.n_head))
+    for name, number, count in asked:
         if number is not None and not 0 <= number < count:
-            exist = f"{name}s, 0 to {count - 1}" if count > 1 else f"{name}, 0"
-            raise ConfigError(f"{name} {number}: the model has {count} {exist}")
+            raise ConfigError(_no_such(name, number, count))
     read, heads = window(checkpoint, text), []
 
     def record(op: TracedOp) -> None:
@@ -101,3 +104,19 @@ def _head(layer: int, head: int, weights: Tensor) -> Head:
         on_itself=mean(weights.diagonal()),
         entropy=mean(torch.special.entr(weights).sum(-1)) / float(np.log(2)),
     )
+
+
+def _no_such(what: Literal["layer", "head"], number: int, count: int) -> str:
+    if what == "layer":
+        message = ngettext(
+            "layer {number}: the model has {count} layer, 0",
+            "layer {number}: the model has {count} layers, 0 to {last}",
+            count,
+        )
+    else:
+        message = ngettext(
+            "head {number}: the model has {count} head, 0",
+            "head {number}: the model has {count} heads, 0 to {last}",
+            count,
+        )
+    return message.format(number=number, count=count, last=count - 1)

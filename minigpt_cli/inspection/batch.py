@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.state import SavedRun
 
@@ -37,7 +38,11 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
     """
     train, T = run.config.train, run.config.model.block_size
     if not 1 <= step <= train.max_iters:
-        raise ConfigError(f"step {step}: the run has steps 1 to {train.max_iters}")
+        raise ConfigError(
+            _("step {step}: the run has steps 1 to {max_iters}").format(
+                step=step, max_iters=train.max_iters
+            )
+        )
     tokens = dataset.tokens("train")
     sampler = training_batches(tokens, run.config.model, run.data, train)
     numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)

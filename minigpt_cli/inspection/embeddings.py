@@ -12,6 +12,7 @@ from minigpt_cli.errors import ConfigError, NonFiniteError
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.tokens import GenerationRequest, generate_tokens
 from minigpt_cli.inspection.tokens import token_text
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -82,11 +83,13 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
     weight = checkpoint.model.token_embedding.weight.detach().float().cpu()  # (V, C)
     if min(weight.shape) < 2:
         raise ConfigError(
-            f"a map of embeddings needs at least 2 tokens and 2 dimensions; this model has "
-            f"{weight.size(0)} and {weight.size(1)}"
+            _(
+                "a map of embeddings needs at least 2 tokens and 2 dimensions; this model "
+                "has {tokens} and {width}"
+            ).format(tokens=weight.size(0), width=weight.size(1))
         )
     if not weight.square().sum().isfinite():
-        raise NonFiniteError("distances between the embeddings")
+        raise NonFiniteError(_("distances between the embeddings"))
     places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
     nearest = _neighbors(weight, texts, _worth_naming(checkpoint))

@@ -4,22 +4,23 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from minigpt_cli.language import mark
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, Header, TensorEntry, read_header
 
 _COMPONENTS = {
-    "token_embedding": "token embedding",
-    "position_embedding": "position embedding",
-    "norm": "last norm",
-    "head": "head",
+    "token_embedding": mark("token embedding", "component"),
+    "position_embedding": mark("position embedding", "component"),
+    "norm": mark("last norm", "component"),
+    "head": mark("head", "component"),
 }
 _BLOCK_COMPONENTS = {
-    "attention": "attention",
-    "gate_up": "feed-forward",
-    "up": "feed-forward",
-    "down": "feed-forward",
-    "norm1": "norms",
-    "norm2": "norms",
+    "attention": mark("attention", "component"),
+    "gate_up": mark("feed-forward", "component"),
+    "up": mark("feed-forward", "component"),
+    "down": mark("feed-forward", "component"),
+    "norm1": mark("norms", "component"),
+    "norm2": mark("norms", "component"),
 }
 
 
@@ -77,7 +78,9 @@ def _components(tensors: tuple[TensorEntry, ...]) -> tuple[Component, ...]:
     for tensor in tensors:
         first, *rest = tensor.name.split(".")
         if first == "blocks":
-            name = _BLOCK_COMPONENTS.get(rest[1] if len(rest) > 1 else "", "other")
+            name = _BLOCK_COMPONENTS.get(
+                rest[1] if len(rest) > 1 else "", mark("other", "component")
+            )
         else:
             name = _COMPONENTS.get(first, "other")
         groups[name].append(tensor)

@@ -11,6 +11,7 @@ from minigpt_cli.config.schema import TrainConfig
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import reraise_out_of_memory
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 
@@ -78,7 +79,7 @@ def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     train = metadata.train or TrainConfig()
     batches = training_batches(dataset.tokens("train"), metadata.model, metadata.data, train)
     x, y = batches.batch(metadata.step * train.grad_accum_steps)
-    with reraise_out_of_memory("use a checkpoint of a smaller model"):
+    with reraise_out_of_memory(_("use a checkpoint of a smaller model")):
         return measure(
             checkpoint.model, x, y, metadata.step + 1, as_in_run=metadata.train is not None
         )

@@ -9,6 +9,7 @@ from typing import TypeVar
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import CheckpointError, ConfigError, did_you_mean
+from minigpt_cli.language import _
 from minigpt_cli.runs.folder import RunFolder, is_folder
 from minigpt_cli.runs.metrics import (
     EvaluationRow,
@@ -42,9 +43,11 @@ class Overfitting:
     """Nats per token, between those two steps."""
 
     def __str__(self) -> str:
-        return (
-            f"overfitting since step {self.since:,}: by step {self.until:,} validation loss rose "
-            f"by {self.val_rise:.4f} while training loss fell by {self.train_fall:.4f}"
+        return _(
+            "overfitting since step {since:,}: by step {until:,} validation loss rose by "
+            "{val_rise:.4f} while training loss fell by {train_fall:.4f}"
+        ).format(
+            since=self.since, until=self.until, val_rise=self.val_rise, train_fall=self.train_fall
         )
 
 
@@ -52,11 +55,14 @@ class UnlikeText(Overfitting):
     """The same in a run that is too short for overfitting: the two texts are not alike."""
 
     def __str__(self) -> str:
-        return (
-            f"unlike texts: from step {self.since:,} to {self.until:,} validation loss rose by "
-            f"{self.val_rise:.4f} while training loss fell by {self.train_fall:.4f}, too early for "
-            "overfitting: the validation text (by default the end) is unlike the rest; mix the "
-            "order of the texts, or validate on one that is like them (data.val_corpus)"
+        return _(
+            "unlike texts: from step {since:,} to {until:,} validation loss rose by "
+            "{val_rise:.4f} while training loss fell by {train_fall:.4f}, too early for "
+            "overfitting: the validation text (by default the end) is unlike the rest; "
+            "mix the order of the texts, or validate on one that is like them "
+            "(data.val_corpus)"
+        ).format(
+            since=self.since, until=self.until, val_rise=self.val_rise, train_fall=self.train_fall
         )
 
 
@@ -157,13 +163,15 @@ def _latest(rows: list[Row], kind: type[_R]) -> tuple[_R, ...]:
 def _nothing_logged(folder: RunFolder) -> str:
     path = folder.path
     if not is_folder(path):
-        return f"{path}: not a run folder; pass one created by minigpt train{did_you_mean(path)}"
+        return _("{path}: not a run folder; pass one created by minigpt train").format(
+            path=path
+        ) + did_you_mean(path)
     if not folder.has(folder.config) and not folder.has(folder.metrics):
-        return (
-            f"{path}: contains no run (neither {folder.config.name} nor {folder.metrics.name}); "
-            "pass a folder created by minigpt train"
-        )
-    checkpoint = f", or see minigpt inspect {folder.checkpoint}"
-    return f"{path}: a run without metrics (no steps in {folder.metrics.name}); resume training" + (
-        checkpoint if folder.has(folder.checkpoint) else ""
-    )
+        return _(
+            "{path}: contains no run (neither {config} nor {metrics}); pass a folder created "
+            "by minigpt train"
+        ).format(path=path, config=folder.config.name, metrics=folder.metrics.name)
+    checkpoint = _(", or see minigpt inspect {checkpoint}").format(checkpoint=folder.checkpoint)
+    return _("{path}: a run without metrics (no steps in {name}); resume training").format(
+        path=path, name=folder.metrics.name
+    ) + (checkpoint if folder.has(folder.checkpoint) else "")

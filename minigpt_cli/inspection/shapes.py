@@ -8,6 +8,7 @@ import torch
 from minigpt_cli.device import LESS_MEMORY, reraise_out_of_memory
 from minigpt_cli.inspection.tokens import window
 from minigpt_cli.inspection.trace import TracedOp, Value, traced_forward
+from minigpt_cli.language import mark
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 MOST_TOKENS = 8192
@@ -116,13 +117,13 @@ def _axes(checkpoint: Checkpoint, steps: Sequence[StepShape]) -> tuple[Axis, ...
     config = checkpoint.metadata.model
     used = {letter for step in steps for shape in step.outputs for letter in shape.axes}
     known = (
-        Axis("B", "texts", 1),
-        Axis("T", "tokens", steps[0].inputs[0].sizes[1]),
-        Axis("C", "width", config.n_embd),
-        Axis("H", "heads", config.n_head),
-        Axis("K", "key/value heads", config.kv_heads),
-        Axis("D", "width of a head", config.head_dim),
-        Axis("F", "feed-forward", config.hidden),
-        Axis("V", "vocabulary", checkpoint.metadata.vocab_size),
+        Axis("B", mark("texts"), 1),
+        Axis("T", mark("tokens"), steps[0].inputs[0].sizes[1]),
+        Axis("C", mark("width"), config.n_embd),
+        Axis("H", mark("heads"), config.n_head),
+        Axis("K", mark("key/value heads"), config.kv_heads),
+        Axis("D", mark("width of a head"), config.head_dim),
+        Axis("F", mark("feed-forward"), config.hidden),
+        Axis("V", mark("vocabulary"), checkpoint.metadata.vocab_size),
     )
     return tuple(axis for axis in known if axis.letter in used)

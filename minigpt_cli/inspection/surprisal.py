@@ -17,22 +17,27 @@ from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.evaluation import counted_bytes, predict_tokens
 from minigpt_cli.inspection.tokens import line_of
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer.base import Tokenizer
 
 LEVELS = (1.0, 2.0, 4.0, 8.0)
 """Bits at which a token counts as harder: one in 2, 4, 16 or 256 equally likely ones."""
-LEVEL_NAMES = (
-    f"under {LEVELS[0]:g} bit",
-    *(f"{least:g} to {most:g}" for least, most in pairwise(LEVELS)),
-    f"{LEVELS[-1]:g} and more",
-)
-"""Names of the ranges between them, from 0 up."""
 
 # Bytes of a passage: shorter ones say little, longer ones cannot be read at a glance.
 _SHORTEST, _LONGEST = 60, 240
 _LINE_END = re.compile(rb"(?:\r?\n)+")  # and the blank lines after it
 _SENTENCE_END = re.compile(rb"[.!?](?=\s)|" + "|".join("。！？…").encode())
+
+
+def level_names() -> list[str]:
+    """Names of the ranges between the levels, from 0 up."""
+    between = [
+        _("{least:g} to {most:g}").format(least=least, most=most)
+        for least, most in pairwise(LEVELS)
+    ]
+    lowest = _("under {most:g} bit").format(most=LEVELS[0])
+    return [lowest, *between, _("{least:g} and more").format(least=LEVELS[-1])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,9 @@ def surprisal(
     ids = tokenizer.encode_array(text)
     if len(ids) < 2:
         raise CorpusError(
-            f"the text has {len(ids)} tokens and needs at least 2; pass a longer text"
+            _("the text has {number} tokens and needs at least 2; pass a longer text").format(
+                number=len(ids)
+            )
         )
     ends = tokenizer.text_lengths(text).cumsum()  # bytes of the text
     bits = np.zeros(len(ids), dtype=np.float32)
@@ -124,7 +131,7 @@ def surprisal(
     for predicted in predict_tokens(model, ids, context=context):
         bits[done : done + len(predicted.nats)] = predicted.nats.numpy() / math.log(2)
         done += len(predicted.nats)
-        progress("Predicting", int(ends[done - 1]), int(ends[-1]))
+        progress(mark("Predicting"), int(ends[done - 1]), int(ends[-1]))
     counted = counted_bytes(tokenizer).numpy().astype(np.int32)[ids]
     counted[0] = 0
     total = float(bits.sum(dtype=np.float64))

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
 
@@ -29,7 +30,7 @@ def window(checkpoint: Checkpoint, text: str) -> Window:
         TokenizerError: the text contains characters that are not in the vocabulary.
     """
     if not text:
-        raise ConfigError("the text is empty; give at least one character")
+        raise ConfigError(_("the text is empty; give at least one character"))
     tokenizer = checkpoint.tokenizer
     ids = tokenizer.encode(text)
     kept = ids[-checkpoint.metadata.model.block_size :]

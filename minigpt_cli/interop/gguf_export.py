@@ -18,6 +18,7 @@ from minigpt_cli.config.schema import ClassicConfig, ModernConfig
 from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.parts import Names, parsed, weights, with_zero_biases
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -92,7 +93,7 @@ def export_gguf(
     check_file(out, force)
     gguf = _library()
     vocabulary = gguf_vocabulary(checkpoint.tokenizer)
-    with reraise_as(InteropError, out, "written", hint="free some space or choose another path"):
+    with reraise_as(InteropError, out, "written", hint=_("free some space or choose another path")):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             config = checkpoint.model.config
@@ -115,28 +116,40 @@ def check_file(out: Path, force: bool) -> None:
     Raises:
         InteropError: with what to do instead.
     """
-    with reraise_as(InteropError, out, "read", hint="choose another path"):
+    with reraise_as(InteropError, out, "read", hint=_("choose another path")):
         if out.is_dir():
-            raise InteropError(f"{out}: a folder; GGUF is one file, name it like model.gguf")
+            raise InteropError(
+                _("{out}: a folder; GGUF is one file, name it like model.gguf").format(out=out)
+            )
         if not force and (out.exists() or out.is_symlink()):
-            raise InteropError(f"{out}: already exists; replace it with --force, or choose another")
+            raise InteropError(
+                _("{out}: already exists; replace it with --force, or choose another").format(
+                    out=out
+                )
+            )
 
 
 def caveats(checkpoint: Checkpoint) -> list[str]:
     """What llama.cpp does differently with this model, a sentence each."""
     config = checkpoint.model.config
-    found = [f"llama.cpp stops at the context window, {config.block_size:,} tokens."]
+    found = [
+        _("llama.cpp stops at the context window, {block_size:,} tokens.").format(
+            block_size=config.block_size
+        )
+    ]
     if isinstance(config, ClassicConfig) and config.activation == "gelu":
         found.append(
-            "llama.cpp approximates GELU by a tanh: log-probabilities differ by about 0.0005."
+            _("llama.cpp approximates GELU by a tanh: log-probabilities differ by about 0.0005.")
         )
     if _keeps_marks(checkpoint.tokenizer):
         found.append(
-            "llama.cpp splits words at combining marks, as in Hindi or decomposed accents: such "
-            "prompts may be cut into other tokens."
+            _(
+                "llama.cpp splits words at combining marks, as in Hindi or decomposed "
+                "accents: such prompts may be cut into other tokens."
+            )
         )
     if checkpoint.tokenizer.kind == "char":
-        found.append("llama.cpp drops characters that the vocabulary lacks, without an error.")
+        found.append(_("llama.cpp drops characters that the vocabulary lacks, without an error."))
     return found
 
 
@@ -165,14 +178,18 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         return Vocabulary([*tokens, _END], [*merges], end=len(tokens), extra=1)
     if tokenizer.kind == "word":
         raise InteropError(
-            "GGUF cannot hold a word tokenizer: llama.cpp has none that keeps both words and white "
-            "space; export to Hugging Face, or train with another tokenizer",
+            _(
+                "GGUF cannot hold a word tokenizer: llama.cpp has none that keeps both words "
+                "and white space; export to Hugging Face, or train with another tokenizer"
+            ),
             settings=("data.tokenizer=bpe",),
         )
     if tokenizer.kind == "pretrained":
         raise InteropError(
-            "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, and use "
-            "llama.cpp's convert_hf_to_gguf.py"
+            _(
+                "GGUF is written for minigpt's own tokenizers only; export to Hugging Face, "
+                "and use llama.cpp's convert_hf_to_gguf.py"
+            )
         )
     saved = json.loads(tokenizer.to_json())
     pairs = saved["tokenizer"]["model"]["merges"] if tokenizer.kind == "bpe" else []
@@ -219,7 +236,7 @@ def _library() -> Any:
         import gguf
     except ImportError:
         raise InteropError(
-            "GGUF needs the gguf package; install it with: pip install 'minigpt-cli[interop]'"
+            _("GGUF needs the gguf package; install it with: pip install 'minigpt-cli[interop]'")
         ) from None
     return gguf
 
@@ -230,8 +247,10 @@ def _architecture(config: ClassicConfig | ModernConfig) -> str:
         return "gpt2"
     if config.qk_norm and config.qkv_bias:
         raise InteropError(
-            "llama.cpp has no model with both QK-norm and biases of queries, keys and values; "
-            "train without one",
+            _(
+                "llama.cpp has no model with both QK-norm and biases of queries, keys and "
+                "values; train without one"
+            ),
             settings=("model.qkv_bias=false",),
         )
     return "qwen3" if config.qk_norm else "qwen2"

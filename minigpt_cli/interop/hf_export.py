@@ -20,6 +20,7 @@ from minigpt_cli.interop.hf_tokenizer import TOKENIZER_CONFIG, to_hf
 from minigpt_cli.interop.model_card import model_card
 from minigpt_cli.interop.parts import weights, with_zero_biases
 from minigpt_cli.io.atomic_folder import replacing_folder
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import Checkpoint
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -64,7 +65,7 @@ def export_hf(
             {**TOKENIZER_CONFIG, "model_max_length": model.config.block_size}
         ),
     }
-    hint, also = "free some space or choose another path", (SafetensorError,)
+    hint, also = _("free some space or choose another path"), (SafetensorError,)
     with reraise_as(InteropError, out, "written", hint=hint, also=also):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(out) as folder:
@@ -81,18 +82,24 @@ def check_folder(out: Path, force: bool) -> None:
     Raises:
         InteropError: with what to do instead.
     """
-    with reraise_as(InteropError, out, "read", hint="choose another path"):
+    with reraise_as(InteropError, out, "read", hint=_("choose another path")):
         if not out.exists() and not out.is_symlink():
             return
         if not force:
-            raise InteropError(f"{out}: already exists; replace it with --force, or choose another")
+            raise InteropError(
+                _("{out}: already exists; replace it with --force, or choose another").format(
+                    out=out
+                )
+            )
         if not out.is_dir() or out.is_symlink():
-            raise InteropError(f"{out}: not a folder; choose another path")
+            raise InteropError(_("{out}: not a folder; choose another path").format(out=out))
         others = sorted(entry.name for entry in out.iterdir() if entry.name not in FILES)
     if others:
         raise InteropError(
-            f"{out}: --force would delete {others[0]!r}, which is not part of an export; "
-            "choose another path"
+            _(
+                "{out}: --force would delete {name!r}, which is not part of an export; "
+                "choose another path"
+            ).format(out=out, name=others[0])
         )
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.parts import Names
+from minigpt_cli.language import _
 
 ExportDtype = Literal["fp32", "bf16"]
 KNOWN = ("gpt2", "llama", "qwen2", "qwen3")
@@ -123,7 +124,10 @@ def modern_kind(config: ModernConfig) -> tuple[str, str]:
     """
     if config.qk_norm and config.qkv_bias:
         raise InteropError(
-            "no family has both QK-norm and biases of queries, keys and values; train without one",
+            _(
+                "no family has both QK-norm and biases of queries, keys and values; train "
+                "without one"
+            ),
             settings=("model.qkv_bias=false",),
         )
     if config.qk_norm:
@@ -143,15 +147,19 @@ def model_config(raw: Mapping[str, Any], block_size: int | None = None) -> Model
     """
     kind = raw.get("model_type")
     if kind not in KNOWN:
-        raise InteropError(f"model_type {kind!r:.40} is unknown; known are {', '.join(KNOWN)}")
+        raise InteropError(
+            _("model_type {kind!r:.40} is unknown; known are {known}").format(
+                kind=kind, known=", ".join(KNOWN)
+            )
+        )
     if raw.get("auto_map"):
-        raise InteropError("it asks for remote code (auto_map), which minigpt never runs")
+        raise InteropError(_("it asks for remote code (auto_map), which minigpt never runs"))
     if raw.get("quantization_config"):
-        raise InteropError("its weights are quantized; use the folder of the original weights")
+        raise InteropError(_("its weights are quantized; use the folder of the original weights"))
     try:
         return _classic(raw, block_size) if kind == "gpt2" else _modern(kind, raw, block_size)
     except KeyError as error:
-        raise InteropError(f"{error} is missing") from None
+        raise InteropError(_("{error} is missing").format(error=error)) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise InteropError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -162,7 +170,11 @@ def _only(raw: Mapping[str, Any], **expected: Any) -> None:
     for key, value in expected.items():
         found = raw.get(key)
         if found is not None and found != value:
-            raise InteropError(f"{key} = {found!r:.60} is not supported, only {value!r}")
+            raise InteropError(
+                _("{key} = {found!r:.60} is not supported, only {value!r}").format(
+                    key=key, found=found, value=value
+                )
+            )
 
 
 def _classic(raw: Mapping[str, Any], block_size: int | None) -> ClassicConfig:
@@ -177,7 +189,9 @@ def _classic(raw: Mapping[str, Any], block_size: int | None) -> ClassicConfig:
     activation = raw.get("activation_function", "gelu_new")
     if activation not in named:
         raise InteropError(
-            f"activation_function = {activation!r:.40} is not supported, only {', '.join(named)}"
+            _("activation_function = {activation!r:.40} is not supported, only {named}").format(
+                activation=activation, named=", ".join(named)
+            )
         )
     positions = _number(raw, "n_positions", 1024)
     return ClassicConfig.model_validate(
@@ -194,12 +208,16 @@ def _modern(kind: str, raw: Mapping[str, Any], block_size: int | None) -> Modern
     _only(raw, hidden_act="silu", attention_bias=False, mlp_bias=False, partial_rotary_factor=1.0)
     window = _number(raw, "max_position_embeddings", LONGEST_WINDOW)
     if raw.get("use_sliding_window") and _number(raw, "sliding_window", window) < window:
-        raise InteropError("a sliding window smaller than the model's context is not supported")
+        raise InteropError(_("a sliding window smaller than the model's context is not supported"))
     ropes = [raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}]
     for rope in ropes:
         scaled = rope.get("rope_type", rope.get("type", "default"))
         if scaled != "default":
-            raise InteropError(f"rotary positions scaled as {scaled!r:.40} are not supported")
+            raise InteropError(
+                _("rotary positions scaled as {scaled!r:.40} are not supported").format(
+                    scaled=scaled
+                )
+            )
     theta = raw.get("rope_theta", ropes[0].get("rope_theta", 10_000.0))
     heads = raw["num_attention_heads"]
     return ModernConfig.model_validate(
@@ -220,5 +238,9 @@ def _number(raw: Mapping[str, Any], key: str, default: int) -> int:
     value = raw.get(key)
     value = default if value is None else value
     if type(value) is not int or value < 1:
-        raise InteropError(f"{key} = {value!r:.40} is not a number of tokens or channels")
+        raise InteropError(
+            _("{key} = {value!r:.40} is not a number of tokens or channels").format(
+                key=key, value=value
+            )
+        )
     return value

@@ -18,6 +18,7 @@ from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
 from minigpt_cli.interop.parts import STACKED, parsed, weights
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint, filled_model, model_tensors, read_tensor
 from minigpt_cli.runs.checkpoint_header import (
@@ -57,8 +58,10 @@ def read_hf(
     rows = tensors["token_embedding.weight"].size(0)
     if tokenizer.vocab_size > rows:
         raise InteropError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens but the weights only "
-            f"{rows}; use the tokenizer.json that belongs to the model"
+            _(
+                "{folder}: the tokenizer has {vocab_size} tokens but the weights only "
+                "{rows}; use the tokenizer.json that belongs to the model"
+            ).format(folder=folder, vocab_size=tokenizer.vocab_size, rows=rows)
         )
     for name in tensors.keys() & {"token_embedding.weight", "head.weight"}:
         tensors[name] = tensors[name][: tokenizer.vocab_size]  # the others only fill up
@@ -74,22 +77,24 @@ def read_hf(
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with reraise_as(InteropError, path, "read", missing="no such file"), path.open("rb") as file:
+    with reraise_as(InteropError, path, "read", missing=_("no such file")), path.open("rb") as file:
         data = file.read(_LARGEST_JSON + 1)
     try:
         if len(data) > _LARGEST_JSON:
-            raise ValueError("it is too large")
+            raise ValueError(_("it is too large"))
         value = read_json(data.decode())
         if not isinstance(value, dict):
-            raise ValueError("it is not an object")
+            raise ValueError(_("it is not an object"))
     except ValueError as error:
-        raise InteropError(f"{path}: not valid JSON ({error})") from None
+        raise InteropError(
+            _("{path}: not valid JSON ({error})").format(path=path, error=error)
+        ) from None
     return value
 
 
 def _tokenizer(folder: Path, raw: dict[str, Any]) -> Tokenizer:
     path = folder / "tokenizer.json"
-    missing = (
+    missing = _(
         'no such file; make it with: python -c "from transformers import AutoTokenizer; '
         "AutoTokenizer.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
     )
@@ -115,7 +120,9 @@ def _shards(folder: Path) -> list[Path]:
             isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
             for name in names
         ):
-            raise InteropError(f"{folder / INDEX}: does not name files of this folder")
+            raise InteropError(
+                _("{folder}: does not name files of this folder").format(folder=folder / INDEX)
+            )
         return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -124,11 +131,15 @@ def _shards(folder: Path) -> list[Path]:
     )
     if pickled:
         raise InteropError(
-            f"{folder / pickled[0]}: a pickle, which can run any program when opened; convert it "
-            'where you trust it: python -c "from transformers import AutoModelForCausalLM; '
-            "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
+            _(
+                "{folder}: a pickle, which can run any program when opened; convert it where "
+                'you trust it: python -c "from transformers import AutoModelForCausalLM; '
+                "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
+            ).format(folder=folder / pickled[0])
         )
-    raise InteropError(f"{folder}: no {WEIGHTS}; the weights are missing")
+    raise InteropError(
+        _("{folder}: no {weights}; the weights are missing").format(folder=folder, weights=WEIGHTS)
+    )
 
 
 def _tensors(folder: Path, config: ModelConfig, vocab_size: Any) -> dict[str, Tensor]:
@@ -139,8 +150,16 @@ def _tensors(folder: Path, config: ModelConfig, vocab_size: Any) -> dict[str, Te
     # Every layer has tensors, so these two checks bound what a false claim can make us build.
     if config.n_layer > len(entries) or (vocab_size, config.n_embd) not in shapes:
         raise InteropError(
-            f"{folder / CONFIG}: claims {config.n_layer} layers and {vocab_size} tokens of width "
-            f"{config.n_embd}, which does not fit the {len(entries)} tensors"
+            _(
+                "{folder}: claims {n_layer} layers and {vocab_size} tokens of width "
+                "{n_embd}, which does not fit the {number} tensors"
+            ).format(
+                folder=folder / CONFIG,
+                n_layer=config.n_layer,
+                vocab_size=vocab_size,
+                n_embd=config.n_embd,
+                number=len(entries),
+            )
         )
     with torch.device("meta"):  # sizes without memory
         model = GPT(config, vocab_size)
@@ -193,19 +212,34 @@ class _Plan:
             theirs = self._theirs(entry.name)
             if theirs.endswith(_COMPUTED) or (self._tied and theirs == "lm_head.weight"):
                 continue
-            where = f"{folder}: the tensor {entry.name:.80}"
+            where = _("{folder}: the tensor {name:.80}").format(folder=folder, name=entry.name)
             if missing.pop(theirs, None) is None:
                 raise InteropError(
-                    f"{where} is unexpected; the model may have parts not known here"
+                    _("{where} is unexpected; the model may have parts not known here").format(
+                        where=where
+                    )
                 )
             if [*entry.shape] != self._shapes[theirs]:
                 raise InteropError(
-                    f"{where} is {[*entry.shape]} but {CONFIG} says {self._shapes[theirs]}"
+                    _("{where} is {shape} but {config} says {expected}").format(
+                        where=where,
+                        shape=[*entry.shape],
+                        config=CONFIG,
+                        expected=self._shapes[theirs],
+                    )
                 )
             if entry.dtype not in ("F32", "F16", "BF16"):
-                raise InteropError(f"{where} is {entry.dtype}, not a float of 16 or 32 bits")
+                raise InteropError(
+                    _("{where} is {dtype}, not a float of 16 or 32 bits").format(
+                        where=where, dtype=entry.dtype
+                    )
+                )
         if missing:
-            raise InteropError(f"{folder}: the tensor {next(iter(missing))} is missing")
+            raise InteropError(
+                _("{folder}: the tensor {missing} is missing").format(
+                    folder=folder, missing=next(iter(missing))
+                )
+            )
 
 
 def _whole(name: str, parts: dict[str, Tensor]) -> Tensor:

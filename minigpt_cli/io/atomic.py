@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minigpt_cli.io.regular import NotRegularError
+from minigpt_cli.language import _
 
 _SUFFIX = ".part"
 _REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)  # renaming refuses a folder by itself
@@ -29,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with suppress(FileNotFoundError):
         if stat.S_IFMT(path.lstat().st_mode) not in _REPLACEABLE:
-            raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+            raise NotRegularError(errno.EINVAL, _("not a regular file"), str(path))
     folder = Path(tempfile.mkdtemp(_SUFFIX, f".{path.name}.", path.parent))
     try:
         temporary = folder / path.name

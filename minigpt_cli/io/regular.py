@@ -6,6 +6,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+from minigpt_cli.language import _
+
 
 class NotRegularError(OSError):
     """A FIFO, device or socket where a file is expected."""
@@ -34,7 +36,7 @@ def _check_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+        raise NotRegularError(errno.EINVAL, _("not a regular file"), str(path))
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -47,5 +49,5 @@ def read_bounded(path: Path, most: int) -> bytes:
     with open_regular(path) as file:
         data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     if len(data) > most:
-        raise ValueError(f"more than {most:,} bytes")
+        raise ValueError(_("more than {most:,} bytes").format(most=most))
     return data

@@ -5,6 +5,8 @@ import math
 from collections import Counter
 from typing import Any, NoReturn
 
+from minigpt_cli.language import _
+
 
 def read_json(text: str) -> Any:
     """Parses JSON by its standard (RFC 8259), which Python's own parser does not enforce.
@@ -16,7 +18,7 @@ def read_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(_("nested too deeply")) from None
 
 
 def write_json(value: Any, indent: int | None = None, in_ascii: bool = False) -> str:
@@ -41,10 +43,10 @@ def _without_nan(value: Any) -> Any:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"duplicate key {name!r:.80}")
+        name, _times = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(_("duplicate key {name!r:.80}").format(name=name))
     return values
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"contains {constant}")
+    raise ValueError(_("contains {constant}").format(constant=constant))

@@ -2,6 +2,8 @@
 
 import re
 
+from minigpt_cli.language import _
+
 # Everything that a terminal may interpret as a command, except tab and line feed; marks that
 # reorder the characters after them, and separators that some programs take for a new line
 # (Unicode's bidirectional embeddings, overrides and isolates; U+2028 and U+2029); and surrogates,
@@ -29,14 +31,19 @@ def printable_json(json: str) -> str:
 def duration(seconds: float) -> str:
     """A duration with its units: `120 ms`, `24.5 s`, `31 min 43 s` or `1 h 02 min`."""
     if round(seconds * 1000) < 1000:
-        return f"{seconds * 1000:.0f} ms"
+        return _("{seconds:.0f} ms").format(seconds=seconds * 1000)
     if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
+        return _("{seconds:.1f} s").format(seconds=seconds)
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02} s"
+        return _("{minutes} min {rest:02} s").format(minutes=minutes, rest=rest)
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,} h {minutes:02} min"
+    return _("{hours:,} h {minutes:02} min").format(hours=hours, minutes=minutes)
+
+
+def three_digits(number: float) -> str:
+    """A positive number in about three digits, never with an exponent: 0.335, 3.06, 17,729."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def ended(text: str) -> str:

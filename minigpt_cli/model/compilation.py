@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.private_torch import uncompile
 
@@ -43,7 +44,7 @@ def compile_blocks(model: GPT, x: Tensor, y: Tensor) -> str | None:
         for block in model.blocks:
             uncompile(block)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+        return f"{type(error).__name__}: {lines[0] if lines else _('no reason given')}"
     finally:
         model.zero_grad(set_to_none=True)
     return None

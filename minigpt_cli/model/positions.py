@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli.errors import NonFiniteError
+from minigpt_cli.language import _
 from minigpt_cli.model.layers import Embedding
 
-_SPAN = 4096
+SPAN = 4096
 """Positions for which a table is made at first; a longer window may never be read."""
 
 Rotary = tuple[Tensor, Tensor]
@@ -49,7 +50,7 @@ class RotaryPositions(nn.Module):
         super().__init__()
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
         self._frequency = theta**-exponent  # (D/2,)
-        self._window, self._span = window, min(window, _SPAN)
+        self._window, self._span = window, min(window, SPAN)
         self._kept: tuple[int, torch.dtype, torch.device] | None = None
 
     def add(self, x: Tensor, start: int, length: int) -> Tensor:  # noqa: ARG002 - one interface
@@ -72,7 +73,7 @@ class RotaryPositions(nn.Module):
                 position = torch.arange(first, first + 2 * self._span, dtype=torch.float64)
                 angle = torch.outer(position, self._frequency)  # (2 span, D/2)
                 if not angle.isfinite().all():
-                    raise NonFiniteError("the model's rotary angles (model.rope_theta)")
+                    raise NonFiniteError(_("the model's rotary angles (model.rope_theta)"))
                 cos, sin = angle.cos(), angle.sin()
                 self._cos = torch.cat((cos, cos), -1).to(device, dtype)
                 self._sin = torch.cat((-sin, sin), -1).to(device, dtype)

@@ -7,6 +7,7 @@ symmetric, per channel). Activations are bf16.
 import torch
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 
@@ -23,7 +24,9 @@ def quantize_int8(model: GPT) -> None:
         ConfigError: the model is not on a CPU, the only device supported here.
     """
     if model.head.weight.device.type != "cpu":
-        raise ConfigError("int8 quantization works on a CPU only", settings=("train.device=cpu",))
+        raise ConfigError(
+            _("int8 quantization works on a CPU only"), settings=("train.device=cpu",)
+        )
     model.compute_dtype = torch.bfloat16
     if model.head.weight is model.token_embedding.weight:
         model.head.weight = torch.nn.Parameter(model.head.weight.clone())

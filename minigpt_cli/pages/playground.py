@@ -21,6 +21,7 @@ from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import ModernConfig, RunConfig, differences, toml_value
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
+from minigpt_cli.language import _
 from minigpt_cli.pages.render import render
 from minigpt_cli.pages.scripts import PAGE, WORKER, joined, page_script_hash, sha256
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
@@ -98,9 +99,13 @@ def _check_engine(checkpoint: Checkpoint) -> None:
     if found.get("activation") == "gelu_tanh":
         unknown.append("model.activation = gelu_tanh")
     if checkpoint.tokenizer.kind == "pretrained":
-        unknown.append("a tokenizer that came with the model")
+        unknown.append(_("a tokenizer that came with the model"))
     if unknown:
-        raise ConfigError(f"a page cannot run {', '.join(unknown)}; export to hf instead")
+        raise ConfigError(
+            _("a page cannot run {unknown}; export to hf instead").format(
+                unknown=", ".join(unknown)
+            )
+        )
 
 
 def usual_dtype(checkpoint: Checkpoint) -> PageDtype:

@@ -5,6 +5,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from minigpt_cli.io.text import printable
+from minigpt_cli.language import _, language, ngettext
 
 
 def render(template: str, **values: object) -> str:
@@ -24,7 +25,7 @@ def _harmless(value: object) -> object:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("minigpt_cli", "pages"),
         autoescape=True,
         finalize=_harmless,
@@ -33,3 +34,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals |= {"_": _, "ngettext": ngettext, "language": language}
+    return environment

@@ -10,6 +10,7 @@ from minigpt_cli.errors import MinigptError
 from minigpt_cli.inspection.files import Inspection, inspect_file
 from minigpt_cli.inspection.run_history import RunHistory
 from minigpt_cli.io.text import duration
+from minigpt_cli.language import _
 from minigpt_cli.pages.render import render
 from minigpt_cli.pages.scripts import page_script_hash
 from minigpt_cli.plots.canvas import image_bytes
@@ -72,7 +73,7 @@ def report_page(
     return render(
         "report.html.jinja",
         run=run,
-        curves=_picture("Loss", lambda: draw_runs([run], _NARROW)),
+        curves=_picture(_("Loss"), lambda: draw_runs([run], _NARROW)),
         samples=evenly(run.samples, MOST_SAMPLES),
         evaluations=evenly(run.evaluations, MOST_ROWS),
         incidents=run.incidents[:MOST_ROWS],
@@ -101,12 +102,12 @@ def look_inside(folder: RunFolder) -> Inside | None:
         inspection = inspect_file(path)
         checkpoint = load_checkpoint(path)
     except MinigptError as error:
-        missing = Picture("The model", problem=str(error))
+        missing = Picture(_("The model"), problem=str(error))
         return Inside(inspection, missing, missing)
-    name = f"{folder.path}, step {checkpoint.metadata.step:,}"
+    name = _("{path}, step {step:,}").format(path=folder.path, step=checkpoint.metadata.step)
     return Inside(
         inspection,
-        attention=_picture("Attention", lambda: _attention(checkpoint)),
+        attention=_picture(_("Attention"), lambda: _attention(checkpoint)),
         embeddings=_embeddings(checkpoint, name),
     )
 
@@ -125,12 +126,11 @@ def _embeddings(checkpoint: "Checkpoint", name: str) -> Picture:
     try:
         embeddings = project_embeddings(checkpoint)
     except MinigptError as error:
-        return Picture("Embeddings", problem=str(error))
-    caption = (
-        f"The map shows 2 of {checkpoint.metadata.model.n_embd} dimensions, with "
-        f"{sum(embeddings.explained):.0%} of the variance"
-    )
-    return _picture("Embeddings", lambda: draw_embeddings(embeddings, name, _MAP_WIDTH), caption)
+        return Picture(_("Embeddings"), problem=str(error))
+    caption = _(
+        "The map shows 2 of {n_embd} dimensions, with {explained:.0%} of the variance"
+    ).format(n_embd=checkpoint.metadata.model.n_embd, explained=sum(embeddings.explained))
+    return _picture(_("Embeddings"), lambda: draw_embeddings(embeddings, name, _MAP_WIDTH), caption)
 
 
 def _attention(checkpoint: "Checkpoint") -> "Figure":
@@ -139,7 +139,7 @@ def _attention(checkpoint: "Checkpoint") -> "Figure":
     from minigpt_cli.inspection.attention import attention_maps
     from minigpt_cli.inspection.tokens import visible
     from minigpt_cli.plots.attention import draw_attention_column
-    from minigpt_cli.plots.canvas import fitted
+    from minigpt_cli.plots.canvas import fitted, in_picture
 
     config = checkpoint.metadata.model
     length = min(_READ_TOKENS, config.block_size)
@@ -148,7 +148,9 @@ def _attention(checkpoint: "Checkpoint") -> "Figure":
     head = 0 if config.n_head > 4 * MOST_HEADS else None
     read = fitted(visible(text), _MAP_WIDTH - 2.4, 10)
     maps = attention_maps(checkpoint, text, layer, head)
-    return draw_attention_column(maps, f"Where each head looks in “{read}”", _MAP_WIDTH)
+    return draw_attention_column(
+        maps, in_picture("Where each head looks in “{read}”").format(read=read), _MAP_WIDTH
+    )
 
 
 def _picture(title: str, draw: Callable[[], "Figure"], caption: str = "") -> Picture:

@@ -1,7 +1,8 @@
 """The page of `minigpt inspect surprisal`: a text colored by how much it surprised a model."""
 
-from minigpt_cli.inspection.surprisal import LEVEL_NAMES, Scored, Surprisal, trimmed
+from minigpt_cli.inspection.surprisal import Scored, Surprisal, level_names, trimmed
 from minigpt_cli.io.text import printable
+from minigpt_cli.language import _
 from minigpt_cli.pages.render import render
 
 
@@ -23,7 +24,7 @@ def surprisal_page(
         file=text,
         summary=summary,
         found=found,
-        legend=LEVEL_NAMES,
+        legend=level_names(),
         shown=_shown,
         trimmed=trimmed,
         part=excerpt_note(kept, found),
@@ -33,13 +34,35 @@ def surprisal_page(
 def summary_rows(found: Surprisal) -> list[tuple[str, str]]:
     """The totals of a measured text, as names and values."""
     rows = [
-        ("size", f"{found.characters:,} characters, {found.tokens:,} tokens predicted"),
-        ("bits per byte", f"{found.bits_per_byte:.4f} ({round(found.bits):,} bits total)"),
-        ("context", f"at least {found.context:,} tokens before each (minigpt eval: 1)"),
+        (
+            _("size"),
+            _("{characters:,} characters, {tokens:,} tokens predicted").format(
+                characters=found.characters, tokens=found.tokens
+            ),
+        ),
+        (
+            _("bits per byte"),
+            _("{bits_per_byte:.4f} ({bits:,} bits total)").format(
+                bits_per_byte=found.bits_per_byte, bits=round(found.bits)
+            ),
+        ),
+        (
+            _("context"),
+            _("at least {context:,} tokens before each (minigpt eval: 1)").format(
+                context=found.context
+            ),
+        ),
     ]
     if found.unknown_tokens:
         share = found.unknown_tokens / found.tokens
-        rows.append(("unknown", f"{share:.1%} of the tokens are <unk>; their bytes do not count"))
+        rows.append(
+            (
+                _("unknown"),
+                _("{share:.1%} of the tokens are <unk>; their bytes do not count").format(
+                    share=share
+                ),
+            )
+        )
     return rows
 
 
@@ -47,7 +70,9 @@ def excerpt_note(characters: int, found: Surprisal) -> str | None:
     """Says how much of a text is shown; None for all of it."""
     if characters >= found.characters:
         return None
-    return f"The first {characters:,} of {found.characters:,} characters."
+    return _("The first {shown:,} of {characters:,} characters.").format(
+        shown=characters, characters=found.characters
+    )
 
 
 def _shown(part: Scored) -> str:

@@ -8,6 +8,7 @@ import logging
 import os.path
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 
 def _exists(path: object) -> bool:
@@ -20,7 +21,7 @@ try:
     import matplotlib.font_manager  # noqa: F401 - keeps its fonts in a cache
 except OSError as error:
     raise ConfigError(
-        f"pictures need a writable folder ({error}); set MPLCONFIGDIR to one"
+        _("pictures need a writable folder ({error}); set MPLCONFIGDIR to one").format(error=error)
     ) from None
 finally:
     os.path.exists = _real_exists

@@ -14,7 +14,8 @@ from matplotlib.image import AxesImage
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.inspection.attention import Attention, Head
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import fitted, name_in, new_figure, text_inches
+from minigpt_cli.language import _
+from minigpt_cli.plots.canvas import fitted, in_picture, name_in, new_figure, text_inches
 
 _INCHES_PER_TOKEN = 0.13
 _WIDEST = 13.0
@@ -53,8 +54,10 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     """
     if len(attention.heads) > MOST_HEADS:
         raise ConfigError(
-            f"{len(attention.heads)} heads are too many for a picture (at most {MOST_HEADS}); "
-            "choose a layer, or a layer and a head"
+            _(
+                "{number} heads are too many for a picture (at most {most_heads}); choose a "
+                "layer, or a layer and a head"
+            ).format(number=len(attention.heads), most_heads=MOST_HEADS)
         )
     rows = len({head.layer for head in attention.heads})
     columns = len(attention.heads) // rows
@@ -70,22 +73,36 @@ def draw_attention(attention: Attention, model: str) -> Figure:
     for panel, head in zip(panels.flat, attention.heads, strict=True):
         image = _map(panel, head)
         if not alone:
-            panel.set_title(f"layer {head.layer}, head {head.head}", fontsize=8)
+            panel.set_title(
+                in_picture("layer {layer}, head {head}").format(layer=head.layer, head=head.head),
+                fontsize=8,
+            )
         grid = panel.get_subplotspec()
         assert grid is not None
         _name(panel, ticks, x=grid.is_last_row(), y=grid.is_first_col())
     assert image is not None
-    some = f" (one of {ticks.every} is named)" if ticks.every > 1 else ""
+    some = (
+        in_picture(" (one of {every} is named)").format(every=ticks.every)
+        if ticks.every > 1
+        else ""
+    )
     bar = figure.colorbar(image, ax=panels, shrink=min(1.0, 4 / (rows * side)), aspect=25)
     _label_scale(bar)
     which = (
-        f"layer {attention.heads[0].layer}, head {attention.heads[0].head}"
+        in_picture("layer {layer}, head {head}").format(
+            layer=attention.heads[0].layer, head=attention.heads[0].head
+        )
         if alone
-        else "each head"
+        else in_picture("each head")
     )
-    figure.suptitle(f"Where {which} looks\n{name_in(figure, model)}", fontsize=10)
-    figure.supxlabel(f"looks at{some}", fontsize=9)
-    figure.supylabel("token", fontsize=9)
+    figure.suptitle(
+        in_picture("Where {which} looks\n{model}").format(
+            which=which, model=name_in(figure, model)
+        ),
+        fontsize=10,
+    )
+    figure.supxlabel(in_picture("looks at{some}").format(some=some), fontsize=9)
+    figure.supylabel(in_picture("token"), fontsize=9)
     return figure
 
 
@@ -108,19 +125,31 @@ def draw_attention_column(attention: Attention, title: str, width: float) -> Fig
     image = None
     for i, (panel, head) in enumerate(zip(panels.flat, attention.heads, strict=False)):
         image = _map(panel, head)
-        panel.set_title(f"layer {head.layer}, head {head.head}", fontsize=_COLUMN_SIZE)
+        panel.set_title(
+            in_picture("layer {layer}, head {head}").format(layer=head.layer, head=head.head),
+            fontsize=_COLUMN_SIZE,
+        )
         _name(panel, ticks, x=i + columns >= count, y=i % columns == 0)
     assert image is not None
     bar = figure.colorbar(image, ax=panels, location="bottom", shrink=0.8, aspect=30)
     bar.ax.tick_params(labelsize=_COLUMN_SIZE)
     _label_scale(bar, _COLUMN_SIZE)
-    some = f" (one in {ticks.every} is named)" if ticks.every > 1 else ""
-    figure.suptitle(f"{title}\nrow: a token; column: what it looks at{some}", fontsize=_COLUMN_SIZE)
+    some = (
+        in_picture(" (one in {every} is named)").format(every=ticks.every)
+        if ticks.every > 1
+        else ""
+    )
+    figure.suptitle(
+        in_picture("{title}\nrow: a token; column: what it looks at{some}").format(
+            title=title, some=some
+        ),
+        fontsize=_COLUMN_SIZE,
+    )
     return figure
 
 
 def _label_scale(bar: Colorbar, size: float = 10.0) -> None:
-    bar.set_label("attention weight (square-root scale)", fontsize=size)
+    bar.set_label(in_picture("attention weight (square-root scale)"), fontsize=size)
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
 
 

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.text import printable
+from minigpt_cli.language import _
 
 Format = Literal["png", "svg"]
 DPI = 150
@@ -52,6 +53,13 @@ _missing: set[str] = set()
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, which lays out its parts without overlap."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def in_picture(message: str) -> str:
+    """A message in the user's language if there is a font for it; a picture is never half read."""
+    shown = _(message)
+    has_font = all(c.isspace() or ord(c) in _glyphs() or _find_font(c) for c in shown)
+    return shown if has_font else message
 
 
 def label(text: str) -> str:
@@ -179,14 +187,14 @@ def missing_font_note() -> str | None:
     if not _missing:
         return None
     shown = sorted(_missing)
-    more = f" and {len(shown) - 1:,} more" if shown[1:] else ""
+    more = _(" and {number:,} more").format(number=len(shown) - 1) if shown[1:] else ""
     chinese = any(unicode_name(char, "").startswith(_CJK_NAMES) for char in shown)
     package = _CJK_PACKAGES if chinese else _PACKAGES
     _missing.clear()
-    return (
-        f"No font has {shown[0]} (U+{ord(shown[0]):04X}){more}, so the picture shows code points; "
-        f"install one, for example {package}, and draw it again"
-    )
+    return _(
+        "No font has {shown} (U+{code:04X}){more}, so the picture shows code points; "
+        "install one, for example {package}, and draw it again"
+    ).format(shown=shown[0], code=ord(shown[0]), more=more, package=package)
 
 
 @cache
@@ -205,7 +213,7 @@ def image_format(path: Path) -> Format:
     for known in get_args(Format):
         if path.suffix.lower() == f".{known}":
             return known  # type: ignore[no-any-return]
-    raise ConfigError(f"--plot {path}: must end in .png or .svg")
+    raise ConfigError(_("--plot {path}: must end in .png or .svg").format(path=path))
 
 
 def image_bytes(figure: Figure, file_format: Format) -> bytes:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from minigpt_cli.inspection.embeddings import Embeddings, Kind, TokenPoint
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import DPI, OKABE_ITO, families, fitted, name_in, new_figure
+from minigpt_cli.plots.canvas import (
+    DPI,
+    OKABE_ITO,
+    families,
+    fitted,
+    in_picture,
+    name_in,
+    new_figure,
+)
 
 _COLORS: dict[Kind, str] = {
     "vowel": "vermilion", "consonant": "blue", "capital": "green", "letters": "blue",
@@ -36,19 +44,27 @@ def draw_embeddings(embeddings: Embeddings, model: str, width: float = 9) -> Fig
             axes.scatter(
                 [point.x for point in points], [point.y for point in points], size,
                 color=OKABE_ITO[_COLORS[kind]], alpha=opacity, linewidths=0,
-                label=kind if of_kind and is_named else None,
+                label=in_picture(kind) if of_kind and is_named else None,
             )  # fmt: skip
     for axis, share, name in zip(
-        (axes.xaxis, axes.yaxis), embeddings.explained, ("first", "second"), strict=True
+        (axes.xaxis, axes.yaxis),
+        embeddings.explained,
+        (in_picture("first component"), in_picture("second component")),
+        strict=True,
     ):
-        axis.set_label_text(f"{name} component, {share:.1%} of the variance")
+        axis.set_label_text(
+            in_picture("{name}, {share:.1%} of the variance").format(name=name, share=share)
+        )
     figure.legend(loc="outside lower center", ncols=5 if width >= 9 else 3, fontsize=10)
-    name = name_in(figure, model, beside=", 999,999 of 999,999 tokens named")
-    title = figure.suptitle(f"Token embeddings in two dimensions\n{name}", fontsize=10)
+    some = in_picture(", {named:,} of {number:,} tokens named")
+    name = name_in(figure, model, beside=some.format(named=999_999, number=999_999))
+    title = figure.suptitle(
+        in_picture("Token embeddings in two dimensions\n{name}").format(name=name), fontsize=10
+    )
     figure.draw_without_rendering()  # fixes the layout
     named = _name(axes, embeddings.named)
     if named < len(embeddings.points):
-        title.set_text(f"{title.get_text()}, {named:,} of {len(embeddings.points):,} tokens named")
+        title.set_text(title.get_text() + some.format(named=named, number=len(embeddings.points)))
     return figure
 
 

@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 
 from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
-from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, in_picture, name_in, new_figure
 
 _COLORS: dict[State, str] = {
     "fine": OKABE_ITO["blue"], "dead": OKABE_ITO["black"], "exploding": OKABE_ITO["vermilion"],
@@ -39,10 +39,12 @@ def draw_gradients(gradients: Gradients, model: str) -> Figure:
     names = [one.name.removesuffix(".weight") for one in gradients.parameters]
     axes.set_yticks(range(count), names, fontsize=8)
     axes.set_ylim(count - 0.4, -0.6)
-    axes.set_xlabel("gradient norm / weight norm")
+    axes.set_xlabel(in_picture("gradient norm / weight norm"))
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    what = f"Gradients of step {gradients.step:,}, loss {gradients.loss:.4f}"
+    what = in_picture("Gradients of step {step:,}, loss {loss:.4f}").format(
+        step=gradients.step, loss=gradients.loss
+    )
     figure.suptitle(f"{what}\n{name_in(figure, model)}", fontsize=10)
     return figure
 
@@ -50,7 +52,7 @@ def draw_gradients(gradients: Gradients, model: str) -> Figure:
 def _mark(one: ParameterGradient) -> str:
     """The label for what the bar alone does not show."""
     if one.state == "no gradient":
-        return "NO GRADIENT"
+        return in_picture("NO GRADIENT")
     if one.state == "fine":
-        return "" if one.ratio else "all weights are 0"
-    return one.state
+        return "" if one.ratio else in_picture("all weights are 0")
+    return in_picture(one.state)

@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from minigpt_cli.inspection.next_token import NextToken
 from minigpt_cli.inspection.tokens import visible
-from minigpt_cli.plots.canvas import OKABE_ITO, fitted, name_in, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, fitted, in_picture, name_in, new_figure
 
 _CUTS = (("vermilion", "--"), ("blue", ":"))
 _LONGEST_TOKEN, _LONGEST_PROMPT = 2.0, 4.0  # inches
@@ -25,22 +25,32 @@ def draw_next(next_token: NextToken, model: str) -> Figure:
     most = max(max(choice.probabilities) for choice in next_token.choices)
     for panel, choice in zip(panels, next_token.choices, strict=True):
         panel.barh(range(count), choice.probabilities, color=OKABE_ITO["sky blue"])
-        panel.set_title(f"probability at temperature {choice.temperature:g}", fontsize=10)
+        panel.set_title(
+            in_picture("probability at temperature {temperature:g}").format(
+                temperature=choice.temperature
+            ),
+            fontsize=10,
+        )
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         panel.set_xlim(0, most * 1.05)
         panel.tick_params(axis="x", labelsize=8)
         for cut, (color, style) in zip(choice.cuts, _CUTS, strict=False):
-            beyond = " (beyond these)" if cut.kept > count else ""
+            beyond = in_picture(" (beyond these)") if cut.kept > count else ""
             panel.axhline(
                 cut.kept - 0.5, color=OKABE_ITO[color], linestyle=style,
-                label=f"{cut.setting} keeps {cut.kept:,}, {cut.probability:.1%}{beyond}",
+                label=in_picture("{setting} keeps {kept:,}, {probability:.1%}").format(
+                    setting=cut.setting, kept=cut.kept, probability=cut.probability
+                ) + beyond,
             )  # fmt: skip
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)
     names = [fitted(visible(token), _LONGEST_TOKEN, 9) for token in next_token.tokens]
     panels[0].set_yticks(range(count), names, fontsize=9)
     panels[0].set_ylim(count - 0.4, -0.6)
-    panels[0].set_ylabel("next token")
+    panels[0].set_ylabel(in_picture("next token"))
     prompt = fitted(visible(next_token.prompt), _LONGEST_PROMPT, 10, keep="end")
-    figure.suptitle(f"After “{prompt}”\n{name_in(figure, model)}", fontsize=10)
+    figure.suptitle(
+        in_picture("After “{prompt}”\n{model}").format(prompt=prompt, model=name_in(figure, model)),
+        fontsize=10,
+    )
     return figure

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from minigpt_cli.inspection.clipping import ceiling
 from minigpt_cli.inspection.run_history import RunHistory, letter
-from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
+from minigpt_cli.language import mark
+from minigpt_cli.plots.canvas import OKABE_ITO, in_picture, name_in, new_figure
 from minigpt_cli.runs.metrics import EvaluationRow, RewindRow, SpikeRow
 
 TRAIN, VALIDATION, BEST, BAD = (
@@ -23,9 +24,9 @@ _MOST_POINTS = 10_000
 _LEGEND_MARGIN = 0.8
 """Inches for the sample line before a name in a legend, and the space around them."""
 _BELOW = (
-    ("learning_rate", "learning rate"),
-    ("tokens_per_second", "tokens/s"),
-    ("grad_norm", "gradient norm"),
+    ("learning_rate", mark("learning rate")),
+    ("tokens_per_second", mark("tokens/s")),
+    ("grad_norm", mark("gradient norm")),
 )
 
 
@@ -48,15 +49,19 @@ def draw_runs(runs: Sequence[RunHistory], width: float = 9) -> Figure:
     )[:, 0]
     if len(runs) == 1:
         _draw_loss(loss, runs[0])
-        what = f": loss over {runs[0].last_step:,} step{'s' if runs[0].last_step != 1 else ''}"
+        steps = runs[0].last_step
+        one, many = in_picture(": loss over 1 step"), in_picture(": loss over {steps:,} steps")
+        what = one if steps == 1 else many.format(steps=steps)
         title = name_in(figure, str(runs[0].path), _TITLE, what) + what
     else:
         _compare_losses(figure, loss, runs)
-        title = f"{len(runs)} runs: validation loss (a star at its best), training loss in pale"
+        title = in_picture(
+            "{number} runs: validation loss (a star at its best), training loss in pale"
+        ).format(number=len(runs))
         figure.set_figheight(figure.get_figheight() + 0.2 * len(runs))
         figure.legend(loc="outside lower center", frameon=False, fontsize=_LEGEND)
     figure.suptitle(title, fontsize=_TITLE)
-    loss.set_ylabel("loss (nats per token)")
+    loss.set_ylabel(in_picture("loss (nats per token)"))
     losses = [[*_known(run, "loss")[1], *(row.val_loss for row in run.evaluations)] for run in runs]
     _clip(loss, losses)
     for axes, (field, name) in zip(others, below, strict=True):
@@ -71,7 +76,7 @@ def _draw_below(axes: Axes, runs: Sequence[RunHistory], field: str, name: str) -
     for i, run in enumerate(runs):
         known = _known(run, field)
         axes.plot(*known, color=_color(i), linewidth=1.2, marker=_mark(known))
-    axes.set_ylabel(name)
+    axes.set_ylabel(in_picture(name))
     if field == "grad_norm":  # the other curves have no outliers
         _clip(axes, [_known(run, field)[1] for run in runs])
     if field == "tokens_per_second":
@@ -83,7 +88,7 @@ def _style(panels: Sequence[Axes]) -> None:
         axes.grid(color="#808080", alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     steps = panels[-1]
-    steps.set_xlabel("step")
+    steps.set_xlabel(in_picture("step"))
     steps.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     steps.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
@@ -92,25 +97,42 @@ def _draw_loss(axes: Axes, run: RunHistory) -> None:
     steps, losses = _known(run, "loss")
     if len(steps):
         mark = _mark((steps, losses))
-        axes.plot(steps, losses, color=TRAIN, alpha=0.3, linewidth=0.8, label="training, as logged")
+        axes.plot(
+            steps,
+            losses,
+            color=TRAIN,
+            alpha=0.3,
+            linewidth=0.8,
+            label=in_picture("training, as logged"),
+        )
         axes.plot(
             steps, smoothed(losses), color=TRAIN, linewidth=1.6, marker=mark,
-            label="training, smoothed",
+            label=in_picture("training, smoothed"),
         )  # fmt: skip
     if run.evaluations:
-        _draw_evaluations(axes, run, VALIDATION, "validation")
+        _draw_evaluations(axes, run, VALIDATION, in_picture("validation"))
     if run.overfitting:
         found = run.overfitting
         axes.axvspan(
-            found.since, found.until, color=BAD, alpha=0.15, linewidth=0, label="overfitting"
+            found.since,
+            found.until,
+            color=BAD,
+            alpha=0.15,
+            linewidth=0,
+            label=in_picture("overfitting"),
         )
-    for kind, name, style in ((SpikeRow, "spike", ":"), (RewindRow, "rewind", "--")):
+    for kind, name, style in (
+        (SpikeRow, in_picture("spike"), ":"),
+        (RewindRow, in_picture("rewind"), "--"),
+    ):
         steps = [row.step for row in run.incidents if isinstance(row, kind)]
         for i, step in enumerate(steps):
             shown = name if i == 0 else ""
             axes.axvline(step, color=BAD, linestyle=style, linewidth=1, label=shown)
     if run.best:
-        name = f"best: {run.best.val_loss:.4f} at step {run.best.step:,}"
+        name = in_picture("best: {val_loss:.4f} at step {step:,}").format(
+            val_loss=run.best.val_loss, step=run.best.step
+        )
         _star(axes, run.best, BEST, name)
     points = len(run.steps) + len(run.evaluations)
     axes.legend(
@@ -125,7 +147,11 @@ def _compare_losses(figure: Figure, axes: Axes, runs: Sequence[RunHistory]) -> N
         steps, losses = _known(run, "loss")
         mark = _mark((steps, losses))
         axes.plot(steps, smoothed(losses), color=_color(i), alpha=0.45, linewidth=1, marker=mark)
-        best = f", best {run.best.val_loss:.4f}" if run.best else ""
+        best = (
+            in_picture(", best {val_loss:.4f}").format(val_loss=run.best.val_loss)
+            if run.best
+            else ""
+        )
         name = name_in(figure, str(run.path), _LEGEND, f"{letter(i)}  {best}", _LEGEND_MARGIN)
         _draw_evaluations(axes, run, _color(i), f"{letter(i)}  {name}{best}")
         if run.best:
@@ -156,7 +182,9 @@ def _clip(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
     low = min(values)
     room = 0.05 * (top - low) or 0.05 * top
     axes.set_ylim(low - room, top + room)
-    note = f"clipped at {top:.3g}; the highest is {max(values):.3g}"
+    note = in_picture("clipped at {top:.3g}; the highest is {highest:.3g}").format(
+        top=top, highest=max(values)
+    )
     axes.set_title(note, loc="right", fontsize="small")
 
 

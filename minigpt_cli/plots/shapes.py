@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from minigpt_cli.inspection.shapes import ShapeTrace
-from minigpt_cli.plots.canvas import OKABE_ITO, name_in, new_figure
+from minigpt_cli.plots.canvas import OKABE_ITO, in_picture, name_in, new_figure
 
 
 def draw_shapes(trace: ShapeTrace, model: str) -> Figure:
@@ -21,9 +21,9 @@ def draw_shapes(trace: ShapeTrace, model: str) -> Figure:
     figure = new_figure(12, 1.4 + 0.24 * len(steps))
     panels = figure.subplots(1, 3, sharey=True)
     for panel, title, unit, values, color in (
-        (panels[0], "parameters", "", [step.parameters for step in steps], "blue"),
-        (panels[1], "FLOPs", "", [step.flops for step in steps], "orange"),
-        (panels[2], "activations", "B", [step.bytes for step in steps], "green"),
+        (panels[0], in_picture("parameters"), "", [step.parameters for step in steps], "blue"),
+        (panels[1], in_picture("FLOPs"), "", [step.flops for step in steps], "orange"),
+        (panels[2], in_picture("activations"), "B", [step.bytes for step in steps], "green"),
     ):
         panel.barh(range(len(steps)), values, color=OKABE_ITO[color])
         panel.set_title(title, fontsize=10)
@@ -34,8 +34,11 @@ def draw_shapes(trace: ShapeTrace, model: str) -> Figure:
     panels[0].set_yticks(range(len(steps)), names, fontsize=8)
     panels[0].set_ylim(len(steps) - 0.4, -0.6)
     blocks = 1 + max(step.layer or 0 for step in trace.steps)
-    more = f", the first of {blocks} blocks" if blocks > 1 else ""
+    more = in_picture(", the first of {blocks} blocks").format(blocks=blocks) if blocks > 1 else ""
     figure.suptitle(
-        f"The forward pass of {trace.tokens:,} tokens{more}\n{name_in(figure, model)}", fontsize=10
+        in_picture("The forward pass of {tokens:,} tokens{more}\n{model}").format(
+            tokens=trace.tokens, more=more, model=name_in(figure, model)
+        ),
+        fontsize=10,
     )
     return figure

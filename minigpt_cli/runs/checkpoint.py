@@ -20,6 +20,7 @@ from minigpt_cli.config.schema import ModelConfig
 from minigpt_cli.device import LESS_MEMORY, machine_memory, reraise_out_of_memory
 from minigpt_cli.errors import CheckpointError, TokenizerError
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint_header import (
     CHECKPOINT_FORMAT,
@@ -92,7 +93,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """
     with open_tensors(path) as (header, file):
         metadata = header.checkpoint_metadata()
-        tensors, _ = _verified(header, file)
+        tensors, _metadata = _verified(header, file)
     try:
         tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
@@ -100,7 +101,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if tokenizer.vocab_size != metadata.vocab_size:
         raise damaged(
             path,
-            f"its tokenizer has {tokenizer.vocab_size} tokens but its model {metadata.vocab_size}",
+            _("its tokenizer has {vocab_size} tokens but its model {vocabulary}").format(
+                vocab_size=tokenizer.vocab_size, vocabulary=metadata.vocab_size
+            ),
         )
     model = filled_model(metadata.model, metadata.vocab_size, tensors, path)
     return Checkpoint(model.to(device).eval(), tokenizer, metadata)
@@ -117,15 +120,18 @@ def filled_model(
     # Every layer has tensors, so these two checks bound what a false claim can make us allocate.
     if config.n_layer > len(tensors):
         raise CheckpointError(
-            f"{path}: claims {config.n_layer} layers but has {len(tensors)} tensors; "
-            "restore a backup, or train again"
+            _(
+                "{path}: claims {n_layer} layers but has {number} tensors; restore a backup, "
+                "or train again"
+            ).format(path=path, n_layer=config.n_layer, number=len(tensors))
         )
     embedding = tensors.get("token_embedding.weight", torch.empty(0))
     if list(embedding.shape) != [vocab_size, config.n_embd]:
         raise CheckpointError(
-            f"{path}: the tensor token_embedding.weight is {list(embedding.shape)} but the model "
-            f"needs {[vocab_size, config.n_embd]}; "
-            "restore a backup, or train again"
+            _(
+                "{path}: the tensor token_embedding.weight is {shape} but the model needs "
+                "{expected}; restore a backup, or train again"
+            ).format(path=path, shape=list(embedding.shape), expected=[vocab_size, config.n_embd])
         )
     with torch.device("meta"):  # sizes without memory
         model = GPT(config, vocab_size)
@@ -162,17 +168,25 @@ def check_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> N
     """
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
-        state = "missing" if name in wanted else "unexpected"
-        raise damaged(path, f"the tensor {name:.80} is {state}")
+        state = _("missing") if name in wanted else _("unexpected")
+        raise damaged(path, _("the tensor {name:.80} is {state}").format(name=name, state=state))
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
             raise damaged(
                 path,
-                f"the tensor {name} is {tensor.dtype} {list(tensor.shape)} but the model needs "
-                f"{wanted[name].dtype} {list(wanted[name].shape)}",
+                _(
+                    "the tensor {name} is {dtype} {shape} but the model needs "
+                    "{wanted_dtype} {wanted_shape}"
+                ).format(
+                    name=name,
+                    dtype=tensor.dtype,
+                    shape=list(tensor.shape),
+                    wanted_dtype=wanted[name].dtype,
+                    wanted_shape=list(wanted[name].shape),
+                ),
             )
         if not tensor.isfinite().all():
-            raise damaged(path, f"the tensor {name} contains NaN or infinity")
+            raise damaged(path, _("the tensor {name} contains NaN or infinity").format(name=name))
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -205,7 +219,7 @@ def _verified(header: Header, file: BinaryIO) -> tuple[dict[str, Tensor], dict[s
         tensors = {entry.name: read_tensor(path, entry, file) for entry in header.tensors}
     digest = metadata.pop("digest", None)
     if digest != _digest(tensors, metadata):
-        raise damaged(path, "damaged: its content does not match its digest")
+        raise damaged(path, _("damaged: its content does not match its digest"))
     return tensors, metadata
 
 
@@ -218,20 +232,24 @@ def _check_fits(header: Header) -> None:
     needed, memory = sum(entry.bytes for entry in header.tensors), machine_memory()
     if memory is not None and needed > memory:
         raise CheckpointError(
-            f"{header.path}: its tensors need {needed / 1e9:,.1f} GB of memory and this machine "
-            f"has {memory / 1e9:,.1f}; use a larger machine"
+            _(
+                "{path}: its tensors need {needed:,.1f} GB of memory and this machine has "
+                "{memory:,.1f}; use a larger machine"
+            ).format(path=header.path, needed=needed / 1e9, memory=memory / 1e9)
         )
 
 
 def read_tensor(path: Path, entry: TensorEntry, file: BinaryIO) -> Tensor:
     """Reads the next tensor into memory of its own; the library would map the file."""
     if entry.dtype not in _DTYPES:
-        problem = f"the tensor {entry.name:.80} is {entry.dtype}, which minigpt never writes"
+        problem = _("the tensor {name:.80} is {dtype}, which minigpt never writes").format(
+            name=entry.name, dtype=entry.dtype
+        )
         raise damaged(path, problem)
     tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
     read = file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
     if read != entry.bytes:  # truncated since its header was read
-        raise damaged(path, f"ends in the middle of {entry.name:.80}")
+        raise damaged(path, _("ends in the middle of {name:.80}").format(name=entry.name))
     return tensor
 
 

@@ -26,6 +26,7 @@ from minigpt_cli.config.schema import (
 from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.regular import open_regular
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _
 
 FORMAT_VERSION = 1
 CHECKPOINT_FORMAT, STATE_FORMAT = "minigpt-checkpoint", "minigpt-state"
@@ -123,36 +124,42 @@ class Header:
         """
         if not self.is_checkpoint:
             raise CheckpointError(
-                f"{self.path}: a safetensors file, but not a minigpt checkpoint (its metadata "
-                "has no model); minigpt inspect can list its tensors"
+                _(
+                    "{path}: a safetensors file, but not a minigpt checkpoint (its metadata "
+                    "has no model); minigpt inspect can list its tensors"
+                ).format(path=self.path)
             )
         try:
             described = read_json(self.metadata["minigpt"])
             version = described.pop("format_version")
             if type(version) is not int or version < 1:
-                raise ValueError(f"format_version is {version!r:.80}")
+                raise ValueError(_("format_version is {version!r:.80}").format(version=version))
             if version > FORMAT_VERSION:
                 raise CheckpointError(
-                    f"{self.path}: format {version} is newer than this minigpt reads "
-                    f"({FORMAT_VERSION}); upgrade minigpt-cli"
+                    _(
+                        "{path}: format {version} is newer than this minigpt reads "
+                        "({format_version}); upgrade minigpt-cli"
+                    ).format(path=self.path, version=version, format_version=FORMAT_VERSION)
                 )
             return metadata_adapter().validate_python(described)
         except KeyError as error:
-            reason = f"{error} is missing"
+            reason = _("{error} is missing").format(error=error)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "metadata"
+            place = ".".join(map(str, first["loc"])) or _("metadata")
             reason = f"{place:.80}: {first['msg']}"
         except (TypeError, AttributeError):
-            reason = "not a JSON object"
+            reason = _("not a JSON object")
         except ValueError as error:
             reason = str(error)
-        raise damaged(self.path, f"its metadata is damaged ({reason})")
+        raise damaged(self.path, _("its metadata is damaged ({reason})").format(reason=reason))
 
 
 def damaged(path: Path, problem: str) -> CheckpointError:
     """The error for a file whose content is not what minigpt wrote."""
-    return CheckpointError(f"{path}: {problem}; restore a backup, or train again")
+    return CheckpointError(
+        _("{path}: {problem}; restore a backup, or train again").format(path=path, problem=problem)
+    )
 
 
 @cache
@@ -180,7 +187,7 @@ def open_tensors(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
     Raises:
         CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
-    missing = "no such file; create one with minigpt train"
+    missing = _("no such file; create one with minigpt train")
     with reraise_as(CheckpointError, path, "read", missing=missing), open_regular(path) as file:
         yield _read_header(path, file), file
 
@@ -190,18 +197,24 @@ def _read_header(path: Path, file: BinaryIO) -> Header:
     length = int.from_bytes(file.read(8), "little")
     if file_bytes < 8 or length > LARGEST_HEADER or file_bytes < 8 + length:
         raise CheckpointError(
-            f"{path}: not a safetensors file, or truncated ({file_bytes} bytes, but its header "
-            f"claims {length if file_bytes >= 8 else 'more'})"
+            _(
+                "{path}: not a safetensors file, or truncated ({file_bytes} bytes, but its "
+                "header claims {length})"
+            ).format(
+                path=path, file_bytes=file_bytes, length=length if file_bytes >= 8 else _("more")
+            )
         )
     try:
         header = read_json(file.read(length).decode("utf-8"))
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("metadata that is not text")
+            raise ValueError(_("metadata that is not text"))
         tensors = _tensors(header, file_bytes - 8 - length)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: not a safetensors file: its header is damaged ({error})"
+            _("{path}: not a safetensors file: its header is damaged ({error})").format(
+                path=path, error=error
+            )
         ) from None
     return Header(path, file_bytes, metadata, tensors)
 
@@ -213,23 +226,37 @@ def _tensors(header: dict[str, Any], data_bytes: int) -> tuple[TensorEntry, ...]
         shape, place = _whole(name, entry["shape"]), _whole(name, entry["data_offsets"])
         # A size of 0 hides the others: an empty array can still have an impossible shape.
         if len(shape) > _MOST_AXES or math.prod(max(1, size) for size in shape) > _LARGEST:
-            raise ValueError(f"{name!r:.80} has an impossible shape")
+            raise ValueError(_("{name!r:.80} has an impossible shape").format(name=name))
         if entry["dtype"] not in _BITS:
-            raise ValueError(f"{name!r:.80} has the unknown dtype {entry['dtype']!r:.80}")
+            raise ValueError(
+                _("{name!r:.80} has the unknown dtype {dtype!r:.80}").format(
+                    name=name, dtype=entry["dtype"]
+                )
+            )
         places[TensorEntry(name, entry["dtype"], shape)] = place
     tensors, expected = [], 0
     for tensor, place in sorted(places.items(), key=lambda item: item[1]):
         if place != (expected, expected + tensor.bytes):
-            raise ValueError(f"the bytes of {tensor.name!r:.80} are not where they should be")
+            raise ValueError(
+                _("the bytes of {name!r:.80} are not where they should be").format(name=tensor.name)
+            )
         tensors.append(tensor)
         expected += tensor.bytes
     if expected != data_bytes:
-        raise ValueError(f"{data_bytes} bytes of tensors instead of {expected}")
+        raise ValueError(
+            _("{data_bytes} bytes of tensors instead of {expected}").format(
+                data_bytes=data_bytes, expected=expected
+            )
+        )
     return tuple(tensors)
 
 
 def _whole(name: str, numbers: Any) -> tuple[int, ...]:
     """Checks a list of integers from 0 on, without true or 1.0."""
     if type(numbers) is not list or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f"{name!r:.80} has {numbers!r:.80} for a shape or an offset")
+        raise ValueError(
+            _("{name!r:.80} has {numbers!r:.80} for a shape or an offset").format(
+                name=name, numbers=numbers
+            )
+        )
     return tuple(numbers)

@@ -13,6 +13,7 @@ from typing import Literal
 from minigpt_cli.errors import CheckpointError, reraise_as
 from minigpt_cli.io.atomic import replacing, sweep
 from minigpt_cli.io.regular import read_bounded
+from minigpt_cli.language import _
 from minigpt_cli.runs.metrics import Row, read_rows, to_line
 
 RUNS = Path("runs")
@@ -130,7 +131,7 @@ def file_errors(
     """Turns a failed file operation inside a run folder into a `CheckpointError`."""
     if done == "read":
         return reraise_as(CheckpointError, path, done, also=also)
-    hint = "free some space or choose another run folder"
+    hint = _("free some space or choose another run folder")
     return reraise_as(CheckpointError, path, done, hint=hint, settings=("out",), also=also)
 
 
@@ -186,6 +187,8 @@ def newest(file: str) -> RunFolder:
         found = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise CheckpointError(
-            f"no {file} under {RUNS.resolve()}; train a model: minigpt train --preset small"
+            _("no {file} under {folder}; train a model: minigpt train --preset small").format(
+                file=file, folder=RUNS.resolve()
+            )
         )
     return RunFolder(found[-1].parent)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from minigpt_cli.io.strict_json import write_json
+from minigpt_cli.language import _
 
 StepNumber = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
@@ -92,8 +93,14 @@ class SpikeRow:
     """Standard deviations above the mean of the recent losses."""
 
     def __str__(self) -> str:
-        far = "" if self.z_score is None else f", {self.z_score:.1f} standard deviations high"
-        return f"a spike at step {self.step:,}: loss {self.loss:.4f}{far}"
+        far = (
+            ""
+            if self.z_score is None
+            else _(", {z_score:.1f} standard deviations high").format(z_score=self.z_score)
+        )
+        return _("a spike at step {step:,}: loss {loss:.4f}{far}").format(
+            step=self.step, loss=self.loss, far=far
+        )
 
 
 @dataclass(frozen=True)
@@ -109,9 +116,15 @@ class RewindRow:
     reason: str | None = None
 
     def __str__(self) -> str:
-        skipping = "" if self.skipped is None else f", skipping the batch of step {self.skipped:,}"
+        skipping = (
+            ""
+            if self.skipped is None
+            else _(", skipping the batch of step {skipped:,}").format(skipped=self.skipped)
+        )
         why = f": {' '.join(self.reason.split())}" if self.reason else ""
-        return f"rewound to step {self.step:,}{skipping}{why}"
+        return _("rewound to step {step:,}{skipping}{why}").format(
+            step=self.step, skipping=skipping, why=why
+        )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from minigpt_cli.errors import CheckpointError, OutOfMemoryError, reraise_as
 from minigpt_cli.io.atomic import is_temporary, sweep
 from minigpt_cli.io.locking import take
+from minigpt_cli.language import _
 from minigpt_cli.runs.folder import CHECKPOINT, CONFIG, METRICS, RUNS, STATE, RunFolder, file_errors
 from minigpt_cli.runs.metrics import StepRow
 
@@ -68,8 +69,10 @@ class Run:
         """
         if not folder.has(folder.state):  # and no place for a lock
             raise CheckpointError(
-                f"{folder.path}: nothing to resume, there is no {folder.state.name}; start a new "
-                "run with minigpt train"
+                _(
+                    "{path}: nothing to resume, there is no {name}; start a new run with "
+                    "minigpt train"
+                ).format(path=folder.path, name=folder.state.name)
             )
         run = cls(folder)
         with run._locked():
@@ -92,8 +95,10 @@ class Run:
                 take(self._lock, blocking=False)
             except Timeout:
                 raise CheckpointError(
-                    f"{self.folder.path}: another process is training this run; wait until it "
-                    "ends, or choose another run folder",
+                    _(
+                        "{path}: another process is training this run; wait until it ends, "
+                        "or choose another run folder"
+                    ).format(path=self.folder.path),
                     settings=("out",),
                 ) from None
 
@@ -118,13 +123,15 @@ def create_folder(name: str, out: Path | None) -> RunFolder:
         CheckpointError: `out` holds a run or other files, or cannot be created.
     """
     path = out if out is not None else RUNS / name
-    hint = "choose another run folder"
+    hint = _("choose another run folder")
     with reraise_as(CheckpointError, path, "created", hint=hint, settings=("out",)):
         if out is not None:
             if path.exists() and not (path.is_dir() and _is_free(RunFolder(path))):
                 _check_no_run(RunFolder(path))
                 raise CheckpointError(
-                    f"{path}: already exists and is not overwritten; choose another run folder",
+                    _(
+                        "{path}: already exists and is not overwritten; choose another run folder"
+                    ).format(path=path),
                     settings=("out",),
                 )
             path.mkdir(parents=True, exist_ok=True)
@@ -144,8 +151,10 @@ def _check_no_run(folder: RunFolder) -> None:
     """Raises `CheckpointError` if the folder holds a run that can be resumed."""
     if folder.has(folder.state):
         raise CheckpointError(
-            f"{folder.path}: already exists and is not overwritten; resume it with "
-            f"{folder.command('train --resume')}, or choose another run folder",
+            _(
+                "{path}: already exists and is not overwritten; resume it with {command}, or "
+                "choose another run folder"
+            ).format(path=folder.path, command=folder.command("train --resume")),
             settings=("out",),
         )
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 
 _STEP = {
@@ -75,5 +76,5 @@ def check_installed(name: TrackerName) -> None:
         import wandb  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "wandb is not installed; install it with: pip install 'minigpt-cli[trackers]'"
+            _("wandb is not installed; install it with: pip install 'minigpt-cli[trackers]'")
         ) from None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import PendingFile
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import Row
@@ -106,8 +107,15 @@ class RunWriter:
             CheckpointError: something is not.
         """
         if self._problem is not None:
-            last = "nothing" if self.saved_step is None else f"step {self.saved_step:,}"
-            raise CheckpointError(f"{self._problem}; last saved: {last}", self._problem.settings)
+            last = (
+                _("nothing")
+                if self.saved_step is None
+                else _("step {saved_step:,}").format(saved_step=self.saved_step)
+            )
+            raise CheckpointError(
+                _("{problem}; last saved: {last}").format(problem=self._problem, last=last),
+                self._problem.settings,
+            )
 
     def _attempt(self, write: Callable[[], None]) -> bool:
         before = self._problem
@@ -116,11 +124,15 @@ class RunWriter:
         except CheckpointError as error:
             self._problem = error
             if before is None:
-                self._note(f"UNSAVED: {error}. Training continues and will try again.")
+                self._note(
+                    _("UNSAVED: {error}. Training continues and will try again.").format(
+                        error=error
+                    )
+                )
             return False
         self._problem = None
         if before is not None:
-            self._note("Saving works again.")
+            self._note(_("Saving works again."))
         return True
 
     def _write_rows(self) -> None:
@@ -133,8 +145,14 @@ class RunWriter:
             lost_metrics = not folder.has(folder.metrics)
             self._run.restore_folder(self._config)
             self.lost_checkpoint = not folder.has(folder.checkpoint)
-            gone = f"{folder.path} was deleted and is recreated; its earlier metrics are lost"
-            self._note(gone if lost_metrics else f"{folder.config} was deleted and is rewritten")
+            gone = _("{path} was deleted and is recreated; its earlier metrics are lost").format(
+                path=folder.path
+            )
+            self._note(
+                gone
+                if lost_metrics
+                else _("{config} was deleted and is rewritten").format(config=folder.config)
+            )
         self._write_rows()
         folder.sync_metrics()
         if self._checkpoint is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
+from minigpt_cli.language import _
 
 SPLITTINGS = (2, 1)
 """Versions of how `word` and `bpe` split a text before anything else, the newest first.
@@ -118,13 +119,17 @@ def unknown_characters(
     """
     seen = dict.fromkeys(text[index] for index in unknown)
     shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in list(seen)[:5])
-    more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
-    it = "it" if len(seen) == 1 else "them"
+    more = _(" and {number} more").format(number=len(seen) - 5) if len(seen) > 5 else ""
+    it = _("it") if len(seen) == 1 else _("them")
     return TokenizerError(
-        f"the {kind} tokenizer does not know {shown}{more}, first at character "
-        f"{before + unknown[0] + 1} of the text; "
+        _(
+            "the {kind} tokenizer does not know {shown}{more}, first at character {place} "
+            "of the text; "
+        ).format(kind=kind, shown=shown, more=more, place=before + unknown[0] + 1)
         + _other_composition(text, unknown, known)
-        + f"remove {it}, or use a byte or bpe tokenizer, which can encode every character",
+        + _("remove {it}, or use a byte or bpe tokenizer, which can encode every character").format(
+            it=it
+        ),
         ("data.tokenizer=bpe",),
     )
 
@@ -136,11 +141,13 @@ def _other_composition(text: str, unknown: Sequence[int], known: Container[str])
         parts = unicodedata.normalize("NFD", char)
         if len(parts) > 1 and all(part in known for part in parts):
             points = " + ".join(f"U+{ord(part):04X}" for part in parts)
-            return f"the training text has {char} as {points} (NFD); write it that way, "
+            return _("the training text has {char} as {points} (NFD); write it that way, ").format(
+                char=char, points=points
+            )
         whole = unicodedata.normalize("NFC", text[max(0, place - 1) : place + 1])
         if place and len(whole) == 1 and whole in known:
-            return (
-                f"the training text has {whole} as one character, U+{ord(whole):04X} "
-                "(NFC); write it that way, "
-            )
+            return _(
+                "the training text has {whole} as one character, U+{code:04X} (NFC); "
+                "write it that way, "
+            ).format(whole=whole, code=ord(whole))
     return ""

@@ -13,6 +13,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 1024
@@ -52,9 +53,9 @@ class BPETokenizer(Tokenizer):
         byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
         if not byte_of.keys() <= vocabulary.keys():
-            raise ValueError("a byte has no token")  # the library would drop the byte from texts
+            raise ValueError(_("a byte has no token"))  # the library would drop the byte from texts
         if not all(token and byte_of.keys() >= {*token} for token in vocabulary):
-            raise ValueError("a token is empty or not made of bytes")
+            raise ValueError(_("a token is empty or not made of bytes"))
         self.token_bytes = [
             bytes(byte_of[char] for char in token)
             for token in sorted(vocabulary, key=vocabulary.__getitem__)
@@ -91,10 +92,10 @@ class BPETokenizer(Tokenizer):
         """
         vocabulary, merges = saved["model"]["vocab"], saved["model"]["merges"]
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-            raise ValueError("the token ids have gaps")
+            raise ValueError(_("the token ids have gaps"))
         # Such a merge of letters beyond ASCII makes the library panic, which is not an Exception.
         if not all(left + right in vocabulary for left, right in merges):
-            raise ValueError("a merge does not give a token")
+            raise ValueError(_("a merge does not give a token"))
         try:
             model = BPE(vocabulary, [(left, right) for left, right in merges])
             splitting = 1 if saved.get("pre_tokenizer", {}).get("type") == "ByteLevel" else 2
@@ -105,7 +106,7 @@ class BPETokenizer(Tokenizer):
         for part, whole in ((saved, rebuilt), (saved["model"], rebuilt["model"])):
             for name in part.keys() & whole.keys() - {"model"}:
                 if part[name] != whole[name]:
-                    raise ValueError(f"{name} has been changed")
+                    raise ValueError(_("{name} has been changed").format(name=name))
         return cls(inner)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.errors import TokenizerError
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
@@ -23,24 +24,30 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
         TokenizerError: it cannot; the message gives the limits.
     """
     if kind == "pretrained":
-        raise TokenizerError("a pretrained tokenizer comes with a model; train with --init-from")
+        raise TokenizerError(_("a pretrained tokenizer comes with a model; train with --init-from"))
     if vocab_size is None:
         return
     if kind in ("char", "byte"):
         raise TokenizerError(
-            f"data.vocab_size = {vocab_size}: the {kind} tokenizer has a vocabulary of fixed size; "
-            "remove the setting, or use the bpe tokenizer",
+            _(
+                "data.vocab_size = {vocab_size}: the {kind} tokenizer has a vocabulary of "
+                "fixed size; remove the setting, or use the bpe tokenizer"
+            ).format(vocab_size=vocab_size, kind=kind),
             ("data.tokenizer=bpe",),
         )
     least = 256 if kind == "bpe" else 2
     if vocab_size < least:
         raise TokenizerError(
-            f"data.vocab_size = {vocab_size}: {kind} needs at least {least}"
-            + (", one for each byte" if kind == "bpe" else "")
+            _("data.vocab_size = {vocab_size}: {kind} needs at least {least}").format(
+                vocab_size=vocab_size, kind=kind, least=least
+            )
+            + (_(", one for each byte") if kind == "bpe" else "")
         )
     if kind == "bpe" and vocab_size > MOST_BPE_TOKENS:
         raise TokenizerError(
-            f"data.vocab_size = {vocab_size}: bpe allows at most {MOST_BPE_TOKENS:,}"
+            _("data.vocab_size = {vocab_size}: bpe allows at most {most_bpe_tokens:,}").format(
+                vocab_size=vocab_size, most_bpe_tokens=MOST_BPE_TOKENS
+            )
         )
 
 
@@ -86,16 +93,18 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         else:
             tokenizer = {"char": CharTokenizer}[kind](saved["vocabulary"])
     except KeyError as error:
-        raise _damaged(f"{error} is missing") from None
+        raise _damaged(_("{error} is missing").format(error=error)) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(str(error)) from None
     # Writing it again must give the same JSON (characters in order, words in a list), and all
     # tokens must be distinct and none empty.
     distinct = {b"", *tokenizer.token_bytes}
     if read_json(tokenizer.to_json()) != saved or len(distinct) != 1 + tokenizer.vocab_size:
-        raise _damaged("the vocabulary has been changed")
+        raise _damaged(_("the vocabulary has been changed"))
     return tokenizer
 
 
 def _damaged(reason: str) -> TokenizerError:
-    return TokenizerError(f"the stored tokenizer cannot be read ({reason:.200})")
+    return TokenizerError(
+        _("the stored tokenizer cannot be read ({reason:.200})").format(reason=reason)
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.bpe import byte_alphabet
 
@@ -48,13 +49,15 @@ class PretrainedTokenizer(Tokenizer):
         for token, id_ in saved["model"]["vocab"].items():
             if id_ not in added:
                 if not byte_of.keys() >= {*token}:
-                    raise ValueError(f"the token {token!r:.40} is not made of bytes")
+                    raise ValueError(
+                        _("the token {token!r:.40} is not made of bytes").format(token=token)
+                    )
                 found[id_] = bytes(byte_of[char] for char in token)
         if max(found) >= 2 * len(found):
-            raise ValueError("the token ids have large gaps")
+            raise ValueError(_("the token ids have large gaps"))
         self.token_bytes = [found.get(id_, b"") for id_ in range(max(found) + 1)]
         if not self.end_ids <= {*range(self.vocab_size)} or (start_id or 0) >= self.vocab_size:
-            raise ValueError("the start or end token is not in the vocabulary")
+            raise ValueError(_("the start or end token is not in the vocabulary"))
 
     @classmethod
     def from_saved(cls, saved: Any) -> "PretrainedTokenizer":
@@ -103,7 +106,7 @@ def inner_from_json(text: str) -> tokenizers.Tokenizer:
     except BaseException as error:  # the library raises bare Exception, and its panics are neither
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"not a tokenizer.json ({error!s:.100})") from None
+        raise ValueError(_("not a tokenizer.json ({error!s:.100})").format(error=error)) from None
 
 
 def _check_byte_level(saved: Any) -> None:
@@ -111,17 +114,17 @@ def _check_byte_level(saved: Any) -> None:
     model, pre = saved["model"], saved["pre_tokenizer"] or {}
     steps = pre.get("pretokenizers", [pre])
     if model["type"] != "BPE" or not steps or steps[-1].get("type") != "ByteLevel":
-        raise ValueError("not a byte-level BPE; minigpt can read no other kind of tokenizer")
+        raise ValueError(_("not a byte-level BPE; minigpt can read no other kind of tokenizer"))
     if (saved["decoder"] or {}).get("type") != "ByteLevel":
-        raise ValueError("the decoder is not ByteLevel")
+        raise ValueError(_("the decoder is not ByteLevel"))
     if any(step.get("add_prefix_space") for step in steps):
-        raise ValueError("it adds a space before a text (add_prefix_space)")
+        raise ValueError(_("it adds a space before a text (add_prefix_space)"))
     if (saved["normalizer"] or {"type": "NFC"})["type"] != "NFC":
-        raise ValueError("it normalizes texts otherwise than by NFC")
+        raise ValueError(_("it normalizes texts otherwise than by NFC"))
     unusual = [key for key in ("byte_fallback", "dropout", "continuing_subword_prefix",
                                "end_of_word_suffix") if model.get(key)]  # fmt: skip
     if unusual:
-        raise ValueError(f"{unusual[0]} is not supported")
+        raise ValueError(_("{name} is not supported").format(name=unusual[0]))
 
 
 def _between_words(chunks: Iterable[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt_cli.errors import TokenizerError
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 
 UNKNOWN = "<unk>"
@@ -38,7 +39,9 @@ class WordTokenizer(Tokenizer):
 
     def __init__(self, words: Iterable[str], splitting: int = SPLITTINGS[0]) -> None:
         if splitting not in SPLITTINGS:
-            raise ValueError(f"splitting {splitting!r:.20} is unknown")
+            raise ValueError(
+                _("splitting {splitting!r:.20} is unknown").format(splitting=splitting)
+            )
         self._splitting = splitting
         self.itos = [UNKNOWN, *words]
         self.stoi = {word: i for i, word in enumerate(self.itos)}
@@ -63,8 +66,10 @@ class WordTokenizer(Tokenizer):
             if len(counts) > most:
                 if vocab_size is None:
                     raise TokenizerError(
-                        f"the text has more than {most:,} distinct words; limit "
-                        "data.vocab_size, or use the bpe tokenizer",
+                        _(
+                            "the text has more than {most:,} distinct words; limit "
+                            "data.vocab_size, or use the bpe tokenizer"
+                        ).format(most=most),
                         ("data.vocab_size=20000", "data.tokenizer=bpe"),
                     )
                 counts = Counter(dict(counts.most_common(most // 2)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from minigpt_cli.config.loading import Overrides, resolve
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.io.text import duration
+from minigpt_cli.io.text import duration, three_digits
 from minigpt_cli.model.flops import forward_flops_per_token
 
 AUTO = "auto"
@@ -72,8 +72,8 @@ def automatic_config(
     in_time = train.max_iters <= affordable
     return config, (
         f"{model.n_layer} layers, {model.n_embd} wide, block {model.block_size}, "
-        f"{train.max_iters:,} steps, dropout {model.dropout:g}: {epochs:.3g} epochs of a text of "
-        f"{train_tokens:,} tokens"
+        f"{train.max_iters:,} steps, dropout {model.dropout:g}: {three_digits(epochs)} epochs of a "
+        f"text of {train_tokens:,} tokens"
         + (f", which this machine does within {duration(_SECONDS)}" if in_time else "")
     )
 

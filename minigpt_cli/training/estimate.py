@@ -12,7 +12,9 @@ import torch
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import evaluate
+from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.memory import Memory
 from minigpt_cli.training.schedule import evaluates
 from minigpt_cli.training.setup import TrainRequest
 from minigpt_cli.training.stability import NotFinite
@@ -36,6 +38,8 @@ class Estimate:
     """Steps and evaluations together, without the samples generated between them."""
     peak_memory_bytes: int | None
     """Of the process or the accelerator; None where the system does not report it."""
+    memory: Memory
+    """By kind, computed from the sizes alone."""
     run_folder_bytes: int
     free_disk_bytes: int
 
@@ -66,7 +70,8 @@ def estimate(request: TrainRequest) -> tuple[RunConfig, Estimate]:
         seconds_per_step=step_seconds,
         evaluation_seconds=evaluation_seconds,
         total_seconds=step_seconds * train.max_iters + evaluation_seconds * evaluations,
-        peak_memory_bytes=_peak_memory(learner.device),
+        peak_memory_bytes=peak_memory(learner.device),
+        memory=memory_here(config, learner.model.vocab_size),
         run_folder_bytes=2 * weights + state,
         free_disk_bytes=shutil.disk_usage(_existing(request.out or Path())).free,
     )
@@ -98,7 +103,8 @@ def _seconds_of_evaluation(learner: Learner) -> float:
     return seconds * tokens / probe
 
 
-def _peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that this process, or the accelerator, ever had; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if os.name != "posix":

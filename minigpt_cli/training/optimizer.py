@@ -134,7 +134,7 @@ class Muon(_Updater):
         update = place.whole(grad.lerp(buffer, self._momentum), p)
         weight.mul_(1 - decay)
         begin, first, count = 0, place.first_row(p), weight.size(0)
-        for piece in torch.split(update, self._rows[p]):
+        for piece in torch.split(update, list(self._rows[p])):
             low = min(max(first - begin, 0), len(piece))
             high = max(min(first + count - begin, len(piece)), low)
             start = begin + low - first

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from minigpt_cli.training.agreement import (
 from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.continuation import continued
 from minigpt_cli.training.distributed import ALONE, Group, connected
+from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
@@ -66,6 +68,8 @@ class TrainRequest:
     """Called with what was chosen."""
     initial: Checkpoint | None = None
     """The model to begin from, with its tokenizer; None begins from nothing."""
+    max_memory: int | None = None
+    """Bytes that the process, or its accelerator, may take: a batch that needs more is split."""
     group: Group = ALONE
     """The processes that train together."""
 
@@ -83,10 +87,14 @@ class TrainRequest:
         Raises:
             ConfigError: in the preset or the overrides, or the device is not on this machine.
         """
-        return resolve_machine(self._wanted())
+        return resolve_machine(self.unresolved_config())
 
-    def _wanted(self) -> RunConfig:
-        """The configuration as the user wants it, with `auto` in it."""
+    def unresolved_config(self) -> RunConfig:
+        """The configuration, the same on every machine.
+
+        Raises:
+            ConfigError: in the preset or the overrides.
+        """
         overrides, initial = self.overrides, self.initial
         if initial is not None and self.preset == AUTO:
             raise ConfigError(
@@ -116,7 +124,7 @@ class TrainRequest:
         Raises:
             MinigptError: in the preset or the data, or memory ran out.
         """
-        wanted, initial, group = self._wanted(), self.initial, self.group
+        wanted, initial, group = self.unresolved_config(), self.initial, self.group
         check_same_settings(wanted, group)
         config = resolve_machine(wanted)
         tokenizer = None if initial is None else initial.tokenizer
@@ -127,6 +135,10 @@ class TrainRequest:
         if self.preset == AUTO:
             config, why = self._automatic(config, dataset)
             self.note(f"Preset auto: {why}")
+        if self.max_memory is not None:
+            at = partial(memory_here, config, dataset.tokenizer.vocab_size)
+            config, note = fit_batch(config, self.max_memory, at)
+            self.note(note)
         config = told(config, group)
         learner = Learner(config, dataset, None if initial is None else initial.model, group)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ def test_every_panel_of_help_fits_and_names_no_type_in_brackets(
     ends = [i for i, line in enumerate(lines) if line.startswith("╰")]
     assert all(end - start < 24 for start, end in zip(starts, ends, strict=True))
     assert not re.search(r"<(bool|str|int|float|path|list)", shown)
+    for line, following in pairwise(lines[: starts[0]]):  # a line ends where the next word is long
+        if line.strip() and following.strip():
+            assert len(line) + 1 + len(following.split()[0]) >= 80
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

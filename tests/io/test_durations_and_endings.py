@@ -2,7 +2,7 @@
 
 import pytest
 
-from minigpt_cli.io.text import duration, ended
+from minigpt_cli.io.text import duration, ended, three_digits
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,11 @@ def test_duration_names_its_units(seconds: float, shown: str) -> None:
 )
 def test_sample_ends_at_a_line_or_a_word(text: str, kept: str) -> None:
     assert ended(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0.3349, "0.335"), (3.06, "3.06"), (99.96, "100"), (1063.71, "1,064"), (17729.0, "17,729")],
+)
+def test_numbers_have_about_three_digits_and_no_exponent(number: float, shown: str) -> None:
+    assert three_digits(number) == shown

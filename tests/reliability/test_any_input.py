@@ -270,7 +270,7 @@ flags = {
 options = {
     "tokenize": "--kind --vocab-size --text --val-fraction --encoding --data-dir",
     "train": "--data --tokenizer --encoding --data-dir --max-iters --batch-size --learning-rate "
-    "--precision --device --seed --out --preset",
+    "--precision --device --seed --out --preset --gpus --gpu --utilization --max-memory",
     "generate": "--prompt --prompt-file --checkpoint --max-new-tokens --num-samples --stop "
     "--temperature --top-k --top-p --min-p --repetition-penalty --seed --precision --quantize "
     "--device",

@@ -129,6 +129,7 @@ def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
     assert crash_at_every_call(prepare, act, check) > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))  # the longest test: workers share it
 @pytest.mark.usefixtures("no_measuring")
 def test_a_run_resumes_exactly_from_every_instant_of_its_saves(

@@ -115,6 +115,7 @@ def blanks(place: int, byte: int) -> set[int]:
     return {*b"\t\n\r "}
 
 
+@pytest.mark.slow
 def test_every_truncated_file_is_refused(path: Path, whole: bytes) -> None:
     assert check_truncated(path) == len(whole)
 

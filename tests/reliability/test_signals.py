@@ -59,7 +59,11 @@ INSIDE_A_SAVE = """
 
 @pytest.mark.parametrize(
     ("name", "code", "call", "step"),
-    [("SIGTERM", 143, 0, 0), ("SIGTERM", 143, 1, 10), ("SIGINT", 130, 2, 10)],
+    [
+        pytest.param("SIGTERM", 143, 0, 0, marks=pytest.mark.slow),
+        pytest.param("SIGTERM", 143, 1, 10, marks=pytest.mark.slow),
+        ("SIGINT", 130, 2, 10),
+    ],
 )
 def test_signal_within_a_save_lets_it_be_completed(
     home: Path, name: str, code: int, call: int, step: int

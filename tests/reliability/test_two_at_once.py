@@ -38,6 +38,7 @@ def test_a_run_folder_is_locked_by_one_process_and_freed_when_it_is_killed(
         assert f"Resuming run at step {step:,}" in third.stderr
 
 
+@pytest.mark.slow
 def test_of_two_runs_started_in_one_folder_one_is_refused(tmp_path: Path, story: str) -> None:
     (tmp_path / "story.txt").write_text(story, encoding="utf-8")
     tiny = ["train", "--preset", "tiny", "--data", "story.txt", "--out", "run", "--device", "cpu"]

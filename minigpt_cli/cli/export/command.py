@@ -7,6 +7,7 @@ import typer
 
 from minigpt_cli.cli.export.request import ExportDtype, Request
 from minigpt_cli.cli.help import examples
+from minigpt_cli.language import _
 
 EXAMPLE = examples(
     "minigpt export runs/small --to html letters.html",
@@ -82,11 +83,13 @@ def export(
 ) -> None:
     """Export a model: to a web page, to Hugging Face, or to llama.cpp."""
     if len(paths) > 2:
-        raise typer.BadParameter("pass at most [RUN|FILE] and OUTPUT")
+        raise typer.BadParameter(_("pass at most [RUN|FILE] and OUTPUT"))
     if to != "html":
         for name, given in (("title", title), ("prompt", prompt), ("no-inspect", no_inspect)):
             if given:
-                raise typer.BadParameter(f"--{name} is only valid with --to html")
+                raise typer.BadParameter(
+                    _("--{name} is only valid with --to html").format(name=name)
+                )
     source = paths[0] if len(paths) == 2 else None
     request = Request(source, paths[-1], dtype, force, title, prompt, inspect=not no_inspect)
     if to == "html":

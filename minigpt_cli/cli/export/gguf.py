@@ -6,6 +6,7 @@ import typer
 
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.export.request import Request
+from minigpt_cli.language import _
 
 
 def export_gguf(request: Request) -> None:
@@ -20,7 +21,7 @@ def export_gguf(request: Request) -> None:
     from minigpt_cli.interop.gguf_export import export_gguf as write
 
     if request.target.suffix.lower() != ".gguf":
-        raise typer.BadParameter(f"{request.target}: must end in .gguf")
+        raise typer.BadParameter(_("{target}: must end in .gguf").format(target=request.target))
     request.check_dtype("fp32", "bf16", "fp16", "q8_0")
     dtype = request.dtype or "fp32"
     assert dtype != "int8"
@@ -29,8 +30,10 @@ def export_gguf(request: Request) -> None:
     write(checkpoint, request.target, dtype, request.force)
     size = request.target.stat().st_size / 1e6
     print_note(
-        f"Wrote {request.target} ({size:.1f} MB); run it with: "
-        f"llama-completion -no-cnv -m {shlex.quote(str(request.target))} -p TEXT"
+        _(
+            "Wrote {target} ({size:.1f} MB); run it with: llama-completion -no-cnv -m "
+            "{path} -p TEXT"
+        ).format(target=request.target, size=size, path=shlex.quote(str(request.target)))
     )
     for caveat in caveats(checkpoint):
         print_note(caveat)

@@ -2,6 +2,7 @@
 
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.export.request import Request
+from minigpt_cli.language import _
 
 
 def export_hf(request: Request) -> None:
@@ -21,6 +22,8 @@ def export_hf(request: Request) -> None:
     dtype = request.dtype if request.dtype in ("fp32", "bf16") else "fp32"
     write(checkpoint, request.target, dtype, request.force)
     print_note(
-        f"Wrote {request.target}; open it with "
-        f"transformers.AutoModelForCausalLM.from_pretrained({str(request.target)!r})"
+        _(
+            "Wrote {target}; open it with "
+            "transformers.AutoModelForCausalLM.from_pretrained({path!r})"
+        ).format(target=request.target, path=str(request.target))
     )

@@ -8,6 +8,7 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.export.request import Request
 from minigpt_cli.errors import ConfigError, reraise_as
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.cli.loading import Loaded
@@ -23,7 +24,7 @@ def export_html(request: Request) -> None:
         typer.BadParameter: the options do not fit a page.
     """
     if request.target.suffix.lower() not in (".html", ".htm"):
-        raise typer.BadParameter(f"{request.target}: must end in .html")
+        raise typer.BadParameter(_("{target}: must end in .html").format(target=request.target))
     request.check_dtype("bf16", "int8")
     request.check_target()
     loaded = request.load()
@@ -35,13 +36,17 @@ def export_html(request: Request) -> None:
     page = playground_page(
         loaded.checkpoint, dtype, request.title, request.prompt or "", request.inspect
     ).encode()
-    hint = "choose another place"
+    hint = _("choose another place")
     with (
         reraise_as(ConfigError, request.target, "written", hint=hint),
         replacing(request.target) as temporary,
     ):
         temporary.write_bytes(page)
-    print_note(f"Wrote {request.target} ({len(page) / 1e6:.1f} MB); open it in a browser")
+    print_note(
+        _("Wrote {target} ({size:.1f} MB); open it in a browser").format(
+            target=request.target, size=len(page) / 1e6
+        )
+    )
 
 
 def check_size(loaded: "Loaded", dtype: "PageDtype") -> None:
@@ -57,6 +62,14 @@ def check_size(loaded: "Loaded", dtype: "PageDtype") -> None:
         return
     fits = dtype != "int8" and page_bytes(loaded.checkpoint, "int8") <= LARGEST_PAGE
     raise ConfigError(
-        f"{loaded.path}: the page would be {size / 1e6:,.0f} MB in {dtype} and the limit is "
-        f"{LARGEST_PAGE / 1e6:,.0f} MB; {'try --dtype int8' if fits else 'train a smaller model'}"
+        _(
+            "{path}: the page would be {size:,.0f} MB in {dtype} and the limit is "
+            "{limit:,.0f} MB; {advice}"
+        ).format(
+            path=loaded.path,
+            size=size / 1e6,
+            dtype=dtype,
+            limit=LARGEST_PAGE / 1e6,
+            advice=_("try --dtype int8") if fits else _("train a smaller model"),
+        )
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.cli.loading import Loaded
@@ -36,7 +37,11 @@ class Request:
             typer.BadParameter: it cannot.
         """
         if self.dtype is not None and self.dtype not in supported:
-            raise typer.BadParameter(f"--dtype {self.dtype}: use {' or '.join(supported)}")
+            raise typer.BadParameter(
+                _("--dtype {dtype}: use {supported}").format(
+                    dtype=self.dtype, supported=_(" or ").join(supported)
+                )
+            )
 
     def check_target(self) -> None:
         """Raises if the target exists, unless with `--force`.
@@ -45,7 +50,11 @@ class Request:
             ConfigError: it exists.
         """
         if os.path.lexists(self.target) and not self.force:
-            raise ConfigError(f"{self.target}: already exists; add --force to overwrite it")
+            raise ConfigError(
+                _("{target}: already exists; add --force to overwrite it").format(
+                    target=self.target
+                )
+            )
 
     def load(self) -> "Loaded":
         """The model, and the file it is in.

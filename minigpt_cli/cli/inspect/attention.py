@@ -16,6 +16,7 @@ from minigpt_cli.cli.inspect.tokens import name_token, note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.attention import Attention
@@ -68,19 +69,26 @@ def _tables(attention: "Attention") -> Iterator[Table | Text]:
     if len(attention.heads) == 1:
         yield from _map(attention)
     else:
-        yield Text("--layer L --head H draws that head's map.", "dim")
+        yield Text(_("--layer L --head H draws that head's map."), "dim")
 
 
 def _heads(attention: "Attention") -> Table:
     table = grid(
-        "layer", "head", "looks back", "entropy", "itself", "previous", "first", text_columns=0
+        _("layer"),
+        _("head"),
+        _("looks back"),
+        _("entropy"),
+        _("itself"),
+        _("previous"),
+        _("first"),
+        text_columns=0,
     )
     for head in attention.heads:
         table.add_row(
             str(head.layer),
             str(head.head),
             f"{head.distance:.1f}",
-            f"{head.entropy:.2f} bits",
+            _("{entropy:.2f} bits").format(entropy=head.entropy),
             *(f"{share:.0%}" for share in (head.on_itself, head.on_previous, head.on_first)),
         )
     return table
@@ -106,7 +114,12 @@ def _map(attention: "Attention") -> Iterator[Text]:
     width = _cell(count, room)
     first = max(0, count - room // width)
     if first:
-        yield Text(f"The last {count - first} of {count} tokens; --plot draws all.", "dim")
+        yield Text(
+            _("The last {number} of {tokens} tokens; --plot draws all.").format(
+                number=count - first, tokens=count
+            ),
+            "dim",
+        )
     shades = "█▓▒░ " if in_unicode() else "@*:. "
     for line in above:
         yield raw(f"{'':{margin}} " + "".join(set_cell_size(text, width) for text in line[first:]))
@@ -116,8 +129,11 @@ def _map(attention: "Attention") -> Iterator[Text]:
     legend = ", ".join(
         f"{shade} {least:.0%}" for shade, least in zip(shades, LEAST, strict=True) if least
     )
-    down = " Read the numbers downwards." if numbered else ""
-    yield Text(f"A row looks at its columns: {legend} or more.{down}", "dim")
+    down = _(" Read the numbers downwards.") if numbered else ""
+    yield Text(
+        _("A row looks at its columns: {legend} or more.{down}").format(legend=legend, down=down),
+        "dim",
+    )
 
 
 def _cell(count: int, room: int) -> int:

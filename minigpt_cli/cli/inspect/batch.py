@@ -15,6 +15,7 @@ from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json
 from minigpt_cli.cli.render import count, file_progress, key_value_table
 from minigpt_cli.io.text import printable
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.batch import StepBatch
@@ -44,10 +45,18 @@ def show(
 
 def _tables(batch: "StepBatch", length: int) -> Iterator[Table | Rule | Text]:
     table = key_value_table()
-    table.add_row("step", count(batch.step) + (", skipped" if batch.skipped else ""))
-    table.add_row("learning rate", f"{batch.learning_rate:.4g}")
-    table.add_row("windows", f"{len(batch.windows)} of {count(length)} tokens, and the one after")
+    table.add_row(_("step"), count(batch.step) + (_(", skipped") if batch.skipped else ""))
+    table.add_row(_("learning rate"), f"{batch.learning_rate:.4g}")
+    table.add_row(
+        _("windows"),
+        _("{number} of {length} tokens, and the one after").format(
+            number=len(batch.windows), length=count(length)
+        ),
+    )
     yield table
     for window in batch.windows:
-        yield Rule(f"from token {count(window.start)} of the training text", align="left")
+        yield Rule(
+            _("from token {start} of the training text").format(start=count(window.start)),
+            align="left",
+        )
         yield Text(printable(window.text))

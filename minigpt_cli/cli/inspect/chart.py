@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from plotille import Canvas
+from rich.cells import cell_len
 from rich.text import Text
 
 from minigpt_cli.inspection.clipping import ceiling
+from minigpt_cli.language import _
 
 _AXIS = {True: ("│", "└", "─"), False: ("|", "+", "-")}
 _MARGIN = 8
@@ -76,13 +78,16 @@ def chart(
         for row, line in enumerate(_dots(canvas.plot(), unicode).splitlines())
     ]
     if top is not None:
-        note = f"clipped at {label(top)}; the highest is {label(max(heights))}"
+        note = _("clipped at {top}; the highest is {highest}").format(
+            top=label(top), highest=label(max(heights))
+        )
         lines.insert(0, f"{'':{margin}}  {note}"[:width])
     if axis:
-        begin, end = f"{steps[0]:,}", f"step {steps[1]:,}"
+        begin, end = f"{steps[0]:,}", _("step {step:,}").format(step=steps[1])
+        space = " " * (columns - len(begin) - cell_len(end))
         lines += [
             f"{'':{margin}} {corner}{dash * columns}",
-            f"{'':{margin}}  {begin}{end:>{max(0, columns - len(begin))}}",
+            f"{'':{margin}}  {begin}{space}{end}",
         ]
     return Text("\n").join(Text.from_ansi(line) for line in lines)
 

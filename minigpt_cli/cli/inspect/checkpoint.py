@@ -19,6 +19,7 @@ from minigpt_cli.cli.render import (
     size,
 )
 from minigpt_cli.inspection.files import Inspection, inspect_file
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, metadata_adapter
 
 MOST_TENSORS = 1000
@@ -33,17 +34,19 @@ def show_file(path: Path, tensors: bool, output: Output) -> None:
     tables: list[Table | Text] = [_summary(inspection), Text(), table]
     if not by_component and len(inspection.tensors) > MOST_TENSORS:
         more = len(inspection.tensors) - MOST_TENSORS
-        tables.append(Text(f"and {count(more)} more tensors; --json lists all", "dim"))
+        tables.append(
+            Text(_("and {more} more tensors; --json lists all").format(more=count(more)), "dim")
+        )
     output.show(_json(inspection), tables)
 
 
 def _summary(inspection: Inspection) -> Table:
     table = key_value_table()
-    table.add_row("file", raw(str(inspection.path)))
-    table.add_row("size on disk", size(inspection.file_bytes))
+    table.add_row(_("file"), raw(str(inspection.path)))
+    table.add_row(_("size on disk"), size(inspection.file_bytes))
     if inspection.checkpoint is None:
-        made_by = "minigpt: the state of a run" if inspection.is_state else "another program"
-        table.add_row("made by", made_by)
+        made_by = _("minigpt: the state of a run") if inspection.is_state else _("another program")
+        table.add_row(_("made by"), made_by)
         for key, value in inspection.metadata.items():
             table.add_row(raw(shortened(key, 30)), raw(shortened(value, 200)))
     else:
@@ -51,9 +54,12 @@ def _summary(inspection: Inspection) -> Table:
             table.add_row(key, raw(text))
         assert inspection.flops_per_token is not None
         table.add_row(
-            "FLOPs per token", f"{count(inspection.flops_per_token)} forward, full window"
+            _("FLOPs per token"),
+            _("{flops_per_token} forward, full window").format(
+                flops_per_token=count(inspection.flops_per_token)
+            ),
         )
-    table.add_row("parameters", count(inspection.parameters))
+    table.add_row(_("parameters"), count(inspection.parameters))
     return table
 
 
@@ -61,16 +67,31 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
     """The metadata of a minigpt checkpoint, as names and texts."""
     model = metadata.model
     bits = metadata.bits_per_byte
-    also = "" if bits is None else f", {bits:.3f} bits per byte"
+    also = "" if bits is None else _(", {bits:.3f} bits per byte").format(bits=bits)
     rows = [
-        ("family", model.family),
-        ("size", f"{model_size(model)}, block {count(model.block_size)}"),
-        ("tokenizer", f"{metadata.data.tokenizer}, vocabulary {count(metadata.vocab_size)}"),
-        ("corpus", f"{metadata.corpus} (fingerprint {metadata.fingerprint})"),
-        ("text files", ", ".join(metadata.data.corpus)),
-        ("step", count(metadata.step)),
-        ("loss", losses(metadata.train_loss, metadata.val_loss) + also),
-        ("written by", f"minigpt {metadata.version}"),
+        (_("family"), model.family),
+        (
+            _("size"),
+            _("{sizes}, block {block_size}").format(
+                sizes=model_size(model), block_size=count(model.block_size)
+            ),
+        ),
+        (
+            _("tokenizer"),
+            _("{tokenizer}, vocabulary {vocab_size}").format(
+                tokenizer=metadata.data.tokenizer, vocab_size=count(metadata.vocab_size)
+            ),
+        ),
+        (
+            _("corpus"),
+            _("{corpus} (fingerprint {fingerprint})").format(
+                corpus=metadata.corpus, fingerprint=metadata.fingerprint
+            ),
+        ),
+        (_("text files"), ", ".join(metadata.data.corpus)),
+        (_("step"), count(metadata.step)),
+        (_("loss"), losses(metadata.train_loss, metadata.val_loss) + also),
+        (_("written by"), f"minigpt {metadata.version}"),
     ]
     return [(key, text) for key, text in rows if text]
 
@@ -78,7 +99,14 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
 def _component_table(inspection: Inspection) -> Table:
     assert inspection.components is not None
     table = grid(
-        "component", "shapes", "dtype", "parameters", "share", "bytes", text_columns=3, prose=[1]
+        _("component"),
+        _("shapes"),
+        _("dtype"),
+        _("parameters"),
+        _("share"),
+        _("bytes"),
+        text_columns=3,
+        prose=[1],
     )
     for component in inspection.components:
         shapes: dict[str, int] = {}
@@ -86,8 +114,11 @@ def _component_table(inspection: Inspection) -> Table:
             shape = "x".join(str(n) for n in tensor.shape)
             shapes[shape] = shapes.get(shape, 0) + 1
         table.add_row(
-            component.name,
-            ", ".join(f"{n} of {shape}" if n > 1 else shape for shape, n in shapes.items()),
+            _(component.name, "component"),
+            ", ".join(
+                _("{n} of {shape}").format(n=n, shape=shape) if n > 1 else shape
+                for shape, n in shapes.items()
+            ),
             ", ".join(sorted({tensor.dtype for tensor in component.tensors})),
             count(component.parameters),
             f"{component.parameters / max(1, inspection.parameters):.1%}",
@@ -97,11 +128,11 @@ def _component_table(inspection: Inspection) -> Table:
 
 
 def _tensor_table(inspection: Inspection) -> Table:
-    table = grid("tensor", "shape", "dtype", "parameters", "share", text_columns=3)
+    table = grid(_("tensor"), _("shape"), _("dtype"), _("parameters"), _("share"), text_columns=3)
     for tensor in inspection.tensors[:MOST_TENSORS]:
         table.add_row(
             raw(tensor.name),
-            "x".join(str(n) for n in tensor.shape) or "scalar",
+            "x".join(str(n) for n in tensor.shape) or _("scalar"),
             tensor.dtype,
             count(tensor.elements),
             f"{tensor.elements / max(1, inspection.parameters):.1%}",

@@ -11,6 +11,7 @@ from minigpt_cli.cli.inspect.tokens import name_token
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.render import grid, needed_width, raw
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.embeddings import Embeddings
@@ -35,15 +36,17 @@ def show(
     embeddings = project_embeddings(loaded.checkpoint)
     if len(embeddings.named) < len(embeddings.points):
         which = {
-            "word": "the most frequent",
-            "char": "those it writes most",
-            "bpe": "the first that were merged",
+            "word": _("the most frequent"),
+            "char": _("those it writes most"),
+            "bpe": _("the first that were merged"),
         }
         print_note(
-            f"Showing {len(embeddings.named)} of {len(embeddings.points):,} tokens: "
-            f"{which.get(loaded.checkpoint.tokenizer.kind, 'the first')}."
+            _("Showing {number} of {tokens:,} tokens: {which}.").format(
+                number=len(embeddings.named),
+                tokens=len(embeddings.points),
+                which=which.get(loaded.checkpoint.tokenizer.kind, _("the first")),
+            )
         )
-
     if plot:
         from minigpt_cli.plots.embeddings import draw_embeddings
 
@@ -62,10 +65,10 @@ def _table(embeddings: "Embeddings") -> Table:
 
 def _table_of(embeddings: "Embeddings", near: int) -> Table:
     table = grid(
-        "token", "kind", *("nearest", *[""] * (near - 1)), text_columns=2 + near,
-        title=raw("Nearest neighbors, by cosine"),
+        _("token"), _("kind"), *(_("nearest"), *[""] * (near - 1)), text_columns=2 + near,
+        title=raw(_("Nearest neighbors, by cosine")),
     )  # fmt: skip
     for point in embeddings.named:
         cells = (f"{name_token(n.token)} {n.cosine:.2f}" for n in point.neighbors[:near])
-        table.add_row(raw(name_token(point.token)), point.kind, *map(raw, cells))
+        table.add_row(raw(name_token(point.token)), _(point.kind), *map(raw, cells))
     return table

@@ -12,6 +12,7 @@ from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot
 from minigpt_cli.cli.render import count, file_progress, grid, number
+from minigpt_cli.language import _, mark
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.gradients import Gradients, ParameterGradient, State
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 EXAMPLE = "minigpt inspect gradients -c runs/small"
 MARKS: "dict[State, tuple[str, str]]" = {
     "fine": ("", ""),
-    "dead": ("dead", "magenta"),
-    "exploding": ("exploding", "red"),
-    "no gradient": ("NO GRADIENT", "bold red"),
+    "dead": (mark("dead"), "magenta"),
+    "exploding": (mark("exploding"), "red"),
+    "no gradient": (mark("NO GRADIENT"), "bold red"),
 }
 
 
@@ -44,8 +45,10 @@ def show(
     gradients = own_gradients(loaded.checkpoint, dataset)
     if not gradients.as_in_run:
         print_note(
-            "The checkpoint does not record its training settings (minigpt 0.1.0 wrote it); using "
-            "the default batch size and seed."
+            _(
+                "The checkpoint does not record its training settings (minigpt 0.1.0 wrote "
+                "it); using the default batch size and seed."
+            )
         )
     if plot:
         from minigpt_cli.plots.gradients import draw_gradients
@@ -75,18 +78,22 @@ def _finite(number: float | None) -> float | None:
 
 def _table(gradients: "Gradients") -> Table:
     table = grid(
-        "parameter", "shape", "gradient", "weights", "ratio", "", text_columns=2,
+        _("parameter"), _("shape"), _("gradient"), _("weights"), _("ratio"), "", text_columns=2,
         title=Text(
-            f"The batch of step {count(gradients.step)}: {gradients.windows} windows, "
-            f"{count(gradients.tokens)} tokens, loss {gradients.loss:.4f}"
+            _(
+                "The batch of step {step}: {windows} windows, {tokens} tokens, loss {loss:.4f}"
+            ).format(
+                step=count(gradients.step), windows=gradients.windows,
+                tokens=count(gradients.tokens), loss=gradients.loss,
+            )
         ),
     )  # fmt: skip
     for one in gradients.parameters:
-        mark, color = MARKS[one.state]
+        shown, color = MARKS[one.state]
         table.add_row(
             one.name.removesuffix(".weight"), "x".join(map(str, one.shape)),
             number(one.gradient_norm, ".3g"), number(one.weight_norm, ".3g"),
-            number(one.ratio, ".3g"), Text(mark, color),
+            number(one.ratio, ".3g"), Text(_(shown), color),
         )  # fmt: skip
     return table
 
@@ -95,15 +102,21 @@ def _verdict(gradients: "Gradients") -> str:
     """Says what is wrong, or that nothing is."""
     states = (state for state in MARKS if state != "fine")
     problems = [
-        f"{_names([one for one in gradients.parameters if one.state == state])}: {state}"
+        f"{_names([one for one in gradients.parameters if one.state == state])}: {_(state)}"
         for state in states
         if any(one.state == state for one in gradients.parameters)
     ]
     if not problems:
-        problems = [f"none dead or exploding among {len(gradients.parameters)} parameters"]
-    return f"Global gradient norm {gradients.norm:.3g}; {'; '.join(problems)}."
+        problems = [
+            _("none dead or exploding among {number} parameters").format(
+                number=len(gradients.parameters)
+            )
+        ]
+    return _("Global gradient norm {norm:.3g}; {problems}.").format(
+        norm=gradients.norm, problems="; ".join(problems)
+    )
 
 
 def _names(found: "list[ParameterGradient]") -> str:
     names = ", ".join(one.name.removesuffix(".weight") for one in found[:3])
-    return names + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return names + (_(" and {number} more").format(number=len(found) - 3) if len(found) > 3 else "")

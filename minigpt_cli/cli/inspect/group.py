@@ -24,6 +24,7 @@ from minigpt_cli.cli.inspect import (
     shapes,
     surprisal,
 )
+from minigpt_cli.language import _
 
 OVERVIEW = "overview"
 VIEWS = {
@@ -71,7 +72,11 @@ class ViewGroup(ErrorBoundary):
                 usage = " ".join(
                     [name, *command.collect_usage_pieces(view)[1:]]
                 )  # without [OPTIONS]
-                ctx.fail(f"{option} is now: minigpt inspect {re.sub('[{}]', '', usage)}")
+                ctx.fail(
+                    _("{option} is now: minigpt inspect {usage}").format(
+                        option=option, usage=re.sub("[{}]", "", usage)
+                    )
+                )
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Offers the views, and the options of the overview."""
@@ -101,4 +106,4 @@ def inspect() -> None:
 
 
 for _name, _view in VIEWS.items():
-    app.command(_name, epilog=examples(_view.EXAMPLE), rich_help_panel="Views")(_view.show)
+    app.command(_name, epilog=examples(_view.EXAMPLE), rich_help_panel=_("Views"))(_view.show)

@@ -15,6 +15,7 @@ from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_s
 from minigpt_cli.config.schema import differences, toml_value
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 from minigpt_cli.io.text import duration
+from minigpt_cli.language import _
 
 _COLORS = ("green", "magenta", "cyan", "red")
 
@@ -34,16 +35,16 @@ def _alone(run: RunHistory) -> Iterator[Table | Text]:
     yield Text()
     train = Series([(row.step, row.loss) for row in run.steps])
     validation = Series(_val_losses(run), "green", line=False, mark="o")
-    key = "loss, nats per token (the line is training, o is validation, * its best)"
+    key = _("loss, nats per token (the line is training, o is validation, * its best)")
     yield Text(key, "dim")
     curves = [train, validation]
     if run.best:
         curves.append(Series([(run.best.step, run.best.val_loss)], "green", line=False, mark="*"))
     yield _chart(curves, [run])
     for key, points, label in (
-        ("learning rate", [(row.step, row.learning_rate) for row in run.steps], "{:.3g}"),
-        ("tokens/s", [(row.step, row.tokens_per_second) for row in run.steps], "{:,.0f}"),
-        ("gradient norm", [(row.step, row.grad_norm) for row in run.steps], "{:.3g}"),
+        (_("learning rate"), [(row.step, row.learning_rate) for row in run.steps], "{:.3g}"),
+        (_("tokens/s"), [(row.step, row.tokens_per_second) for row in run.steps], "{:,.0f}"),
+        (_("gradient norm"), [(row.step, row.grad_norm) for row in run.steps], "{:.3g}"),
     ):
         known = [(step, value) for step, value in points if value is not None]
         if known:
@@ -57,42 +58,63 @@ MOST_INCIDENTS = 100
 def summary(run: RunHistory) -> Table:
     """What a run is and how far it got, as names and values."""
     table = key_value_table()
-    table.add_row("run", raw(str(run.path)))
+    table.add_row(_("run"), raw(str(run.path)))
     if run.config is None:
-        table.add_row("configuration", raw(run.config_problem or "", "red"))
+        table.add_row(_("configuration"), raw(run.config_problem or "", "red"))
     else:
         model, data = run.config.model, run.config.data
-        sizes = f"{model_size(model)}, block {count(model.block_size)}"
-        table.add_row("model", f"{model.family}, {sizes}")
-        table.add_row("text", raw(f"{', '.join(data.corpus)} ({data.tokenizer})"))
-    end = f" of {count(run.config.train.max_iters)}" if run.config else ""
-    table.add_row("steps", count(run.last_step) + end)
+        sizes = _("{sizes}, block {block_size}").format(
+            sizes=model_size(model), block_size=count(model.block_size)
+        )
+        table.add_row(_("model"), f"{model.family}, {sizes}")
+        table.add_row(_("text"), raw(f"{', '.join(data.corpus)} ({data.tokenizer})"))
+    end = (
+        _(" of {max_iters}").format(max_iters=count(run.config.train.max_iters))
+        if run.config
+        else ""
+    )
+    table.add_row(_("steps"), count(run.last_step) + end)
     if run.best:
         bits = run.best.bits_per_byte
-        also = "" if bits is None else f", {bits:.3f} bits per byte"
+        also = "" if bits is None else _(", {bits:.3f} bits per byte").format(bits=bits)
         table.add_row(
-            "best validation loss", f"{run.best.val_loss:.4f} at step {count(run.best.step)}{also}"
+            _("best validation loss"),
+            _("{val_loss:.4f} at step {step}{also}").format(
+                val_loss=run.best.val_loss, step=count(run.best.step), also=also
+            ),
         )
     if run.evaluations:
         last = run.evaluations[-1]
         shown = losses(last.train_loss, last.val_loss)
-        table.add_row("last evaluation", f"{shown} at step {count(last.step)}")
+        table.add_row(
+            _("last evaluation"),
+            _("{shown} at step {step}").format(shown=shown, step=count(last.step)),
+        )
         if last.elapsed is not None:
-            table.add_row("time", duration(last.elapsed))
+            table.add_row(_("time"), duration(last.elapsed))
     if run.rise:
         table.add_row("", Text(str(run.rise), "bold red"))
     for incident in run.incidents[:MOST_INCIDENTS]:
         table.add_row("", raw(str(incident), "red"))
     if len(run.incidents) > MOST_INCIDENTS:
         more = len(run.incidents) - MOST_INCIDENTS
-        table.add_row("", Text(f"and {count(more)} more; --json lists all", "red"))
+        table.add_row(
+            "", Text(_("and {more} more; --json lists all").format(more=count(more)), "red")
+        )
     return table
 
 
 def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
     names = [letter(i) for i in range(len(runs))]
-    columns = ("steps", "best val loss", "at step", "bits/byte", "last train", "time")
-    table = grid("", "run", *columns, text_columns=2)
+    columns = (
+        _("steps"),
+        _("best val loss"),
+        _("at step"),
+        _("bits/byte"),
+        _("last train"),
+        _("time"),
+    )
+    table = grid("", _("run"), *columns, text_columns=2)
     for name, run in zip(names, runs, strict=True):
         best, last = run.best, run.evaluations[-1] if run.evaluations else None
         table.add_row(
@@ -113,12 +135,14 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
             yield raw(f"{name}: {run.config_problem}", "red")
     yield _differences(names, runs)
     all_curves: dict[str, list[list[tuple[float, float]]]] = {
-        "validation": [_val_losses(run) for run in runs],
-        "training": [[(row.step, row.loss) for row in run.steps] for run in runs],
+        _("validation loss, nats per token"): [_val_losses(run) for run in runs],
+        _("training loss, nats per token"): [
+            [(row.step, row.loss) for row in run.steps] for run in runs
+        ],
     }
     for what, curves in all_curves.items():
         if any(curves):
-            yield Text(f"{what} loss, nats per token", "dim")
+            yield Text(what, "dim")
             yield _chart(_lettered(names, curves), runs)
 
 
@@ -143,8 +167,12 @@ def _differences(names: Sequence[str], runs: Sequence[RunHistory]) -> Table | Te
     known = [name for name, run in zip(names, runs, strict=True) if run.config is not None]
     found = _different(runs)
     if not found:
-        return Text(f"no setting differs between {', '.join(known)}\n" if len(known) > 1 else "")
-    table = grid("what differs", *known, text_columns=1 + len(known))
+        return Text(
+            _("no setting differs between {known}\n").format(known=", ".join(known))
+            if len(known) > 1
+            else ""
+        )
+    table = grid(_("what differs"), *known, text_columns=1 + len(known))
     for setting, values in found.items():
         shown = ["-" if value is None else toml_value(value) for value in values]
         table.add_row(setting, *map(raw, shown))

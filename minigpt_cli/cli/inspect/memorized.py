@@ -11,6 +11,7 @@ from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,8 +47,8 @@ def show(
     metadata = loaded.checkpoint.metadata
     with file_progress() as progress:
         dataset = Workspace(data_dir, progress, print_note).own_dataset(metadata)
-    generating = err.status("Generating, and searching the training text")
-    with generating, reraise_out_of_memory("ask for fewer --samples"):
+    generating = err.status(_("Generating, and searching the training text"))
+    with generating, reraise_out_of_memory(_("ask for fewer --samples")):
         sampling = Sampling(TEMPERATURE, seed=seed)
         found = memorized(loaded.checkpoint.model, dataset, samples, sampling=sampling)
 
@@ -59,16 +60,22 @@ def show(
 
 def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
     table = grid(
-        "text", "characters", "longest copy", f"in copies of {copied} or more", prose=[0],
-        title=raw(f"Copied verbatim from the training text of {corpus}"),
+        _("text"), _("characters"), _("longest copy"),
+        _("in copies of {copied} or more").format(copied=copied), prose=[0],
+        title=raw(_("Copied verbatim from the training text of {corpus}").format(corpus=corpus)),
     )  # fmt: skip
     rows: list[tuple[str, Measure | None]] = [
-        (f"generated: {count(found.samples)} of {count(found.tokens)} tokens", found.written),
-        ("unseen: validation text", found.unseen),
+        (
+            _("generated: {samples} of {tokens} tokens").format(
+                samples=count(found.samples), tokens=count(found.tokens)
+            ),
+            found.written,
+        ),
+        (_("unseen: validation text"), found.unseen),
     ]
     for name, measure in rows:
         if measure is None:
-            table.add_row(name, "none", "-", "-")
+            table.add_row(name, _("none"), "-", "-")
             continue
         table.add_row(
             name, count(measure.characters), count(measure.longest), f"{measure.share:.1%}"
@@ -77,28 +84,44 @@ def _measures(found: "Memorized", corpus: str, copied: int) -> "RenderableType":
 
 
 def _verdict(found: "Memorized") -> Text:
-    against = f"against {found.unseen.share:.1%}" if found.unseen else "nothing to compare with"
+    verdicts: dict[Verdict, str] = {
+        "copies": _("It copies"),
+        "copies in places": _("It copies in places"),
+        "writes": _("It writes"),
+    }
+    against = (
+        _("against {share:.1%}").format(share=found.unseen.share)
+        if found.unseen
+        else _("nothing to compare with")
+    )
     return Text.assemble(
-        (f"It {found.verdict}", f"bold {STYLES[found.verdict]}"),
-        f": {_why(found)} ({found.written.share:.1%}, {against}). Its longest copy has ",
-        f"{count(found.written.longest)} characters.",
+        (verdicts[found.verdict], f"bold {STYLES[found.verdict]}"),
+        _(": {why} ({share:.1%}, {against}). Its longest copy has {longest} characters.").format(
+            why=_why(found),
+            share=found.written.share,
+            against=against,
+            longest=count(found.written.longest),
+        ),
     )
 
 
 def _why(found: "Memorized") -> str:
-    than = "is copied than of text it never saw"
     more = found.written.share > (found.unseen.share if found.unseen else 0.0)
     if found.verdict == "copies":
-        return f"far more of it {than}"
+        return _("far more of it is copied than of text it never saw")
+    if found.verdict == "writes" and more:
+        return _("hardly more of it is copied than of text it never saw")
     if found.verdict == "writes":
-        return f"{'hardly' if more else 'no'} more of it {than}"
+        return _("no more of it is copied than of text it never saw")
     if more:
-        return f"more of it {than}, or in longer passages"
-    return f"no more of it {than}, but in much longer passages"
+        return _("more of it is copied than of text it never saw, or in longer passages")
+    return _("no more of it is copied than of text it never saw, but in much longer passages")
 
 
 def _passages(found: "Memorized") -> "RenderableType":
-    table = grid("longest passages", "characters", "line", "times", "sample", prose=[0])
+    table = grid(
+        _("longest passages"), _("characters"), _("line"), _("times"), _("sample"), prose=[0]
+    )
     for passage in found.passages[:PASSAGES_SHOWN]:
         table.add_row(
             raw(shortened(one_line(passage.text), CHARACTERS_SHOWN)),

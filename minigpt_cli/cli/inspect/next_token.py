@@ -14,6 +14,7 @@ from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Force, Json, Plot, usage_errors
 from minigpt_cli.cli.render import count, grid, raw
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.next_token import Choice, NextToken
@@ -58,16 +59,24 @@ def show(
 
 def _table(likely: "NextToken") -> Table:
     """One row per token, one column per temperature; what a cut would drop is paler."""
-    temperatures = [f"temperature {choice.temperature:g}" for choice in likely.choices]
+    temperatures = [
+        _("temperature {temperature:g}").format(temperature=choice.temperature)
+        for choice in likely.choices
+    ]
     table = grid(
-        "next token", *temperatures, text_columns=1 + len(temperatures),
+        _("next token"), *temperatures, text_columns=1 + len(temperatures),
         title=raw(_title(likely.prompt)),
     )  # fmt: skip
     for i, token in enumerate(likely.tokens):
         table.add_row(raw(repr(token)), *(_bar(choice, i) for choice in likely.choices))
     table.add_section()
     for cuts in zip(*(choice.cuts for choice in likely.choices), strict=True):
-        kept = (f"keeps {count(cut.kept)}, {cut.probability:.1%}" for cut in cuts)
+        kept = (
+            _("keeps {kept}, {probability:.1%}").format(
+                kept=count(cut.kept), probability=cut.probability
+            )
+            for cut in cuts
+        )
         table.add_row(cuts[0].setting, *kept)
     return table
 
@@ -84,4 +93,4 @@ def _bar(choice: "Choice", i: int) -> Text:
 
 def _title(prompt: str) -> str:
     """Quotes the last characters of a prompt."""
-    return f"After {'...' if len(prompt) > 40 else ''}{prompt[-40:]!r}"
+    return _("After {prompt}").format(prompt=f"{'...' if len(prompt) > 40 else ''}{prompt[-40:]!r}")

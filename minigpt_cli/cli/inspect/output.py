@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minigpt_cli.cli.console import out, print_json, print_note
 from minigpt_cli.errors import ConfigError, reraise_as
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,9 @@ class Output:
             image_format(self.plot)
         for path in (self.plot, self.html):
             if path and os.path.lexists(path) and not self.force:
-                raise ConfigError(f"{path}: already exists; add --force to overwrite it")
+                raise ConfigError(
+                    _("{path}: already exists; add --force to overwrite it").format(path=path)
+                )
 
     def show(self, value: Any, tables: "Iterable[RenderableType]") -> None:
         """Prints the result: as JSON, or as tables, which a generator makes only then."""
@@ -64,10 +67,10 @@ def save(data: bytes, path: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    hint = "choose another place"
+    hint = _("choose another place")
     with reraise_as(ConfigError, path, "written", hint=hint), replacing(path) as temporary:
         temporary.write_bytes(data)
-    print_note(f"Wrote {path}")
+    print_note(_("Wrote {path}").format(path=path))
     if "minigpt_cli.plots.canvas" in sys.modules:  # something was drawn
         from minigpt_cli.plots.canvas import missing_font_note
 

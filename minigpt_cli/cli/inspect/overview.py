@@ -12,6 +12,7 @@ from minigpt_cli.cli.loading import checkpoint_path
 from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.typed import is_text, named_run
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 EXAMPLE = "minigpt inspect runs/small runs/tiny"
 
@@ -48,9 +49,9 @@ def show(
         show_runs(files, output)
         return
     if files and len(files) > 1:
-        raise typer.BadParameter("several files cannot be combined; pass one, or run folders")
+        raise typer.BadParameter(_("several files cannot be combined; pass one, or run folders"))
     if plot:
-        raise typer.BadParameter("--plot is not available for this view")
+        raise typer.BadParameter(_("--plot is not available for this view"))
     show_file(checkpoint_path(files[0] if files else None), tensors, output)
 
 
@@ -68,15 +69,26 @@ def _check_words(files: list[Path]) -> None:
     views = [view for view in VIEWS if view != OVERVIEW]
     if is_text(word) and _is_plain(files[0]):
         raise ConfigError(
-            f"{word}: not a safetensors file, but a text; use minigpt inspect surprisal {word} "
-            f"(what a model finds hard in it), minigpt eval {word} or minigpt tokenize {word}"
+            _(
+                "{word}: not a safetensors file, but a text; use minigpt inspect surprisal "
+                "{word} (what a model finds hard in it), minigpt eval {word} or minigpt "
+                "tokenize {word}"
+            ).format(word=word)
         )
     if os.path.lexists(word):
         return
     if close := difflib.get_close_matches(word.lower(), views, n=1):
-        raise typer.BadParameter(f"{word}: no such view; did you mean minigpt inspect {close[0]}?")
+        raise typer.BadParameter(
+            _("{word}: no such view; did you mean minigpt inspect {close}?").format(
+                word=word, close=close[0]
+            )
+        )
     if len(files) > 1 or " " in word:
-        raise typer.BadParameter(f"{word}: no such file, run or view (views: {', '.join(views)})")
+        raise typer.BadParameter(
+            _("{word}: no such file, run or view (views: {views})").format(
+                word=word, views=", ".join(views)
+            )
+        )
 
 
 def _is_plain(path: Path) -> bool:

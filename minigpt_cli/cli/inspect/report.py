@@ -9,6 +9,7 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output, save, save_plot
 from minigpt_cli.cli.loading import RunPath, load, run_folder
 from minigpt_cli.cli.options import Force, Html, Json, Plot
+from minigpt_cli.language import _
 
 Playground = Annotated[
     bool,
@@ -40,12 +41,12 @@ def show(
     output = Output(as_json, plot, html, force)
     folder = RunFolder(run_folder(run))
     history = read_run(folder.path)
-    with busy("Drawing the report"):
+    with busy(_("Drawing the report")):
         model = _playground(folder.path) if playground else None
         page = report_page(history, look_inside(folder), playground=model)
     if html is None:
         folder.write_report(page)
-        print_note(f"Wrote {folder.report}")
+        print_note(_("Wrote {report}").format(report=folder.report))
     else:
         save(page.encode(), html)
     if plot:

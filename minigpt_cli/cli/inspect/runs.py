@@ -10,6 +10,7 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.options import Json
 from minigpt_cli.cli.render import count, grid, number, raw, short_count
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.run_list import RunSummary
@@ -24,12 +25,18 @@ def show(as_json: Json = False) -> None:
 
     found = list(list_runs())
     if not found:
-        print_note(f"No runs under {RUNS.resolve()}; train one with: minigpt train --preset small")
+        print_note(
+            _("No runs under {folder}; train one with: minigpt train --preset small").format(
+                folder=RUNS.resolve()
+            )
+        )
     Output(as_json).show([_json(run) for run in found], [_table(found)] if found else [])
 
 
 def _table(runs: "list[RunSummary]") -> Table:
-    table = grid("run", "text", "size", "best loss", "steps", "updated", text_columns=2)
+    table = grid(
+        _("run"), _("text"), _("size"), _("best loss"), _("steps"), _("updated"), text_columns=2
+    )
     for run in runs:
         table.add_row(
             raw(str(run.path)),
@@ -50,9 +57,11 @@ def _texts(sources: tuple[str, ...]) -> str:
 
 def _progress(run: "RunSummary") -> str:
     if run.is_finished:
-        return f"{count(run.last_step)}, finished"
-    end = "" if run.max_iters is None else f" of {count(run.max_iters)}"
-    return f"{count(run.last_step)}{end}, unfinished"
+        return _("{last_step}, finished").format(last_step=count(run.last_step))
+    end = (
+        "" if run.max_iters is None else _(" of {max_iters}").format(max_iters=count(run.max_iters))
+    )
+    return _("{last_step}{end}, unfinished").format(last_step=count(run.last_step), end=end)
 
 
 def _json(run: "RunSummary") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Device, Force, Json, Plot, decoded
 from minigpt_cli.cli.render import count, grid, short_count, size
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.inspection.shapes import Shape, ShapeTrace, StepShape
@@ -43,7 +44,9 @@ def show(
     from minigpt_cli.inspection.shapes import trace_shapes
 
     if checkpoint is None and os.path.lexists(text):
-        raise typer.BadParameter(f"{text} is not a text; to choose the model use -c {text}")
+        raise typer.BadParameter(
+            _("{text} is not a text; to choose the model use -c {text}").format(text=text)
+        )
     output = Output(as_json, plot, force=force)
     loaded = load(checkpoint, device)
     trace = trace_shapes(loaded.checkpoint, text or None)
@@ -52,28 +55,30 @@ def show(
         from minigpt_cli.plots.shapes import draw_shapes
 
         save_plot(draw_shapes(trace, loaded.name), plot)
-    axes = (f"{axis.letter} {axis.meaning} ({count(axis.size)})" for axis in trace.axes)
+    axes = (f"{axis.letter} {_(axis.meaning)} ({count(axis.size)})" for axis in trace.axes)
     output.show(asdict(trace), [Text(", ".join(axes), "dim"), _table(trace)])
 
 
 def _table(trace: "ShapeTrace") -> Table:
     """The first block in full; the others are identical and share one row."""
-    columns = ["step", "in", "out", *(["size"] if _spacious() else [])]
-    table = grid(*columns, "parameters", "FLOPs", "bytes", text_columns=len(columns))
+    columns = [_("step"), _("in"), _("out"), *([_("size")] if _spacious() else [])]
+    table = grid(*columns, _("parameters"), _("FLOPs"), _("bytes"), text_columns=len(columns))
     others = [step for step in trace.steps if step.layer]
     layer: int | None = None
     for step in trace.steps:
         if step.layer == 0 and layer is None:
-            table.add_row(Text("block 0", "bold"))
+            table.add_row(Text(_("block 0"), "bold"))
         if step.layer is None and layer is not None and others:
-            name = f"blocks 1 to {layer}" if layer > 1 else "block 1"
+            name = _("blocks 1 to {layer}").format(layer=layer) if layer > 1 else _("block 1")
             empty = [""] * (len(columns) - 1)
-            table.add_row(Text(f"{name}, same", "bold"), *empty, *_costs(others))
+            table.add_row(
+                Text(_("{name}, same").format(name=name), "bold"), *empty, *_costs(others)
+            )
         layer = step.layer
         if not layer:
             table.add_row(*_described(step), *_costs([step]))
     table.add_section()
-    table.add_row("total", *[""] * (len(columns) - 1), *_costs(trace.steps))
+    table.add_row(_("total"), *[""] * (len(columns) - 1), *_costs(trace.steps))
     return table
 
 

@@ -22,6 +22,7 @@ from minigpt_cli.cli.render import (
     raw,
 )
 from minigpt_cli.cli.text_files import corpus_lines
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,7 +61,10 @@ def show(
     for line in corpus_lines(corpus):
         print_note(line)
     step = count(loaded.checkpoint.metadata.step)
-    summary = [("checkpoint", f"{loaded.path} (step {step})"), ("text", file)]
+    summary = [
+        (_("checkpoint"), _("{path} (step {step})").format(path=loaded.path, step=step)),
+        (_("text"), file),
+    ]
     summary += summary_rows(found)
 
     if html:
@@ -82,10 +86,10 @@ def _tables(summary: list[tuple[str, str]], found: "Surprisal") -> "Iterator[Ren
 
 def _colored_text(found: "Surprisal") -> "Iterator[RenderableType]":
     """The legend, and the beginning of the text."""
-    from minigpt_cli.inspection.surprisal import LEVEL_NAMES, trimmed
+    from minigpt_cli.inspection.surprisal import level_names, trimmed
     from minigpt_cli.pages.surprisal import excerpt_note
 
-    yield Text("bits per token: ") + legend(LEVEL_NAMES, STYLES)
+    yield Text(_("bits per token: ")) + legend(level_names(), STYLES)
     yield Text()
     left = CHARACTERS_SHOWN
     parts: list[Scored] = []
@@ -95,7 +99,7 @@ def _colored_text(found: "Surprisal") -> "Iterator[RenderableType]":
         parts.append(part)
     yield _colored(trimmed(parts))
     if note := excerpt_note(sum(len(part.text) for part in parts), found):
-        yield Text(f"{note} --html FILE shows more.", "dim")
+        yield Text(_("{note} --html FILE shows more.").format(note=note), "dim")
     yield Text()
 
 
@@ -103,8 +107,8 @@ def _hardest_table(found: "Surprisal") -> "RenderableType":
     from minigpt_cli.inspection.surprisal import trimmed
 
     table = grid(
-        f"the hardest of {count(found.passages)} passages",
-        "line", "bits/byte", "hardest token", prose=[0],
+        _("the hardest of {passages} passages").format(passages=count(found.passages)),
+        _("line"), _("bits/byte"), _("hardest token"), prose=[0],
     )  # fmt: skip
     for passage in found.hardest[:PASSAGES_SHOWN]:
         hardest = passage.hardest

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from minigpt_cli.cli.console import in_unicode, print_note
+from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.runs.checkpoint import Checkpoint
@@ -22,9 +23,15 @@ def note_unread(checkpoint: "Checkpoint", text: str, left_out: int, read: int) -
     tokenizer = checkpoint.tokenizer
     unknown = tokenizer.encode(text).count(tokenizer.unknown_id or 0)
     if unknown and tokenizer.unknown_id is not None:
-        print_note(f"{unknown:,} of its words are not in the model's vocabulary (<unk>).")
+        print_note(
+            _("{unknown:,} of its words are not in the model's vocabulary (<unk>).").format(
+                unknown=unknown
+            )
+        )
     if left_out:
         print_note(
-            f"The text is longer than the model's window: it reads the last {read:,} tokens, "
-            f"without the first {left_out:,}."
+            _(
+                "The text is longer than the model's window: it reads the last {read:,} "
+                "tokens, without the first {left_out:,}."
+            ).format(read=read, left_out=left_out)
         )
