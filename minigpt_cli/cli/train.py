@@ -1,19 +1,14 @@
 """`minigpt train`: train a model on a text."""
 
-import _thread
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from minigpt_cli.cli import listings
-from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.launch import launch
 from minigpt_cli.cli.options import (
@@ -53,6 +48,7 @@ from minigpt_cli.cli.train_options import (
     Watch,
     Words,
 )
+from minigpt_cli.cli.training import Following, fit
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.language import _
@@ -61,13 +57,9 @@ if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.distributed import Group
-    from minigpt_cli.training.reporter import Reporter, TrainResult
     from minigpt_cli.training.setup import TrainRequest
-    from minigpt_cli.training.trainer import Trainer
 
 FINETUNE_PRESET = "finetune"
-
-_ANSWER_SECONDS = 5.0
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -138,7 +130,7 @@ def train(
     _check_usage(run, preset, init_from, resume, out, dry_run, continue_)
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
-    following = _Following(watch, _trackers(log or []))
+    following = Following(watch, _trackers(log or []))
     wanted = _Wanted(preset, overrides, out, init_from, max_memory)
     if dry_run and (gpus or gpu or utilization):
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
@@ -154,7 +146,7 @@ def train(
 def _train(
     wanted: "_Wanted",
     data_dir: Path,
-    following: "_Following",
+    following: Following,
     as_json: bool,
     run: Path | None,
     *,
@@ -241,33 +233,6 @@ def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
 
 
 @dataclass(frozen=True)
-class _Following:
-    """Where a run can be followed, besides the terminal."""
-
-    report: bool
-    trackers: tuple[TrackerName, ...]
-
-    def check(self) -> None:
-        """Raises unless every tracker can be used, before the work begins."""
-        from minigpt_cli.runs.trackers import check_installed
-
-        for name in self.trackers:
-            check_installed(name)
-
-    def fit(self, trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
-        """Trains, and keeps the report and the trackers current."""
-        from minigpt_cli.cli.live_report import LiveReport
-        from minigpt_cli.cli.tracking import Tracking
-
-        with ExitStack() as held:
-            if self.trackers:
-                reporter = held.enter_context(Tracking(reporter, trainer, self.trackers))
-            if self.report:
-                reporter = held.enter_context(LiveReport(reporter, trainer))
-            return trainer.fit(reporter)
-
-
-@dataclass(frozen=True)
 class _Wanted:
     """A new run, as the user asked for it."""
 
@@ -302,7 +267,7 @@ class _Wanted:
 
 
 def _start(
-    wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool, group: "Group"
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
 ) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
@@ -312,14 +277,14 @@ def _start(
         with file_progress() as progress:
             request = wanted.request(Workspace(data_dir, progress), group)
             trainer = held.enter_context(start(request))
-        _fit(trainer, data_dir, following, as_json)
+        fit(trainer, data_dir, following, as_json)
 
 
 def _continue(
     run: Path,
     overrides: "Overrides",
     data_dir: Path,
-    following: _Following,
+    following: Following,
     as_json: bool,
     group: "Group",
 ) -> None:
@@ -337,7 +302,7 @@ def _resume(
     run: Path | None,
     overrides: "Overrides",
     data_dir: Path,
-    following: _Following,
+    following: Following,
     as_json: bool,
     group: "Group",
 ) -> None:
@@ -355,82 +320,7 @@ def _resume(
         print_note(
             _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
         )
-        _fit(trainer, data_dir, following, as_json)
-
-
-def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_error, print_json
-    from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
-    from minigpt_cli.training.distributed import PeerLostError
-    from minigpt_cli.training.reporter import Reporter
-
-    if not trainer.group.is_first:
-        with _stopped_by_signals(trainer, lambda _: None):
-            trainer.fit(Reporter())
-        if trainer.stop_requested:
-            raise typer.Exit(128 + trainer.stop_requested)
-        return
-    with (
-        TrainProgress(trainer.config) as progress,
-        _stopped_by_signals(trainer, progress.stopping),
-    ):
-        progress.print_lines(run_lines(trainer))
-        try:
-            result = following.fit(trainer, progress)
-        except PeerLostError as error:
-            if not trainer.stop_requested:
-                raise
-            print_error(str(error))  # the signal reached the others too, and ended one of them
-            raise typer.Exit(128 + trainer.stop_requested) from None
-    received = trainer.stop_requested
-    if received and received not in (signal.SIGINT, signal.SIGTERM):
-        raise typer.Exit(128 + received)  # the terminal is gone, and nobody reads on
-    if as_json:
-        print_json({**asdict(result), "run": str(result.run)})
-    else:
-        out.print(result_table(trainer.folder, result))
-    next_commands(trainer, data_dir, result)
-    if not result.finished:
-        raise typer.Exit(128 + received)
-
-
-@contextmanager
-def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[None]:
-    """The first signal that ends a program ends the run after its step, the second immediately.
-
-    Args:
-        trainer: saves and stops.
-        answer: called at once with what happens now.
-    """
-    answered = _thread.allocate_lock()
-    before = {int(number): signal.getsignal(number) for number in ENDING}
-    # A shell has its background jobs ignore signals: they stay ignored.
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-
-    def say(message: str) -> None:
-        try:
-            answer(message)
-        finally:
-            answered.release()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        trainer.stop_requested = number
-        message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
-        # The main thread may be inside a write to the terminal, which cannot be entered again; and
-        # a `Thread` takes a lock to start, which the main thread may hold.
-        answered.acquire(blocking=False)
-        _thread.start_new_thread(say, (message,))
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        answered.acquire(timeout=_ANSWER_SECONDS)  # on a busy machine the run may end first
+        fit(trainer, data_dir, following, as_json)
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:

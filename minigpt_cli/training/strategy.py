@@ -22,16 +22,22 @@ def strategy_for(setting: str, group: Group, model: GPT, device: torch.device) -
         model: to be trained.
         device: of this process.
     """
-    if group.size > 1 and setting == "auto":
-        fits = _needed(model) <= _SHARE_OF_MEMORY * _memory(device, group)
-        # Every process must choose the same.
-        setting = "fsdp" if group.agreed(int(not fits))[0] else "ddp"
-    if group.size > 1 and setting == "fsdp":
+    if chosen(setting, group, model, device) == "fsdp":
         # Imported late: it takes two seconds.
         from minigpt_cli.training.sharding import Sharded
 
         return Sharded(group)
     return Replicated(group)
+
+
+def chosen(setting: str, group: Group, model: GPT, device: torch.device) -> str:
+    """`ddp` or `fsdp`, the same in every process; `ddp` for one."""
+    if group.size == 1:
+        return "ddp"
+    if setting != "auto":
+        return setting
+    fits = _needed(model) <= _SHARE_OF_MEMORY * _memory(device, group)
+    return "fsdp" if group.agreed(int(not fits))[0] else "ddp"
 
 
 def _needed(model: GPT) -> int:

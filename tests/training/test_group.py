@@ -24,7 +24,8 @@ from minigpt_cli.training.agreement import (
     shared_dataset,
 )
 from minigpt_cli.training.distributed import ALONE, Group, PeerLostError, Place, Ranks
-from minigpt_cli.training.learner import passes_of
+from minigpt_cli.training.learner import Learner, passes_of
+from minigpt_cli.training.strategy import chosen
 from tests.helpers.training import small_config
 
 
@@ -219,6 +220,20 @@ def test_windows_are_those_of_the_batches(dataset: Dataset, sampling: Any) -> No
     for first, last in pairwise([0, 3, 4, 5, 11, 12]):
         for found, whole in zip(batches.windows(first, last - first), both, strict=True):
             assert torch.equal(found, whole[first:last])
+
+
+@pytest.mark.parametrize(("memory", "size", "strategy"), [
+    (1e9, 2, "ddp"), (18 * 10**4, 2, "fsdp"), (18 * 10**4, 1, "ddp"),
+])  # fmt: skip
+def test_copies_are_trained_while_one_fits(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, memory: float, size: int, strategy: str
+) -> None:
+    monkeypatch.setattr("minigpt_cli.training.strategy._memory", lambda *_: memory)
+    model = Learner(small_config(), dataset).model
+    assert 5_000 < sum(p.numel() for p in model.parameters()) < 10_000
+    device = torch.device("cpu")
+    assert chosen("auto", group(0, size), model, device) == strategy
+    assert chosen("fsdp", group(0, 2), model, device) == "fsdp"
 
 
 def test_no_process_is_left_waiting_when_alone() -> None:
