@@ -113,9 +113,9 @@ def evaluate(
         nats = math.nan  # told to the others, who wait for these numbers
     if sharing is not None:
         numbers = sharing.sums([nats, correct, count, text_bytes, unknown])
-        nats, (correct, count, text_bytes, unknown) = numbers[0], map(int, numbers[1:])
-        if math.isnan(nats):
+        if math.isnan(nats := numbers[0]):
             raise NonFiniteError
+        correct, count, text_bytes, unknown = map(int, numbers[1:])
     return Evaluation(
         tokens=count,
         loss=nats / count,

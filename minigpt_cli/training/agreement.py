@@ -1,5 +1,6 @@
 """What the processes of a run must have in common before they train: settings and text."""
 
+import json
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,9 @@ from minigpt_cli.data.dataset import Dataset, find_prepared
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import ConfigError, CorpusError
 from minigpt_cli.training.distributed import Group
+
+_PLACES = {"data.corpus", "data.val_corpus"}
+"""Settings that may differ: a text may be elsewhere on another machine."""
 
 
 def for_these_processes(config: RunConfig, overrides: Overrides, group: Group) -> RunConfig:
@@ -36,11 +40,35 @@ def check_same_settings(config: RunConfig, group: Group) -> None:
         lines = [
             f"{name} is {theirs} in process 0 and {ours} in process {group.rank}"
             for name, (theirs, ours) in found.items()
-            if name not in ("data.corpus", "data.val_corpus")
+            if name not in _PLACES
         ]
         return ConfigError(f"{'; '.join(lines)}; use the same command") if lines else None
 
     group.compare("settings", config.model_dump_json(), problem)
+
+
+def check_same_overrides(overrides: Overrides, group: Group) -> None:
+    """Compares what the processes want to change in a run that is continued.
+
+    Raises:
+        ConfigError: names the settings that are not rank 0's.
+    """
+    ours = json.loads(json.dumps(dict(overrides)))
+
+    def problem(first: dict[str, object]) -> ConfigError | None:
+        names = sorted(
+            name
+            for name in (first.keys() | ours.keys()) - _PLACES
+            if (name in first, first.get(name)) != (name in ours, ours.get(name))
+        )
+        if not names:
+            return None
+        return ConfigError(
+            f"process {group.rank} changes {', '.join(names)} otherwise than process 0; use the "
+            "same command"
+        )
+
+    group.compare("overrides", ours, problem)
 
 
 def shared_dataset(make: Callable[[], Dataset], workspace: Workspace, group: Group) -> Dataset:

@@ -21,6 +21,7 @@ from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
 from minigpt_cli.training.agreement import (
+    check_same_overrides,
     check_same_settings,
     for_these_processes,
     shared_dataset,
@@ -251,6 +252,7 @@ def resume(
         CheckpointError: nothing is saved, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
+    check_same_overrides(overrides, group)
     with ExitStack() as held:
         writer = _writer(held, lambda: Run.existing(folder), group)
         folder = writer.folder

@@ -19,6 +19,7 @@ from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import ConfigError, MinigptError
 from minigpt_cli.training.agreement import (
+    check_same_overrides,
     check_same_settings,
     for_these_processes,
     shared_dataset,
@@ -81,6 +82,19 @@ def test_different_settings_are_named() -> None:
     expected = "train.batch_size is 4 in process 0 and 5 in process 1; use the same command"
     assert str(second) == expected
     assert str(first) == f"process 1 of 2: {expected}"
+
+
+def test_different_changes_to_a_run_are_named() -> None:
+    def work(ranks: Ranks) -> None:
+        own: dict[str, object] = {"train.patience": 2} if ranks.rank else {}
+        check_same_overrides({"train.freeze": ("a",), "data.corpus": ranks.rank, **own}, ranks)
+        ranks._get("nothing")
+
+    first, second = in_threads(2, work)
+    assert str(second) == (
+        "process 1 changes train.patience otherwise than process 0; use the same command"
+    )
+    assert str(first) == f"process 1 of 2: {second}"
 
 
 def test_equal_settings_pass() -> None:
