@@ -263,7 +263,7 @@ def test_processes_share_the_passes_out(size: int, in_lockstep: bool) -> None:
     for rank in range(size):
         count = [0]
         handle = model.register_forward_hook(
-            lambda *_, count=count: count.__setitem__(0, count[0] + 1)  # type: ignore[misc]
+            lambda *_, count=count: count.__setitem__(0, count[0] + 1)
         )
         shared = Shared(rank, size, in_lockstep, others=1.0)
         evaluate(model, ByteTokenizer(), tokens, None, no_progress, shared)
