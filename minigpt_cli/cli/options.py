@@ -16,9 +16,9 @@ from minigpt_cli.language import _
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
-in_data, in_run, in_choice, in_settings, in_output = (
+in_data, in_run, in_cost, in_choice, in_settings, in_output = (
     partial(typer.Option, rich_help_panel=panel)
-    for panel in ("Text", "Run", "Choice of the next token", "Settings", "Output")
+    for panel in ("Text", "Run", "Cost", "Choice of the next token", "Settings", "Output")
 )
 """`typer.Option` in one of the panels of `--help`."""
 
@@ -58,6 +58,9 @@ DataDir = Annotated[
         help="Folder for downloaded and prepared texts.",
         readable=False,  # the core reports what cannot be read, in one way for all files
     ),
+]
+Verify = Annotated[
+    bool, in_data("--verify", help="Re-read the text and its tokens even if no file has changed.")
 ]
 Encoding = Annotated[
     str | None,
@@ -102,11 +105,14 @@ Json = Annotated[bool, in_output("--json", help="Print JSON to stdout.")]
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
     "data.encoding": ("--encoding",),
+    "data.include": ("--include",),
+    "data.text_field": ("--text-field",),
     "data.tokenizer": ("--tokenizer", "--kind"),
     "data.val_corpus": ("--val-data",),
     "data.val_fraction": ("--val-fraction",),
     "data.vocab_size": ("--vocab-size",),
     "data_dir": ("--data-dir",),
+    "lora.rank": ("--lora-rank",),
     "optimizer.learning_rate": ("--learning-rate",),
     "out": ("--out",),
     "train.batch_size": ("--batch-size",),

@@ -12,11 +12,18 @@ from minigpt_cli.cli.options import (
     DataDir,
     Encoding,
     Json,
+    Verify,
     decoded,
     in_data,
     in_output,
 )
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    piped_kept,
+    reading_settings,
+    tokenizer_settings,
+)
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
@@ -24,7 +31,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.dataset import Dataset, DatasetMetadata
+    from minigpt_cli.data.dataset import Dataset
+    from minigpt_cli.data.metadata import DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
 EXAMPLE = examples(
@@ -35,7 +43,9 @@ EXAMPLE = examples(
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
-Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
+Check = Annotated[
+    bool, in_output("--check", help="Only look at the text: files, damage, repetition.")
+]
 ValFraction = Annotated[
     float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
@@ -47,7 +57,13 @@ def tokenize(
         typer.Argument(help="Files, folders or known corpora. Default: shakespeare."),
     ] = None,
     kind: Annotated[
-        TokenizerKind, typer.Option("--kind", "-k", help="Kind of tokenizer.")
+        str,
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND|PATH",
+            help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
+        ),
     ] = "char",
     vocab_size: Annotated[
         int | None,
@@ -60,33 +76,59 @@ def tokenize(
     compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,
     val_fraction: ValFraction = 0.1,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
     """Tokenize text: build a vocabulary and the dataset that training reads.
 
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
-    from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.cli.render import fit, raw
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.text_files import reading_lines
 
+    table = {
+        "corpus": piped_kept(files or ["shakespeare"], data_dir, text_field),
+        "val_fraction": val_fraction,
+        "encoding": encoding or "utf-8",
+    }
+    how = reading_settings(include, text_field)
+    chosen = tokenizer_settings(kind, "--kind")
     if check:
         if text is not None or compare:
             raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
-        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+        _check(_config(table, how), data_dir, as_json)
         return
-    # In a comparison, the size applies to the kinds whose size can be chosen.
-    sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
-    if compare:
-        sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-    datasets = [
-        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir)
-        for kind, size in sizes.items()
-    ]
+    if chosen.keys() == {"data.tokenizer_file"} and not compare:
+        if vocab_size is not None:
+            raise typer.BadParameter(_("--vocab-size cannot be combined with a tokenizer's file"))
+        datasets = [_prepare(_config(table, how), data_dir, verify, Path(kind))]
+    else:
+        # In a comparison, the size applies to the kinds whose size can be chosen.
+        compared = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
+        sizes = compared if compare else {kind: vocab_size}
+        configs = [_config({**table, "tokenizer": kind}, how, size) for kind, size in sizes.items()]
+        datasets = [_prepare(config, data_dir, verify) for config in configs]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
+    _show(datasets, text, compare, as_json)
+
+
+def _show(datasets: "list[Dataset]", text: str | None, compare: bool, as_json: bool) -> None:
+    """Prints what was prepared, or how a text is tokenized.
+
+    Args:
+        datasets: one, or in a comparison one of each kind.
+        text: the text to show.
+        compare: whether to print a table of all.
+        as_json: whether to print for programs.
+    """
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import fit, raw
+
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
     if as_json:
         results = [_with_rates(dataset.metadata) for dataset in datasets]
@@ -103,52 +145,67 @@ def tokenize(
 
 
 def _config(
-    files: list[str] | None,
-    kind: TokenizerKind,
-    vocab_size: int | None,
-    val_fraction: float,
-    encoding: str | None,
+    table: dict[str, Any], how: dict[str, object], vocab_size: int | None = None
 ) -> "DataConfig":
+    """The settings of a text.
+
+    Args:
+        table: names of the text, encoding, split and kind of tokenizer.
+        how: settings of how it is read, by full name.
+        vocab_size: the most tokens.
+    """
     from minigpt_cli.config.loading import resolve
 
-    table: dict[str, Any] = {
-        "corpus": files or ["shakespeare"],
-        "tokenizer": kind,
-        "val_fraction": val_fraction,
-    }
-    if vocab_size is not None:
-        table["vocab_size"] = vocab_size
-    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    size = {} if vocab_size is None else {"vocab_size": vocab_size}
+    return resolve({"data": table | size}, how, "tokenize").data
 
 
-def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":
+def _prepare(
+    config: "DataConfig", data_dir: Path, verify: bool, tokenizer_file: Path | None = None
+) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.vocabulary import with_tokenizer
     from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.tokenizer.files import read_tokenizer
 
+    tokenizer = None if tokenizer_file is None else read_tokenizer(tokenizer_file)
+    if tokenizer is not None:
+        config = with_tokenizer(config, tokenizer)
     with file_progress() as progress:
-        return Workspace(data_dir, progress).dataset(config)
+        return Workspace(data_dir, progress, verify=verify).dataset(config, tokenizer)
 
 
 def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
     """Reads the files, says so, and keeps nothing."""
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.cli.text_files import (
+        check_json,
+        check_table,
+        damage_table,
+        reading_json,
+        reading_lines,
+        reading_tables,
+    )
+    from minigpt_cli.data.checking import bad_bytes, check_text
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus(
-            config.corpus, config.encoding, config.newlines
-        )
-        reading = read_corpus(corpus, progress)
+        corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
+        damaged = [bad for file in corpus.files if (bad := bad_bytes(file)) is not None]
+        if damaged and not as_json:
+            out.print(damage_table(damaged))
+        reading = read_corpus(corpus, progress)  # raises, if a file is damaged
+        found = check_text(corpus, reading, config.val_fraction, progress)
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)
     if as_json:
-        print_json(reading_json(reading, config.val_fraction))
+        print_json({**reading_json(reading, config.val_fraction), "check": check_json(found)})
         return
     for table in reading_tables(reading, config.val_fraction):
         out.print(table)
+    out.print(check_table(found, reading, config.val_fraction))
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -21,7 +21,15 @@ from minigpt_cli.cli.options import (
     PrecisionOverride,
     Preset,
     SeedOverride,
+    Verify,
     parse_settings,
+)
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    reading_settings,
+    tokenizer_settings,
+    training_texts,
 )
 from minigpt_cli.cli.train_options import (
     BatchSize,
@@ -36,6 +44,7 @@ from minigpt_cli.cli.train_options import (
     ListPresets,
     ListSettings,
     Log,
+    LoraRank,
     MaxIters,
     MaxMemory,
     Out,
@@ -59,7 +68,7 @@ if TYPE_CHECKING:
     from minigpt_cli.training.distributed import Group
     from minigpt_cli.training.setup import TrainRequest
 
-FINETUNE_PRESET = "finetune"
+FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -88,13 +97,17 @@ def train(
     data: Data = None,
     val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     settings: Settings = None,
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
+    lora_rank: LoraRank = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
@@ -113,34 +126,36 @@ def train(
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
     named = {
-        "data.corpus": data,
-        "data.val_corpus": val_data,
-        "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
+        "lora.rank": lora_rank,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
+    overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
+    overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run, continue_)
+    if lora_rank is not None and init_from is None and not resume:
+        raise typer.BadParameter(_("--lora-rank is only valid with --init-from"))
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
-    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    preset = preset or _usual_preset(init_from, overrides)
     following = Following(watch, _trackers(log or []))
-    wanted = _Wanted(preset, overrides, out, init_from, max_memory)
+    wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if dry_run and (gpus or gpu or utilization):
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
     elif dry_run:
         _estimate(wanted, data_dir, as_json)
     elif resume:
-        _train(wanted, data_dir, following, as_json, run or out, is_sure=True)
+        _train(replace(wanted, out=run or out), data_dir, following, as_json, resume=True)
     else:
-        goes_on = continue_ or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-        _train(wanted, data_dir, following, as_json, out if goes_on else None, is_sure=False)
+        may_resume = continue_ or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        _train(wanted, data_dir, following, as_json, may_resume=may_resume)
 
 
 def _train(
@@ -148,32 +163,40 @@ def _train(
     data_dir: Path,
     following: Following,
     as_json: bool,
-    run: Path | None,
     *,
-    is_sure: bool,
+    resume: bool = False,
+    may_resume: bool = False,
 ) -> None:
     """Trains, together with the other processes that were started with this one.
 
     Args:
-        wanted: the new run, unless one is continued.
+        wanted: the run.
         data_dir: of texts.
         following: where the run can be followed.
         as_json: whether to print the result as JSON.
-        run: the run to continue, if it is there; None is the newest, or with `is_sure` false none.
-        is_sure: whether the user says that there is a run to continue.
+        resume: whether the run is there.
+        may_resume: whether it is continued if it is there.
     """
     from minigpt_cli.runs.folder import RunFolder
     from minigpt_cli.training.distributed import connected
 
     following.check()
-    folder = None if run is None else RunFolder(run)
+    folder = RunFolder(wanted.out) if may_resume and wanted.out is not None else None
     with connected() as group:
-        if is_sure:
-            _resume(run, wanted.overrides, data_dir, following, as_json, group)
+        if resume:
+            _resume(wanted, data_dir, following, as_json, group)
         elif folder is not None and group.first(lambda: folder.has(folder.state)):
-            _continue(folder.path, wanted.overrides, data_dir, following, as_json, group)
+            _continue(wanted, data_dir, following, as_json, group)
         else:
             _start(wanted, data_dir, following, as_json, group)
+
+
+def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
+    """The preset for a new model, for training another model on, or for adapters to it."""
+    if init_from is None:
+        return DEFAULT_PRESET
+    has_adapters = any(name.startswith("lora.") for name in overrides)
+    return LORA_PRESET if has_adapters else FINETUNE_PRESET
 
 
 def _check_usage(
@@ -234,12 +257,13 @@ def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A new run, as the user asked for it."""
+    """A run, as the user asked for it."""
 
     preset: str
     overrides: "Overrides"
     out: Path | None
     init_from: Path | None
+    verify: bool
     max_memory: int | None = None
 
     def request(self, workspace: "Workspace", group: "Group | None" = None) -> "TrainRequest":
@@ -275,36 +299,26 @@ def _start(
 
     with ExitStack() as held:
         with file_progress() as progress:
-            request = wanted.request(Workspace(data_dir, progress), group)
+            request = wanted.request(Workspace(data_dir, progress, verify=wanted.verify), group)
             trainer = held.enter_context(start(request))
         fit(trainer, data_dir, following, as_json)
 
 
 def _continue(
-    run: Path,
-    overrides: "Overrides",
-    data_dir: Path,
-    following: Following,
-    as_json: bool,
-    group: "Group",
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
 ) -> None:
     """Continues a run that a restarted command names; a finished one needs nothing more."""
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.training.setup import FinishedError
 
     try:
-        _resume(run, overrides, data_dir, following, as_json, group)
+        _resume(wanted, data_dir, following, as_json, group)
     except FinishedError as finished:
         print_note(str(finished).partition(";")[0])
 
 
 def _resume(
-    run: Path | None,
-    overrides: "Overrides",
-    data_dir: Path,
-    following: Following,
-    as_json: bool,
-    group: "Group",
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
 ) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
@@ -312,11 +326,12 @@ def _resume(
     from minigpt_cli.runs.folder import STATE, RunFolder, newest
     from minigpt_cli.training.setup import resume
 
-    folder = RunFolder(Path(group.first(lambda: str(run or newest(STATE).path))))
+    named = wanted.out
+    folder = RunFolder(Path(group.first(lambda: str(named or newest(STATE).path))))
     with ExitStack() as held:
         with file_progress() as progress:
-            workspace = Workspace(data_dir, progress, print_note)
-            trainer = held.enter_context(resume(folder, overrides, workspace, group))
+            workspace = Workspace(data_dir, progress, print_note, wanted.verify)
+            trainer = held.enter_context(resume(folder, wanted.overrides, workspace, group))
         print_note(
             _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
         )
@@ -331,7 +346,8 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.training.estimate import estimate
 
     with file_progress() as progress:
-        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = estimate(wanted.request(workspace))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return
@@ -355,5 +371,6 @@ def _plan(
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:
-        config, found = planned(wanted.request(Workspace(data_dir, progress)), machines)
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = planned(wanted.request(workspace), machines)
     print_plan(config, found, as_json)

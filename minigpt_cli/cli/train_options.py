@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import in_data, in_run, in_settings, whole_number
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.cli.options import in_cost, in_data, in_run, in_settings, whole_number
+from minigpt_cli.cli.texts import LEARNED
+from minigpt_cli.language import _
 
 Words = Annotated[
     list[str] | None,
@@ -41,7 +42,7 @@ Out = Annotated[
 ]
 Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
-    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
+    bool, in_cost("--dry-run", help="Estimate time, memory and disk from three real steps.")
 ]
 _BYTES = {"": 1, "B": 1} | {
     f"{prefix}{unit}": base**power
@@ -61,13 +62,13 @@ def memory_size(text: str) -> int:
     factor = units.get(found[2].lower()) if found and len(found[1]) < 20 else None
     size = 0 if found is None or factor is None else int(float(found[1]) * factor)
     if not size:
-        raise typer.BadParameter(f"{text!r} is not a size, as in 8GiB or 500MB")
+        raise typer.BadParameter(_("{text!r} is not a size, as in 8GiB or 500MB").format(text=text))
     return size
 
 
 Gpus = Annotated[
     int | None,
-    in_run(
+    in_cost(
         "--gpus",
         min=1,
         max=1_000_000,
@@ -77,7 +78,7 @@ Gpus = Annotated[
 ]
 Gpu = Annotated[
     str | None,
-    in_run(
+    in_cost(
         "--gpu",
         metavar="NAME",
         help="With --gpus: which, as in h100, h200, b200, a100, l40s, l4 or rtx4090.",
@@ -86,7 +87,7 @@ Gpu = Annotated[
 ]
 Utilization = Annotated[
     float | None,
-    in_run(
+    in_cost(
         "--utilization",
         min=0.01,
         max=1.0,
@@ -96,7 +97,7 @@ Utilization = Annotated[
 ]
 MaxMemory = Annotated[
     int | None,
-    in_run(
+    in_cost(
         "--max-memory",
         parser=memory_size,
         metavar="SIZE",
@@ -114,7 +115,7 @@ Data = Annotated[
     in_data(
         "--data",
         "-d",
-        help="A known corpus, a file or a folder; may be repeated.",
+        help="A known corpus, file or folder, or - for stdin; repeatable (NAME=WEIGHT).",
         show_default="shakespeare",
     ),
 ]
@@ -127,8 +128,14 @@ ValidationData = Annotated[
     ),
 ]
 TokenizerOption = Annotated[
-    TokenizerKind | None,
-    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
+    str | None,
+    in_data(
+        "--tokenizer",
+        metavar="KIND|PATH",
+        help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
+        show_default="char",
+        autocompletion=lambda incomplete: [k for k in LEARNED if k.startswith(incomplete)],
+    ),
 ]
 
 
@@ -176,6 +183,15 @@ InitFrom = Annotated[
         metavar="RUN|FILE|FOLDER",
         help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
         show_default="new weights",
+    ),
+]
+LoraRank = Annotated[
+    int | None,
+    in_settings(
+        "--lora-rank",
+        help="Train low-rank adapters (LoRA) of this rank; with --init-from.",
+        parser=whole_number,
+        metavar="N",
     ),
 ]
 Freeze = Annotated[

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.console import err, print_note, print_wrapped
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import (
@@ -22,7 +22,7 @@ from minigpt_cli.cli.render import (
     size,
     to_the_right,
 )
-from minigpt_cli.cli.text_files import reading_lines
+from minigpt_cli.cli.text_files import dataset_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration, three_digits
@@ -30,6 +30,7 @@ from minigpt_cli.language import _, ngettext
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
+from minigpt_cli.training.lora import parameter_counts
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
@@ -72,7 +73,7 @@ class TrainProgress(Reporter):
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            err.print(raw(line), soft_wrap=not err.is_terminal)
+            print_wrapped(raw(line))
 
     def stepped(self, row: StepRow) -> None:
         self._progress.update(
@@ -141,8 +142,12 @@ def _header() -> str:
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
-    sizes, device, split = config.model, learner.device, config.data.val_fraction
-    parameters = sum(p.numel() for p in learner.model.parameters())
+    sizes, device = config.model, learner.device
+    parameters, trained = parameter_counts(learner.model)
+    part = _("; {trained} trained")
+    if config.lora is not None:
+        part = _("; {trained} trained in adapters")
+    of_these = "" if trained == parameters else part.format(trained=count(trained))
     cores = torch.get_num_threads()
     threads = ngettext(", {cores} thread", ", {cores} threads", cores).format(cores=cores)
     threads = threads if device.type == "cpu" else ""
@@ -161,11 +166,12 @@ def run_lines(trainer: Trainer) -> list[str]:
     return [
         _("Model:  {family}, {parameters} parameters ({sizes})").format(
             family=sizes.family, parameters=count(parameters), sizes=model_size(sizes)
-        ),
+        )
+        + of_these,
         _("Text:   {corpus} ({kind}, vocabulary {vocab_size}), {tokens}").format(
             corpus=text.corpus, kind=text.kind, vocab_size=count(text.vocab_size), tokens=tokens
         ),
-        *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
+        *(f"        {line}" for line in dataset_lines(trainer.dataset, config.data)),
         _("Run:    {steps} ({epochs} epochs) on {device}, {precision}{threads}").format(
             steps=steps,
             epochs=three_digits(epochs),
@@ -243,7 +249,8 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
         return
     print_note(_("Next:"))
     # Any other text may lack the characters of a prompt that could be suggested here.
-    prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
+    known = {"shakespeare": "ROMEO:", "lunyu": "子曰："}.get(corpus)
+    prompt = f'--prompt "{known}" ' if known else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
         err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)

@@ -1,9 +1,9 @@
-"""Every setting of a run with its default and limits: five tables in one frozen `RunConfig`."""
+"""Every setting of a run with its default and limits: its tables in one frozen `RunConfig`."""
 
 import json
 import math
 from bisect import bisect
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
+from minigpt_cli.config.choices import Documents, LoraTarget, Newlines, Precision, TokenizerKind
 from minigpt_cli.language import _
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -23,6 +23,7 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 # Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
 Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
+Weight = Annotated[float, Field(gt=0.0, le=1e6)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
@@ -60,7 +61,7 @@ class _ModelBase(_Table):
             below = [h for h in range(1, math.isqrt(self.n_embd) + 1) if self.n_embd % h == 0]
             fits = sorted({*below, *(self.n_embd // h for h in below)})
             place = bisect(fits, self.n_head)
-            tries = " or ".join(str(h) for h in fits[place - 1 : place + 1])
+            tries = _(" or ").join(str(h) for h in fits[place - 1 : place + 1])
             raise ValueError(
                 _(
                     "model.n_head = {n_head} does not divide model.n_embd = {n_embd}; try {tries}"
@@ -165,22 +166,36 @@ class DataConfig(_Table):
     """Known corpora, files or folders, read in this order."""
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
+    weights: Annotated[tuple[Weight, ...], Field(strict=False, max_length=256)] = ()
+    """Weight of each text in `corpus` in the training batches; without any, by their lengths."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
+    include: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Patterns of files to read from folders, as `*.py`; by default plain text, else records."""
+    format: Literal["auto", "text"] = "auto"
+    """`auto` reads JSON lines, CSV, Parquet and Arrow as records; `text` any file as plain text."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Field or column of a record that has its text."""
+    documents: Documents = "auto"
+    """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
+    tokenizer_file: str | None = None
+    """Tokenizer from disk: a `tokenizer.json`, or a folder with it or with GPT-2's own files."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
+    bpe_sample: Annotated[int, Field(ge=0, lt=2**60)] = 200_000_000
+    """Bytes of a larger text that `bpe` learns from, spread evenly over it; 0 takes all of it."""
     tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Digest of the tokenizer that came with the model, in a run that began from one."""
+    """Digest of the tokenizer that came with the model or from a file; minigpt sets it."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
     """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
-    @field_validator("corpus", "val_corpus", mode="before")
+    @field_validator("corpus", "val_corpus", "include", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -191,6 +206,17 @@ class DataConfig(_Table):
         if not value:
             raise ValueError(_("names no text; give a corpus, a file or a folder"))
         return value
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> Self:
+        if self.weights and len(self.weights) != len(self.corpus):
+            raise ValueError(
+                _(
+                    "data.weights has {weights} values and data.corpus names {texts} texts; give "
+                    "each a weight, or none"
+                ).format(weights=len(self.weights), texts=len(self.corpus))
+            )
+        return self
 
     @field_validator("corpus", "val_corpus")
     @classmethod
@@ -299,6 +325,17 @@ class DistributedConfig(_Table):
     """Seconds after which a process that does not answer counts as lost."""
 
 
+class LoraConfig(_Table):
+    """Low-rank adapters, trained in place of the model's own weights (Hu et al. 2021)."""
+
+    rank: Count = 8
+    """Rank of the update of each weight matrix."""
+    alpha: Rate = 16.0
+    """Scale of the updates: each is multiplied by `alpha` / `rank`."""
+    targets: Annotated[tuple[LoraTarget, ...], Field(strict=False)] = get_args(LoraTarget)
+    """Matrices that get an adapter: query, key, value, output projection, feed-forward."""
+
+
 class RunConfig(_Table):
     """Everything that determines a run."""
 
@@ -307,11 +344,14 @@ class RunConfig(_Table):
     optimizer: OptimizerConfig = OptimizerConfig.model_validate({})
     train: TrainConfig = TrainConfig()
     distributed: DistributedConfig = DistributedConfig()
+    lora: LoraConfig | None = None
 
     def to_toml(self) -> str:
         """The whole configuration as TOML: a preset that reproduces the run."""
         lines = []
         for section, table in self.model_dump(mode="json").items():
+            if table is None:
+                continue
             lines.append(f"[{section}]")
             lines += [
                 f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None
@@ -323,13 +363,14 @@ class RunConfig(_Table):
 def differences(*configs: RunConfig) -> dict[str, tuple[object, ...]]:
     """The settings that differ, by full name, with the value in each configuration.
 
-    A setting that a model's family does not have is None.
+    A setting that a model's family or a run without adapters does not have is None.
     """
     tables = [config.model_dump() for config in configs]
     found = {}
     for section in RunConfig.model_fields:
-        for key in sorted({key for table in tables for key in table[section]}):
-            values = tuple(table[section].get(key) for table in tables)
+        parts = [table[section] or {} for table in tables]
+        for key in sorted({key for part in parts for key in part}):
+            values = tuple(part.get(key) for part in parts)
             if any(value != values[0] for value in values):
                 found[f"{section}.{key}"] = values
     return found

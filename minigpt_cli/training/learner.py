@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.config.schema import RunConfig, TrainConfig
+from minigpt_cli.data.ahead import BatchesAhead
 from minigpt_cli.data.batches import training_batches
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
+from minigpt_cli.device import pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
 from minigpt_cli.training.activations import checkpoint_activations
 from minigpt_cli.training.distributed import ALONE, Group
+from minigpt_cli.training.lora import add_adapters, draw_adapters
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
@@ -106,7 +109,9 @@ class Learner:
         keep_freed_memory()
         if train.threads:  # sums in another order differ in their last digits
             torch.set_num_threads(train.threads)
-        self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
+        self.batches = training_batches(
+            dataset.tokens("train"), config.model, config.data, train, dataset.train_parts
+        )
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
             model = GPT(config.model, dataset.tokenizer.vocab_size)
@@ -114,12 +119,16 @@ class Learner:
             if initial is not None:
                 copy_weights(initial, model)
             freeze(model, train.freeze)
+            if config.lora is not None:
+                add_adapters(model, config.lora)
+                draw_adapters(model)
             model.compute_dtype = pick_dtype(train.precision, self.device)
             if train.activation_checkpointing:
                 checkpoint_activations(model)
-            self.strategy = strategy_for(config.distributed.strategy, group, model, self.device)
+            self.strategy = strategy_for(config, group, model, self.device)
             self.model = self.strategy.place(model, self.device)
         self._passes = passes_of(group, train, self.strategy.in_lockstep)
+        self._ahead = BatchesAhead(self._windows, pin=True) if self.device.type == "cuda" else None
         self.optimizer = Optimizer(self.model, config.optimizer, self.strategy)
         self.expected_seconds: float | None = None
         """About how long the whole run takes, if that was measured."""
@@ -133,8 +142,12 @@ class Learner:
 
     @property
     def flops_per_token(self) -> int:
-        """FLOPs of the forward and backward pass for one token."""
-        return 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
+        """FLOPs of the forward and backward pass for one token.
+
+        With adapters, the backward pass computes no gradients of the model's own weights.
+        """
+        passes = 3 if self.config.lora is None else 2
+        return passes * forward_flops_per_token(self.config.model, self.model.vocab_size)
 
     @property
     def passes_per_step(self) -> int:
@@ -200,7 +213,6 @@ class Learner:
     def _backward(self, step: int) -> Tensor:
         """Computes the gradients of a step, over all processes, and the mean loss of its batch."""
         train = self.config.train
-        windows = train.batch_size * train.grad_accum_steps
         # In double precision a sum of losses is exact, and so the same in any order.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         total = torch.zeros((), dtype=exact, device=self.device)
@@ -208,7 +220,9 @@ class Learner:
             batch, place = divmod(each.first, train.batch_size)
             number = step * train.grad_accum_steps + batch
             torch.manual_seed(_dropout_seed(train.seed, number, place))
-            x, y = self.batches.windows(step * windows + each.first, each.count)
+            number_here = step * len(self._passes) + i
+            make = self._windows if self._ahead is None else self._ahead.batch
+            x, y = make(number_here)
             with self.group.watched():
                 self.strategy.begin_backward(is_last=i == len(self._passes) - 1)
                 loss = self.model(*self._to_device(x, y)) / each.weight
@@ -216,6 +230,12 @@ class Learner:
             total += loss.detach()
         self.strategy.finish_backward()
         return self.group.sum_(total).float()
+
+    def _windows(self, number: int) -> tuple[Tensor, Tensor]:
+        """The windows of this process's `number`-th pass in the run."""
+        step, i = divmod(number, len(self._passes))
+        first = step * self.config.train.batch_size * self.config.train.grad_accum_steps
+        return self.batches.windows(first + self._passes[i].first, self._passes[i].count)
 
     def check_weights(self, step: int) -> None:
         """Raises `NotFinite` if a weight is not finite after `step` steps."""

@@ -20,6 +20,7 @@ from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
+from minigpt_cli.tokenizer.files import read_tokenizer
 from minigpt_cli.training.agreement import (
     check_same_overrides,
     check_same_settings,
@@ -28,13 +29,13 @@ from minigpt_cli.training.agreement import (
     told,
 )
 from minigpt_cli.training.automatic import AUTO, automatic_config
-from minigpt_cli.training.continuation import continued
+from minigpt_cli.training.continuation import continued, with_tokenizer_file
 from minigpt_cli.training.distributed import ALONE, Group, connected
 from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
-from minigpt_cli.training.speed import choose_threads, expected_seconds
+from minigpt_cli.training.speed import expected_seconds, training_threads
 from minigpt_cli.training.state import SavedRun, saved_run
 from minigpt_cli.training.trainer import Trainer
 
@@ -42,8 +43,8 @@ RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
     "train.threads", "train.on_nonfinite", "train.patience", "train.activation_checkpointing",
-    "data.corpus", "data.val_corpus", "data.encoding", "distributed.strategy",
-    "distributed.timeout_seconds",
+    "data.corpus", "data.val_corpus", "data.encoding", "data.include", "data.text_field",
+    "distributed.strategy", "distributed.timeout_seconds",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run.
 
@@ -112,6 +113,12 @@ class TrainRequest:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
+        elif config.lora is not None:
+            raise ConfigError(
+                "lora: adapters are for a model that exists; name it with --init-from"
+            )
+        elif config.data.tokenizer_file is not None:
+            config = with_tokenizer_file(config, self.overrides)
         elif config.data.tokenizer_sha256 is not None:
             raise ConfigError(
                 "this configuration is of a run that began from another model; name that model "
@@ -129,6 +136,8 @@ class TrainRequest:
         check_same_settings(wanted, group)
         config = resolve_machine(wanted)
         tokenizer = None if initial is None else initial.tokenizer
+        if initial is None and config.data.tokenizer_file is not None:
+            tokenizer = read_tokenizer(Path(config.data.tokenizer_file))
         dataset = shared_dataset(
             lambda: self.workspace.dataset(config.data, tokenizer), self.workspace, group
         )
@@ -150,7 +159,7 @@ class TrainRequest:
                 settings=("data.val_fraction=0.2",),
             )
         # Before there is a run folder: also finds out whether memory suffices for a step.
-        chosen = config.train.threads or group.threads() or choose_threads(learner)
+        chosen = config.train.threads or group.threads() or training_threads(learner)
         torch.set_num_threads(chosen)
         train = config.train.model_copy(update={"threads": chosen})
         learner.config = config.model_copy(update={"train": train})

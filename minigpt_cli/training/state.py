@@ -27,6 +27,7 @@ from minigpt_cli.runs.checkpoint import (
     read_tensors,
 )
 from minigpt_cli.runs.checkpoint_header import (
+    LORA_A,
     STATE_FORMAT,
     CheckpointMetadata,
     damaged,
@@ -34,6 +35,7 @@ from minigpt_cli.runs.checkpoint_header import (
 )
 from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
 from minigpt_cli.runs.metrics import StepNumber
+from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.replication import Description, described
 from minigpt_cli.training.stability import MAX_REWINDS
@@ -188,6 +190,7 @@ def checkpoint_metadata(
         bits_per_byte=result.bits_per_byte if result else None,
         optimizer=config.optimizer,
         train=config.train,
+        lora=config.lora,
     )
 
 
@@ -247,12 +250,19 @@ def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     best = load_checkpoint(path.with_name(CHECKPOINT), device)
     if best.metadata.fingerprint != metadata.get("fingerprint"):
         raise CheckpointError(f"{path}: does not belong to the {CHECKPOINT} beside it")
-    load_model_tensors(best.model, _part(tensors, _MODEL), path)
+    weights, adapters = _part(tensors, _MODEL), {}
+    if best.metadata.lora is not None:
+        layers = {name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)}
+        add_adapters(best.model, best.metadata.lora, layers)
+    load_model_tensors(best.model, weights, path)
+    if best.metadata.lora is not None:
+        adapters = adapter_tensors(best.model)
+        merge(best.model)
     known = replace(
         best.metadata,
         step=state.step, train_loss=state.recent_loss, val_loss=None, bits_per_byte=None,
     )  # fmt: skip
-    return replace(best, metadata=known)
+    return replace(best, metadata=known, adapters=adapters)
 
 
 def is_state(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 import torch
 
+from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.device import machine_memory
+from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.training.distributed import Group
 from minigpt_cli.training.replication import Replicated
@@ -13,16 +15,25 @@ _SHARE_OF_MEMORY = 0.7
 """What a copy may take of a device's memory; activations take the rest."""
 
 
-def strategy_for(setting: str, group: Group, model: GPT, device: torch.device) -> Replicated:
+def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.device) -> Replicated:
     """The strategy for a model: as set, or `ddp` while a copy of everything fits one device.
 
     Args:
-        setting: `auto`, `ddp` or `fsdp`.
+        config: the run's, which sets `auto`, `ddp` or `fsdp`.
         group: the processes; one on its own has nothing to distribute.
         model: to be trained.
         device: of this process.
+
+    Raises:
+        ConfigError: adapters are trained, which cannot be shared out.
     """
-    if chosen(setting, group, model, device) == "fsdp":
+    if chosen(config.distributed.strategy, group, model, device) == "fsdp":
+        if config.lora is not None:
+            raise ConfigError(
+                "distributed.strategy = fsdp: adapters (lora) are trained with copies of the model "
+                "only; use ddp",
+                ("distributed.strategy=ddp",),
+            )
         # Imported late: it takes two seconds.
         from minigpt_cli.training.sharding import Sharded
 

@@ -21,6 +21,7 @@ from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
 from minigpt_cli.training.distributed import Group, PeerLostError
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.lora import adapter_tensors, merged
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes
@@ -297,9 +298,13 @@ class Trainer:
 
     def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
         try:
-            with self._eagerly(), self.group.watched():
+            with (
+                self._eagerly(),
+                self.group.watched(),
+                merged(self.learner.model) as model,
+            ):
                 result = evaluate(
-                    self.learner.model,
+                    model,
                     self.dataset.tokenizer,
                     self._validation,
                     most,
@@ -334,9 +339,9 @@ class Trainer:
     def _sample(self, model: GPT) -> str | None:
         """A text, or None if the model computes NaN or infinity."""
         sampling = Sampling(seed=self.state.step)
-        writer = ModelAndTokenizer(model, self.dataset.tokenizer)
         try:
-            with self._eagerly():
+            with self._eagerly(), merged(model):
+                writer = ModelAndTokenizer(model, self.dataset.tokenizer)
                 pieces = generate(writer, "", self.config.train.sample_tokens, sampling)
                 return ended("".join(pieces))
         except NonFiniteError:
@@ -359,9 +364,10 @@ class Trainer:
         run = SavedRun(self.config, self.dataset.metadata.fingerprint)
         gathered = self.learner.strategy.gathered
         state = gathered(state_file(folder.state, run, self.state, model, self.learner.optimizer))
-        checkpoint = None
+        adapters, checkpoint = adapter_tensors(model), None
         if metadata is not None:
-            checkpoint = gathered(checkpoint_file(folder.checkpoint, model, metadata))
+            with merged(model):
+                checkpoint = gathered(checkpoint_file(folder.checkpoint, model, metadata, adapters))
         self.writer.save(self.state.step, state, checkpoint)
 
     def _is_finished(self) -> bool:

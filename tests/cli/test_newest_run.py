@@ -53,3 +53,14 @@ def test_an_unfinished_or_tiny_newest_run_is_said_to_be_one(
 def test_a_named_run_is_used_without_a_word_about_others(minigpt: Minigpt, home: Path) -> None:
     copied(home, "medium", 50)
     assert minigpt(*GENERATE, "-c", "runs/tiny").stderr == ""
+
+
+def test_threads_are_chosen_by_timing_for_every_command_that_computes(
+    minigpt: Minigpt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[float] = []
+    monkeypatch.setattr("minigpt_cli.device.choose_threads", lambda work: timed.append(work()))
+    for command in ("generate", "-n", 2), ("eval",), ("inspect", "next", "The"):
+        assert minigpt(*command).exit_code == 0
+    assert len(timed) == 3
+    assert min(timed) > 0
