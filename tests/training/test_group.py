@@ -26,7 +26,7 @@ from minigpt_cli.training.agreement import (
 )
 from minigpt_cli.training.distributed import ALONE, Group, PeerLostError, Place, Ranks
 from minigpt_cli.training.learner import Learner, passes_of
-from minigpt_cli.training.strategy import chosen
+from minigpt_cli.training.strategy import chosen, strategy_for
 from tests.helpers.training import small_config
 
 
@@ -248,6 +248,13 @@ def test_copies_are_trained_while_one_fits(
     device = torch.device("cpu")
     assert chosen("auto", group(0, size), model, device) == strategy
     assert chosen("fsdp", group(0, 2), model, device) == "fsdp"
+
+
+def test_adapters_are_not_shared_out(dataset: Dataset) -> None:
+    model = Learner(small_config(), dataset).model
+    config = small_config("lora.rank=2", "distributed.strategy=fsdp")
+    with pytest.raises(ConfigError, match="adapters"):
+        strategy_for(config, group(0, 2), model, torch.device("cpu"))
 
 
 def test_no_process_is_left_waiting_when_alone() -> None:
