@@ -16,7 +16,10 @@ CHINESE = {"MINIGPT_LANG": "zh_CN", "COLUMNS": "80"}
 def test_help_is_whole_and_plain(program: Program) -> None:
     result = program("train", "--help", **CHINESE)
     shown = re.sub(r"[│\s]", "", result.stdout)
-    assert "--data-dTEXT已知语料、文件或文件夹；可重复。[默认：(shakespeare)]" in shown
+    assert (
+        "已知语料、文件或文件夹，或用-表示标准输入；可重复（名称=权重）。[默认：(shakespeare)]"
+        in shown
+    )
     assert "用一段文本训练模型" in shown
     assert "…" not in shown
 
