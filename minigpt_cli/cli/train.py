@@ -60,6 +60,7 @@ from minigpt_cli.cli.train_options import (
 from minigpt_cli.cli.training import Following, fit
 from minigpt_cli.cli.typed import preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
+from minigpt_cli.io.ranks import started_together
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def train(
     if list_presets or list_settings:
         (listings.list_presets if list_presets else listings.list_settings)(as_json)
         return
-    if processes is not None and processes > 1 and not dry_run and "RANK" not in os.environ:
+    if processes is not None and processes > 1 and not dry_run and not started_together():
         launch(processes)
     run = resumed_run(words or []) if resume else None
     if words and not resume:

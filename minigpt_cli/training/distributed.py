@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from minigpt_cli.errors import ConfigError, MinigptError, TrainingError
+from minigpt_cli.io.ranks import started_together
 
 _ARRIVAL_SECONDS = 600.0
 """How long a process waits for rank 0; the machines of a job may start minutes apart."""
@@ -140,9 +141,9 @@ class Place:
         Raises:
             ConfigError: a variable is not a number, or they contradict each other.
         """
-        values = os.environ
-        if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= values.keys():
+        if not started_together():
             return cls()
+        values = os.environ
         try:
             rank, size, port = (int(values[n]) for n in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
             # Without them, each process counts as a machine of its own.

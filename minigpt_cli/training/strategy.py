@@ -7,12 +7,8 @@ from minigpt_cli.device import machine_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.training.distributed import Group
+from minigpt_cli.training.memory import replica_fits
 from minigpt_cli.training.replication import Replicated
-
-BYTES_PER_PARAMETER = 18
-"""Weight, gradient and two moments of AdamW in fp32, and a copy in bf16 for the products."""
-_SHARE_OF_MEMORY = 0.7
-"""What a copy may take of a device's memory; activations take the rest."""
 
 
 def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.device) -> Replicated:
@@ -27,7 +23,10 @@ def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.devi
     Raises:
         ConfigError: adapters are trained, which cannot be shared out.
     """
-    if chosen(config.distributed.strategy, group, model, device) == "fsdp":
+    setting = config.distributed.strategy
+    if setting == "auto" and config.lora is not None:
+        setting = "ddp"
+    if chosen(setting, group, model, device) == "fsdp":
         if config.lora is not None:
             raise ConfigError(
                 "distributed.strategy = fsdp: adapters (lora) are trained with copies of the model "
@@ -47,12 +46,9 @@ def chosen(setting: str, group: Group, model: GPT, device: torch.device) -> str:
         return "ddp"
     if setting != "auto":
         return setting
-    fits = _needed(model) <= _SHARE_OF_MEMORY * _memory(device, group)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    fits = replica_fits(parameters, _memory(device, group))
     return "fsdp" if group.agreed(int(not fits))[0] else "ddp"
-
-
-def _needed(model: GPT) -> int:
-    return BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in model.parameters())
 
 
 def _memory(device: torch.device, group: Group) -> float:

@@ -130,6 +130,8 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "here", "MASTER_PORT"
 
 def test_place_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Place.from_environment() == Place()
+    monkeypatch.setenv("RANK", "3")  # of something else
+    assert Place.from_environment() == Place()
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert Place.from_environment() == Place(3, 4, 0, 1, "here", 1234)
