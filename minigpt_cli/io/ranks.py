@@ -7,4 +7,4 @@ _VARIABLES = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 def started_together() -> bool:
     """Whether the environment names this process's place among others, and where they meet."""
-    return _VARIABLES <= os.environ.keys()
+    return os.environ.keys() >= _VARIABLES
