@@ -59,12 +59,14 @@ def with_plain_help(command: Any) -> Any:
     if command.help:  # otherwise a line of the source ends a line on the screen
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
     get_params, format_help = command.get_params, command.format_help
+    get_usage = command.get_usage
 
     def show(ctx: Any, formatter: Any) -> None:
         translate_typer()
         format_help(ctx, formatter)
 
     command.get_params = lambda ctx: plain_parameters(get_params(ctx))
+    command.get_usage = lambda ctx: get_usage(ctx).replace("Usage:", _("Usage:"), 1)
     command.format_help = show
     return command
 
