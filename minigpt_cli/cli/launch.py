@@ -15,6 +15,7 @@ from typing import NoReturn
 import typer
 
 from minigpt_cli.cli.boundary import ENDING
+from minigpt_cli.io.ranks import PARENT
 from minigpt_cli.language import _
 
 _GRACE_SECONDS = 30.0
@@ -56,7 +57,7 @@ def launch(count: int) -> NoReturn:
 def _start(rank: int, count: int, port: int) -> "subprocess.Popen[bytes]":
     own = {
         "RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, PARENT: os.getpid(),
     }  # fmt: skip
     loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
     if loopback is not None and "GLOO_SOCKET_IFNAME" not in os.environ:

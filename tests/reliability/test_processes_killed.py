@@ -95,3 +95,24 @@ def test_others_end_with_one_line(home: Path, victim: int) -> None:
     )
     assert lines[-2].strip()[0].isdigit()  # nothing but the row of an evaluation before it
     assert not any(Path(f"/proc/{child}").exists() for child in both)
+
+
+def test_others_save_and_end_when_the_process_that_started_them_is_killed(home: Path) -> None:
+    run = home / "run"
+    with Program(home, *TRAIN, "--max-iters", 50_000, "--processes", 2, "--out", run) as program:
+        assert program.wait_until(lambda: "bits/byte" in program.stderr)
+        both = children(program.process.pid)
+    end = time.monotonic() + PATIENCE
+    while any(is_running(child) for child in both):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    state = saved(run)
+    assert state is not None
+    assert state.step > 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended; in a container nobody may wait for it."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
