@@ -95,10 +95,11 @@ def evaluate(
 
 
 def counted_bytes(tokenizer: Tokenizer) -> Tensor:
-    """The number of bytes of each token, (V,); 0 for `<unk>`."""
+    """The number of bytes of each token, (V,); 0 for `<unk>` and the end of text."""
     lengths = torch.tensor([len(token) for token in tokenizer.token_bytes])
-    if tokenizer.unknown_id is not None:
-        lengths[tokenizer.unknown_id] = 0
+    for token in (tokenizer.unknown_id, tokenizer.end_of_text):
+        if token is not None:
+            lengths[token] = 0
     return lengths
 
 

@@ -15,8 +15,10 @@ from minigpt_cli.cli.options import (
     Encoding,
     Json,
     Quantize,
+    Verify,
     in_data,
 )
+from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
 from minigpt_cli.language import _
@@ -38,8 +40,10 @@ class Text:
     sources: tuple[str, ...]
     """Files, folders or known corpora; empty for each model's own text."""
     split: Split
-    encoding: str
+    reading: dict[str, object]
+    """Settings of how it is read, where they are not the model's own."""
     data_dir: Path
+    verify: bool
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,11 @@ def evaluate(
         Split | None,
         in_data("--split", help="Which part of the text.", show_default="val; all with --data"),
     ] = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     quantize: Quantize = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -84,10 +91,13 @@ def evaluate(
     from minigpt_cli.evaluation import evaluate as score
 
     models, texts = models_and_texts(checkpoints or [], data or [])
-    if encoding and not texts:
-        raise typer.BadParameter(_("--encoding is only valid with --data"))
+    only = {"--encoding": encoding, "--text-field": text_field, "--include": include}
+    for option in (option for option, value in only.items() if value and not texts):
+        raise typer.BadParameter(_("{option} is only valid with --data").format(option=option))
     default: Split = "all" if texts else "val"
-    text = Text(tuple(texts), split or default, encoding or "utf-8", data_dir)
+    texts = piped_kept(texts, data_dir, text_field)
+    reading = {"data.encoding": encoding or "utf-8", **reading_settings(include, text_field)}
+    text = Text(tuple(texts), split or default, reading, data_dir, verify)
     scored: list[Scored] = []
     wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
@@ -116,14 +126,16 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.text_files import corpus_lines
+    from minigpt_cli.config.loading import resolve
     from minigpt_cli.data.dataset import encode_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        workspace = Workspace(text.data_dir, progress, print_note)
+        workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
-            corpus = workspace.corpus(text.sources, text.encoding, trained.newlines)
+            how = resolve({"data": trained.model_dump()}, text.reading, "the model").data
+            corpus = workspace.corpus(text.sources, how)
             for line in corpus_lines(corpus) if first else []:
                 print_note(line)
             return encode_corpus(corpus, checkpoint.tokenizer, text.split, trained.val_fraction)

@@ -59,6 +59,9 @@ DataDir = Annotated[
         readable=False,  # the core reports what cannot be read, in one way for all files
     ),
 ]
+Verify = Annotated[
+    bool, in_data("--verify", help="Re-read the text and its tokens even if no file has changed.")
+]
 Encoding = Annotated[
     str | None,
     in_data(
@@ -102,6 +105,8 @@ Json = Annotated[bool, in_output("--json", help="Print JSON to stdout.")]
 SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.corpus": ("--data",),
     "data.encoding": ("--encoding",),
+    "data.include": ("--include",),
+    "data.text_field": ("--text-field",),
     "data.tokenizer": ("--tokenizer", "--kind"),
     "data.val_corpus": ("--val-data",),
     "data.val_fraction": ("--val-fraction",),

@@ -2,16 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
+from minigpt_cli.data.checking import RARE
 from minigpt_cli.data.sources import TextFile, count_kinds
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from minigpt_cli.config.schema import DataConfig
+    from minigpt_cli.data.checking import BadBytes, TextCheck
     from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
 
 _NAMED = 3
@@ -54,6 +59,19 @@ def reading_lines(reading: "Reading", val_fraction: float) -> list[str]:
     if len(reading.corpus.files) > 1:
         lines.append(_validation(reading, val_fraction))
     return lines
+
+
+def dataset_lines(dataset: "Dataset", config: "DataConfig") -> list[str]:
+    """Like `reading_lines`, for each text that is split by itself, with its weight."""
+    lines = [
+        line for reading in dataset.readings for line in reading_lines(reading, config.val_fraction)
+    ]
+    if config.weights:
+        total = sum(config.weights)
+        shares = zip(dataset.readings, config.weights, strict=True)
+        each = [f"{reading.corpus.name} {weight / total:.1%}" for reading, weight in shares]
+        lines.append(_("Share of the training batches: {shares}").format(shares=", ".join(each)))
+    return list(dict.fromkeys(lines))
 
 
 def _validation(reading: "Reading", val_fraction: float) -> str:
@@ -136,3 +154,51 @@ def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, i
         training = min(left, characters)
         left -= training
         yield file, characters, characters - training
+
+
+def damage_table(damaged: "list[BadBytes]") -> "Table":
+    """Where files are not in their encoding."""
+    table = grid(_("damaged"), _("encoding"), _("bad bytes"), text_columns=2)
+    for each in damaged:
+        places = ", ".join(map(str, each.places)) + (" ..." if each.more else "")
+        table.add_row(raw(each.path), each.encoding, places)
+    return table
+
+
+def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
+    """What is worth knowing before training, a line each."""
+    table = grid(_("check"), _("found"), text_columns=2, prose=[1])
+    units = {
+        "documents": (_("documents"), _("repeated documents")),
+        "paragraphs": (_("paragraphs"), _("repeated paragraphs")),
+    }
+    unit, repeated = units[found.unit]
+    number = count(found.passages)
+    if found.lengths is not None:
+        shortest, median, longest = map(count, asdict(found.lengths).values())
+        table.add_row(
+            unit,
+            _("{number}: {shortest} to {longest} characters, median {median}").format(
+                number=number, shortest=shortest, longest=longest, median=median
+            ),
+        )
+    duplicates = _("{duplicates} of {number}").format(
+        duplicates=count(found.duplicates), number=number
+    )
+    if found.duplicate:
+        duplicates += _(", as {example!r}").format(example=found.duplicate)
+    table.add_row(repeated, raw(duplicates))
+    if reading.training_characters(val_fraction) < reading.characters:
+        table.add_row(_("in training and validation"), count(found.overlap))
+    rare = _("{rare} of {characters} occur fewer than {most} times").format(
+        rare=count(found.rare_characters), characters=count(found.characters), most=RARE
+    )
+    if found.rarest:
+        rare += _(", as {example!r}").format(example=found.rarest)
+    table.add_row(_("rare characters"), raw(rare))
+    return table
+
+
+def check_json(found: "TextCheck") -> dict[str, Any]:
+    """The same, for programs."""
+    return asdict(found)

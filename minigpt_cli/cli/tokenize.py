@@ -12,10 +12,12 @@ from minigpt_cli.cli.options import (
     DataDir,
     Encoding,
     Json,
+    Verify,
     decoded,
     in_data,
     in_output,
 )
+from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.language import _, ngettext
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.dataset import Dataset, DatasetMetadata
+    from minigpt_cli.data.dataset import Dataset
+    from minigpt_cli.data.metadata import DatasetMetadata
     from minigpt_cli.tokenizer.base import Tokenizer
 
 EXAMPLE = examples(
@@ -35,7 +38,9 @@ EXAMPLE = examples(
 _COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green",
             "black on bright_magenta")  # fmt: skip
 
-Check = Annotated[bool, in_output("--check", help="Only list the files that are read or left out.")]
+Check = Annotated[
+    bool, in_output("--check", help="Only look at the text: files, damage, repetition.")
+]
 ValFraction = Annotated[
     float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
@@ -60,8 +65,11 @@ def tokenize(
     compare: Annotated[bool, in_output("--compare", help="Compare all four kinds.")] = False,
     check: Check = False,
     val_fraction: ValFraction = 0.1,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
     """Tokenize text: build a vocabulary and the dataset that training reads.
@@ -72,18 +80,23 @@ def tokenize(
     from minigpt_cli.cli.render import fit, raw
     from minigpt_cli.cli.text_files import reading_lines
 
+    table = {
+        "corpus": piped_kept(files or ["shakespeare"], data_dir, text_field),
+        "val_fraction": val_fraction,
+        "encoding": encoding or "utf-8",
+    }
+    how = reading_settings(include, text_field)
     if check:
         if text is not None or compare:
             raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
-        _check(_config(files, kind, None, val_fraction, encoding), data_dir, as_json)
+        _check(_config(table, how, kind, None), data_dir, as_json)
         return
     # In a comparison, the size applies to the kinds whose size can be chosen.
     sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
     if compare:
         sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
     datasets = [
-        _prepare(_config(files, kind, size, val_fraction, encoding), data_dir)
-        for kind, size in sizes.items()
+        _prepare(_config(table, how, kind, size), data_dir, verify) for kind, size in sizes.items()
     ]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
@@ -103,52 +116,63 @@ def tokenize(
 
 
 def _config(
-    files: list[str] | None,
-    kind: TokenizerKind,
-    vocab_size: int | None,
-    val_fraction: float,
-    encoding: str | None,
+    table: dict[str, Any], how: dict[str, object], kind: TokenizerKind, vocab_size: int | None
 ) -> "DataConfig":
+    """The settings of a text.
+
+    Args:
+        table: names of the text, encoding and split.
+        how: settings of how it is read, by full name.
+        kind: the kind of tokenizer.
+        vocab_size: the most tokens.
+    """
     from minigpt_cli.config.loading import resolve
 
-    table: dict[str, Any] = {
-        "corpus": files or ["shakespeare"],
-        "tokenizer": kind,
-        "val_fraction": val_fraction,
-    }
+    table = {**table, "tokenizer": kind}
     if vocab_size is not None:
         table["vocab_size"] = vocab_size
-    return resolve({"data": {**table, "encoding": encoding or "utf-8"}}, {}, "tokenize").data
+    return resolve({"data": table}, how, "tokenize").data
 
 
-def _prepare(config: "DataConfig", data_dir: Path) -> "Dataset":
+def _prepare(config: "DataConfig", data_dir: Path, verify: bool) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        return Workspace(data_dir, progress).dataset(config)
+        return Workspace(data_dir, progress, verify=verify).dataset(config)
 
 
 def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
     """Reads the files, says so, and keeps nothing."""
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
-    from minigpt_cli.cli.text_files import reading_json, reading_lines, reading_tables
+    from minigpt_cli.cli.text_files import (
+        check_json,
+        check_table,
+        damage_table,
+        reading_json,
+        reading_lines,
+        reading_tables,
+    )
+    from minigpt_cli.data.checking import bad_bytes, check_text
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
 
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus(
-            config.corpus, config.encoding, config.newlines
-        )
-        reading = read_corpus(corpus, progress)
+        corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
+        damaged = [bad for file in corpus.files if (bad := bad_bytes(file)) is not None]
+        if damaged and not as_json:
+            out.print(damage_table(damaged))
+        reading = read_corpus(corpus, progress)  # raises, if a file is damaged
+        found = check_text(corpus, reading, config.val_fraction, progress)
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)
     if as_json:
-        print_json(reading_json(reading, config.val_fraction))
+        print_json({**reading_json(reading, config.val_fraction), "check": check_json(found)})
         return
     for table in reading_tables(reading, config.val_fraction):
         out.print(table)
+    out.print(check_table(found, reading, config.val_fraction))
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import _thread
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast, get_args
@@ -24,7 +24,15 @@ from minigpt_cli.cli.options import (
     PrecisionOverride,
     Preset,
     SeedOverride,
+    Verify,
     parse_settings,
+)
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    reading_settings,
+    tokenizer_settings,
+    training_texts,
 )
 from minigpt_cli.cli.train_options import (
     BatchSize,
@@ -89,8 +97,11 @@ def train(
     data: Data = None,
     val_data: ValidationData = None,
     tokenizer: TokenizerOption = None,
+    text_field: TextField = None,
+    include: Include = None,
     encoding: Encoding = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     settings: Settings = None,
     max_iters: MaxIters = None,
     batch_size: BatchSize = None,
@@ -112,9 +123,6 @@ def train(
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
     named = {
-        "data.corpus": data,
-        "data.val_corpus": val_data,
-        "data.tokenizer": tokenizer,
         "data.encoding": encoding,
         "train.max_iters": max_iters,
         "train.batch_size": batch_size,
@@ -126,15 +134,16 @@ def train(
     }
     overrides = parse_settings(settings or [])
     overrides |= {name: value for name, value in named.items() if value is not None}
+    overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
+    overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
     following = _Following(watch, _trackers(log or []))
+    wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if resume:
-        _resume(run or out, overrides, data_dir, following, as_json)
-        return
-    wanted = _Wanted(preset, overrides, out, init_from, max_memory)
-    if not dry_run:
+        _resume(replace(wanted, out=run or out), data_dir, following, as_json)
+    elif not dry_run:
         _start(wanted, data_dir, following, as_json)
     elif gpus or gpu or utilization:
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
@@ -220,12 +229,13 @@ class _Following:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A new run, as the user asked for it."""
+    """A run, as the user asked for it."""
 
     preset: str
     overrides: "Overrides"
     out: Path | None
     init_from: Path | None
+    verify: bool
     max_memory: int | None = None
 
     def request(self, workspace: "Workspace") -> "TrainRequest":
@@ -252,18 +262,12 @@ def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool
     following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            request = wanted.request(Workspace(data_dir, progress))
+            request = wanted.request(Workspace(data_dir, progress, verify=wanted.verify))
             trainer = held.enter_context(start(request))
         _fit(trainer, data_dir, following, as_json)
 
 
-def _resume(
-    run: Path | None,
-    overrides: "Overrides",
-    data_dir: Path,
-    following: _Following,
-    as_json: bool,
-) -> None:
+def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
@@ -271,11 +275,11 @@ def _resume(
     from minigpt_cli.training.setup import resume
 
     following.check()
-    folder = RunFolder(run) if run else newest(STATE)
+    folder = RunFolder(wanted.out) if wanted.out else newest(STATE)
     with ExitStack() as held:
         with file_progress() as progress:
-            workspace = Workspace(data_dir, progress, print_note)
-            trainer = held.enter_context(resume(folder, overrides, workspace))
+            workspace = Workspace(data_dir, progress, print_note, wanted.verify)
+            trainer = held.enter_context(resume(folder, wanted.overrides, workspace))
         print_note(
             _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
         )
@@ -355,7 +359,8 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.training.estimate import estimate
 
     with file_progress() as progress:
-        config, found = estimate(wanted.request(Workspace(data_dir, progress)))
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = estimate(wanted.request(workspace))
     if as_json:
         print_json({**asdict(found), "config": config.model_dump(mode="json")})
         return
@@ -379,5 +384,7 @@ def _plan(
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:
-        config, found = planned(wanted.request(Workspace(data_dir, progress)), machines)
+        config, found = planned(
+            wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines
+        )
     print_plan(config, found, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from minigpt_cli.cli.options import in_data, in_run, in_settings, whole_number
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.cli.texts import LEARNED
 
 Words = Annotated[
     list[str] | None,
@@ -96,7 +96,7 @@ Data = Annotated[
     in_data(
         "--data",
         "-d",
-        help="A known corpus, a file or a folder; may be repeated.",
+        help="A known corpus, file or folder, or - for stdin; repeatable (NAME=WEIGHT).",
         show_default="shakespeare",
     ),
 ]
@@ -109,8 +109,14 @@ ValidationData = Annotated[
     ),
 ]
 TokenizerOption = Annotated[
-    TokenizerKind | None,
-    in_data("--tokenizer", help="Tokenizer: char, word, byte or bpe.", show_default="char"),
+    str | None,
+    in_data(
+        "--tokenizer",
+        metavar="KIND|PATH",
+        help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
+        show_default="char",
+        autocompletion=lambda incomplete: [k for k in LEARNED if k.startswith(incomplete)],
+    ),
 ]
 
 

@@ -22,7 +22,7 @@ from minigpt_cli.cli.render import (
     size,
     to_the_right,
 )
-from minigpt_cli.cli.text_files import reading_lines
+from minigpt_cli.cli.text_files import dataset_lines
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration, three_digits
@@ -141,7 +141,7 @@ def _header() -> str:
 def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
-    sizes, device, split = config.model, learner.device, config.data.val_fraction
+    sizes, device = config.model, learner.device
     parameters = sum(p.numel() for p in learner.model.parameters())
     cores = torch.get_num_threads()
     threads = ngettext(", {cores} thread", ", {cores} threads", cores).format(cores=cores)
@@ -160,7 +160,7 @@ def run_lines(trainer: Trainer) -> list[str]:
         _("Text:   {corpus} ({kind}, vocabulary {vocab_size}), {tokens}").format(
             corpus=text.corpus, kind=text.kind, vocab_size=count(text.vocab_size), tokens=tokens
         ),
-        *(f"        {line}" for line in reading_lines(trainer.dataset.reading, split)),
+        *(f"        {line}" for line in dataset_lines(trainer.dataset, config.data)),
         _("Run:    {steps} ({epochs} epochs) on {device}, {precision}{threads}").format(
             steps=steps,
             epochs=three_digits(epochs),

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from minigpt_cli.cli.options import decoded
+from minigpt_cli.cli.texts import STDIN
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
 from minigpt_cli.errors import ConfigError, did_you_mean
 from minigpt_cli.language import _
@@ -34,9 +35,9 @@ def is_text(word: str) -> bool:
     if not os.path.lexists(path):
         return _is_corpus(word)
     if path.is_dir():
-        from minigpt_cli.data.sources import TEXT_SUFFIXES
+        from minigpt_cli.data.folders import is_text_name
 
-        return any(p.suffix.lower() in TEXT_SUFFIXES for p in path.rglob("*"))
+        return any(is_text_name(p) for p in path.rglob("*"))
     return path.is_file() or _is_corpus(word)
 
 
@@ -77,6 +78,7 @@ def preset_and_texts(
         typer.BadParameter: a word means nothing, or more than one thing.
     """
     from minigpt_cli.cli.console import print_note
+    from minigpt_cli.data.sources import is_pattern
     from minigpt_cli.interop.hf_folder import is_hf_folder
 
     found: list[str] = []
@@ -102,7 +104,7 @@ def preset_and_texts(
         if is_preset:
             preset = word
             found.append(f"--preset {word}")
-        elif _is_corpus(word) or os.path.lexists(word):
+        elif _is_corpus(word) or os.path.lexists(word) or word == STDIN or is_pattern(word):
             texts = [*(texts or []), word]
             found.append(f"--data {word}")
         else:

@@ -8,4 +8,6 @@ Precision = Literal["auto", "fp32", "bf16"]
 TrackerName = Literal["tensorboard", "wandb"]
 Split = Literal["train", "val", "all"]
 Newlines = Literal["lf", "keep"]
+Documents = Literal["auto", "files", "none"]
+"""What is kept apart by an end-of-text token: records, also whole files, or nothing."""
 Quantization = Literal["int8"]

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Newlines, Precision, TokenizerKind
+from minigpt_cli.config.choices import Documents, Newlines, Precision, TokenizerKind
 from minigpt_cli.language import _
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -23,6 +23,7 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 # Bounded, so that a product with a weight stays finite in fp32, which ends at 3e38.
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]
 Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
+Weight = Annotated[float, Field(gt=0.0, le=1e6)]
 Scale = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
@@ -165,22 +166,36 @@ class DataConfig(_Table):
     """Known corpora, files or folders, read in this order."""
     val_corpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A validation text of its own; by default the end of the training text is kept for it."""
+    weights: Annotated[tuple[Weight, ...], Field(strict=False, max_length=256)] = ()
+    """Weight of each text in `corpus` in the training batches; without any, by their lengths."""
     encoding: str = "utf-8"
     """Text encoding of the files; `utf-8` accepts a byte order mark, `auto` detects each file's."""
     newlines: Newlines = "lf"
     """`lf` reads CRLF and CR line ends as LF; `keep` leaves them as they are."""
+    include: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Patterns of files to read from folders, as `*.py`; by default plain text, else records."""
+    format: Literal["auto", "text"] = "auto"
+    """`auto` reads JSON lines, CSV, Parquet and Arrow as records; `text` any file as plain text."""
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    """Field or column of a record that has its text."""
+    documents: Documents = "auto"
+    """What an end-of-text token ends: each record (`auto`), each file too (`files`), or nothing."""
     tokenizer: TokenizerKind = "char"
     """Tokenizer kind: one token per character, word or byte, or byte-pair encoding."""
+    tokenizer_file: str | None = None
+    """Tokenizer from disk: a `tokenizer.json`, or a folder with it or with GPT-2's own files."""
     vocab_size: Count | None = None
     """Maximum vocabulary size, for `bpe` (default 1,024) and `word` (default unlimited)."""
+    bpe_sample: Annotated[int, Field(ge=0, lt=2**60)] = 200_000_000
+    """Bytes of a larger text that `bpe` learns from, spread evenly over it; 0 takes all of it."""
     tokenizer_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Digest of the tokenizer that came with the model, in a run that began from one."""
+    """Digest of the tokenizer that came with the model or from a file; minigpt sets it."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction of the characters, taken from the end, used for validation."""
     sampling: Literal["random", "epochs"] = "epochs"
     """Window sampling: `epochs` visits each window once per epoch, `random` draws them anywhere."""
 
-    @field_validator("corpus", "val_corpus", mode="before")
+    @field_validator("corpus", "val_corpus", "include", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -191,6 +206,17 @@ class DataConfig(_Table):
         if not value:
             raise ValueError(_("names no text; give a corpus, a file or a folder"))
         return value
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> Self:
+        if self.weights and len(self.weights) != len(self.corpus):
+            raise ValueError(
+                _(
+                    "data.weights has {weights} values and data.corpus names {texts} texts; give "
+                    "each a weight, or none"
+                ).format(weights=len(self.weights), texts=len(self.corpus))
+            )
+        return self
 
     @field_validator("corpus", "val_corpus")
     @classmethod

@@ -6,77 +6,47 @@ is never out of date.
 
 import hashlib
 import json
-import os
-import shutil
-import time
+import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, TypeAdapter
 
-from minigpt_cli.config.choices import Split, TokenizerKind
+from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpus import Corpus, encoded
+from minigpt_cli.data.known_texts import KnownText, read_texts, recorded_texts
+from minigpt_cli.data.layout import layout_of
+from minigpt_cli.data.metadata import (
+    METADATA,
+    TOKENIZER,
+    DatasetMetadata,
+    read_metadata,
+    restrict_all,
+)
+from minigpt_cli.data.preparing import ChangedWhileReadError, begun, write_dataset
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.reading import Halves, Reading, read_corpus, to_utf8, training_characters
-from minigpt_cli.data.token_files import Tokens, mapped_together, narrowest, write_split
-from minigpt_cli.data.vocabulary import tokenizer_for
+from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
+from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
+from minigpt_cli.data.shards import MANIFEST
+from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_together, narrowest
+from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
-from minigpt_cli.io.permissions import enterable, restrict
-from minigpt_cli.io.regular import NotRegularError, open_regular, read_bounded
-from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.io.regular import NotRegularError, read_bounded
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
 FORMAT = 1
-_METADATA, _TOKENIZER = "facts.json", "tokenizer.json"
-_MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
+_MOST_TOKENIZER = 1 << 28
 
 
 class TextChangedError(CorpusError):
     """A text is not the one that a model was trained on."""
-
-
-_Count = Annotated[int, Field(ge=0)]
-_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-@dataclass(frozen=True)
-class DatasetMetadata:
-    """What is known about a prepared dataset."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    corpus: str
-    fingerprint: str
-    kind: TokenizerKind
-    vocab_size: Annotated[int, Field(gt=0)]
-    dtype: Literal["uint16", "uint32"]
-    text_bytes: _Count
-    characters: _Count
-    train_tokens: _Count
-    val_tokens: _Count
-    sha256: _Digest
-    """Digest of the token ids of both splits on disk."""
-    tokenizer_sha256: _Digest
-    """Digest of `tokenizer.json`."""
-    seconds: Annotated[float, Field(ge=0)]
-    """How long preparing took, when it was first prepared."""
-
-    @property
-    def tokens(self) -> int:
-        return self.train_tokens + self.val_tokens
-
-
-_SCHEMA = TypeAdapter(DatasetMetadata)
 
 
 @dataclass(frozen=True)
@@ -87,7 +57,7 @@ class Dataset:
     metadata: DatasetMetadata
     tokenizer: Tokenizer
     reading: Reading
-    """The text that it was prepared from, read just now; without files if it was not at hand."""
+    """The text that it was prepared from; without files if it was not at hand."""
 
     def tokens(self, split: Split) -> Tokens:
         """The token ids of one split, mapped from disk, or of the whole text.
@@ -95,14 +65,17 @@ class Dataset:
         Raises:
             CorpusError: the disk cannot hold a copy of the whole text.
         """
-        if split == "all":
-            halves = (self.tokens("train"), self.tokens("val"))
-            return mapped_together(iter(halves), self.metadata.dtype)
-        path = self.folder / f"{split}.bin"
-        if path.stat().st_size == 0:
-            return np.empty(0, dtype=np.uint16)
-        mapped: Tokens = np.memmap(path, dtype=self.metadata.dtype, mode="r")
-        return mapped
+        return layout_of(self.folder, self.metadata).tokens(split)
+
+    @property
+    def train_parts(self) -> tuple[int, ...]:
+        """Tokens of each text in the training split, where the texts have weights."""
+        return ()
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Each text that is split by itself."""
+        return (self.reading,)
 
 
 def prepare_dataset(
@@ -113,6 +86,7 @@ def prepare_dataset(
     expected: str | None = None,
     tokenizer: Tokenizer | None = None,
     validation: Corpus | None = None,
+    verify: bool = False,
 ) -> Dataset:
     """Tokenizes a corpus, finds it already prepared, or waits while another process prepares it.
 
@@ -121,14 +95,18 @@ def prepare_dataset(
     `char` and `word` vocabularies cover the whole text, as in the guide (but a word that the split
     cuts in two is `<unk>` on both sides); `bpe` learns its merges from the training part.
 
+    A text whose files have not changed since it was prepared is not read, and tokens that have not
+    changed since they were verified are not read either.
+
     Args:
         corpus: the text.
         config: how to cut and split it.
         data_dir: where prepared texts are kept.
         progress: called with the stages of the work.
-        validation: a text to validate on, instead of the end of the corpus.
         expected: the only fingerprint that is wanted; for another text nothing is written.
         tokenizer: the one that came with the model, if `config.tokenizer_sha256` names one.
+        validation: a text to validate on, instead of the end of the corpus.
+        verify: read the text and the tokens even if their files seem unchanged.
 
     Raises:
         TextChangedError: the text is not the expected one.
@@ -137,49 +115,82 @@ def prepare_dataset(
         TokenizerError: the tokenizer's settings are impossible.
     """
     if config.tokenizer_sha256 is None:
-        check_settings(config.tokenizer, config.vocab_size)
-    reading = _read(corpus, validation, progress)
-    fingerprints = [_fingerprint(reading, config, splitting) for splitting in SPLITTINGS]
-    fingerprint = expected or fingerprints[0]
-    if fingerprint not in fingerprints:
-        raise TextChangedError(
-            f"{corpus.name}: the text has changed since the model was trained on it; "
-            "restore the original text, or train a new model"
-        )
-    folder = data_dir / corpus.name / fingerprint
-    hint = "free some space or choose another data folder"
-    with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
-        found = _open_whole(folder, reading, config)  # before locking: it may be read-only
-        if found is None:
-            with _locked(folder, progress):
-                found = _open_whole(folder, reading, config)
-                if found is None:
-                    splitting = SPLITTINGS[fingerprints.index(fingerprint)]
-                    tokenizer = tokenizer_for(reading, config, splitting, tokenizer, progress)
-                    _prepare(reading, config, tokenizer, folder, progress)
-                    found = _open_whole(folder, reading, config)
-    assert found is not None
-    return found
+        check_settings(config.tokenizer, config.vocab_size, corpus.has_documents)
+    wanted = _Wanted(config, data_dir, progress, expected, tokenizer, verify)
+    known = None if verify else recorded_texts(data_dir / corpus.name, corpus, validation)
+    if known is not None:
+        try:
+            return wanted.of(known)
+        except ChangedWhileReadError:  # a record that was not right: the disk, or the clock
+            pass
+    return wanted.of(read_texts(corpus, validation, progress))
 
 
-def _read(corpus: Corpus, validation: Corpus | None, progress: Progress) -> Reading:
-    """Reads a text, and the one to validate on if it is separate."""
-    reading = read_corpus(corpus, progress)
-    if validation is not None:
-        reading = replace(reading, validation=read_corpus(validation, progress))
-    if reading.characters < 2:
-        raise CorpusError(
-            f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
-            f"{reading.characters} characters and needs at least 2; use a longer text"
-        )
-    return reading
+@dataclass(frozen=True)
+class _Wanted:
+    """A dataset as it was asked for; the fields are arguments of `prepare_dataset`."""
+
+    config: DataConfig
+    data_dir: Path
+    progress: Progress
+    expected: str | None
+    tokenizer: Tokenizer | None
+    verify: bool
+
+    def of(self, text: KnownText) -> Dataset:
+        """Finds or prepares it, once its text is known."""
+        reading, config = text.reading, self.config
+        name = reading.corpus.name
+        whole = config.model_copy(update={"bpe_sample": 0})  # as earlier versions learned
+        ways = {
+            _fingerprint(reading, how, splitting): (how, splitting)
+            for splitting in SPLITTINGS
+            for how in (whole, config)
+        }
+        fingerprint = self.expected or _fingerprint(reading, config, SPLITTINGS[0])
+        if fingerprint not in ways:
+            raise TextChangedError(
+                f"{name}: the text has changed since the model was trained on it; "
+                "restore the original text, or train a new model"
+            )
+        folder = self.data_dir / name / fingerprint
+        hint = "free some space or choose another data folder"
+        with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
+            found = self._open(folder, text)  # before locking: it may be read-only
+            if found is None:
+                with _locked(folder, self.progress):
+                    found = self._open(folder, text)
+                    if found is None:
+                        how, splitting = ways[fingerprint]
+                        tokenizer = begun(folder) or tokenizer_for(
+                            reading, how, splitting, self.tokenizer, self.progress
+                        )
+                        write_dataset(text, config, tokenizer, folder, self.progress)
+                        found = self._open(folder, text)
+        assert found is not None
+        return found
+
+    def _open(self, folder: Path, text: KnownText) -> Dataset | None:
+        return _open_whole(folder, text, self.config, self.verify)
 
 
-def find_prepared(data_dir: Path, fingerprint: str) -> Dataset | None:
-    """A text that was prepared earlier, by its fingerprint alone; None if it is not there."""
+def find_prepared(data_dir: Path, fingerprint: str, verify: bool = False) -> Dataset | None:
+    """A text that was prepared earlier, by its fingerprint alone; None if it is not there.
+
+    Raises:
+        CorpusError: it is there, but a file of it is missing or has been changed.
+    """
+    problem = None
     for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
-        if (found := _open_whole(folder, None, None)) is not None:
-            return found
+        try:
+            return _opened(folder, None, None, verify)
+        except _DamagedError as error:
+            problem = problem or CorpusError(
+                f"{folder}: the prepared text is damaged ({error}); restore the original text, or "
+                "a backup of this folder"
+            )
+    if problem is not None:
+        raise problem
     return None
 
 
@@ -199,41 +210,93 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _open_whole(folder: Path, reading: Reading | None, config: DataConfig | None) -> Dataset | None:
+class _DamagedError(Exception):
+    """A prepared folder is not exactly what would be written: which file, and why."""
+
+
+def _open_whole(
+    folder: Path, text: KnownText | None, config: DataConfig | None, verify: bool
+) -> Dataset | None:
     """Opens a prepared folder; None if it is not there, or not exactly what would be written."""
     try:
-        stored = read_bounded(folder / _METADATA, _MOST_METADATA).decode()
-        read_json(stored)  # refuses what readers of JSON disagree about
-        metadata = _SCHEMA.validate_json(stored)
-        saved = read_bounded(folder / _TOKENIZER, _MOST_TOKENIZER)
-        if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
-            return None
-        tokenizer = tokenizer_from_json(saved.decode())
-        if reading is None or config is None:  # without its text, by its fingerprint alone
-            if (metadata.fingerprint, metadata.vocab_size, metadata.dtype) != (
-                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
-            ):  # fmt: skip
-                return None
-        elif _identity(metadata) != _expected_identity(folder, reading, config, tokenizer):
-            return None
-        width = np.dtype(metadata.dtype).itemsize
-        sizes = [(folder / f"{name}.bin").stat().st_size for name in ("train", "val")]
-        if sizes != [metadata.train_tokens * width, metadata.val_tokens * width]:
-            return None
-        if _digest(folder) != metadata.sha256:
-            return None
-    except (FileNotFoundError, NotRegularError, IsADirectoryError, ValueError, TokenizerError):
+        return _opened(folder, text, config, verify)
+    except _DamagedError:
         return None
-    if reading is not None:
-        _restrict(folder, reading.corpus.permissions)
-    else:
-        corpus = Corpus(metadata.corpus, ())
-        reading = Reading(corpus, "", metadata.text_bytes, (metadata.characters,), "")
-    dataset = Dataset(folder, metadata, tokenizer, reading)
-    splits = (dataset.tokens("train"), dataset.tokens("val"))
-    return (
-        dataset if all(int(ids.max(initial=0)) < tokenizer.vocab_size for ids in splits) else None
-    )
+
+
+def _opened(
+    folder: Path, text: KnownText | None, config: DataConfig | None, verify: bool
+) -> Dataset:
+    """Opens a prepared folder.
+
+    Raises:
+        _DamagedError: it is not there, or not exactly what would be written.
+    """
+    try:
+        metadata = read_metadata(folder)
+        saved = read_bounded(folder / TOKENIZER, _MOST_TOKENIZER)
+        if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
+            raise _DamagedError(f"{TOKENIZER} has been changed")
+        tokenizer = tokenizer_from_json(saved.decode())
+        if text is None or config is None:  # without its text, by its fingerprint alone
+            corpus = Corpus(metadata.corpus, ())
+            reading = Reading(corpus, "", metadata.text_bytes, (metadata.characters,), "")
+            found: tuple[object, ...] = (metadata.fingerprint, metadata.vocab_size, metadata.dtype)
+            expected: tuple[object, ...] = (
+                folder.name, tokenizer.vocab_size, narrowest(tokenizer)
+            )  # fmt: skip
+        else:
+            reading, found = text.reading, _identity(metadata)
+            expected = _expected_identity(folder, reading, config, tokenizer)
+        if found != expected:
+            raise _DamagedError(f"{METADATA} has been changed")
+        if text is not None:
+            restrict_all(folder, reading.corpus.permissions)
+        dataset = Dataset(folder, metadata, tokenizer, reading)
+        _check_tokens(dataset, text, verify)
+    except FileNotFoundError as error:
+        raise _DamagedError(f"{Path(error.filename).name} is missing") from None
+    except (NotRegularError, IsADirectoryError) as error:
+        raise _DamagedError(f"{Path(error.filename).name} is not a file") from None
+    except TokenizerError:
+        raise _DamagedError(f"{TOKENIZER} cannot be read") from None
+    except ValueError:  # not valid, or too large
+        raise _DamagedError(f"{METADATA} or {MANIFEST} cannot be read") from None
+    return dataset
+
+
+def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> None:
+    """Checks that the tokens are what was written; keeps what was found out for the next time.
+
+    Raises:
+        OSError: a file is gone, or is not a file.
+        ValueError: the manifest of shards is not what was written.
+        _DamagedError: another file is not.
+    """
+    folder, metadata = dataset.folder, dataset.metadata
+    layout = layout_of(folder, metadata)
+    width = np.dtype(metadata.dtype).itemsize
+    for file in layout.files:
+        if (folder / file.name).stat().st_size != file.tokens * width:
+            raise _DamagedError(f"{file.name} has another size")
+    before = record = read_record(folder)
+    stamps = {}
+    for group in layout.hashed:
+        if not verify and are_unchanged(folder, group.names, record.prepared):
+            stamps.update({name: record.prepared[name] for name in group.names})
+            continue
+        found = verified(folder, group.names)
+        if found.sha256 != group.sha256:
+            raise _DamagedError(f"{' or '.join(group.names)} has been changed")
+        for file in group.files:
+            if not holds_ids_below(folder / file.name, metadata.dtype, metadata.vocab_size):
+                raise _DamagedError(f"{file.name} has ids beyond the vocabulary")
+        stamps.update(found.stamps)
+    record = replace(record, prepared=stamps)
+    if text is not None:
+        record = text.added_to(record)
+    if record != before:
+        write_record(folder, record, stat.S_IMODE((folder / METADATA).stat().st_mode))
 
 
 def _identity(metadata: DatasetMetadata) -> tuple[object, ...]:
@@ -253,13 +316,6 @@ def _expected_identity(
     )  # fmt: skip
 
 
-def _restrict(folder: Path, permissions: int) -> None:
-    """Takes from a prepared folder the permissions that its text does not give."""
-    restrict(folder, enterable(permissions))
-    for name in (_METADATA, _TOKENIZER, "train.bin", "val.bin"):
-        restrict(folder / name, permissions)
-
-
 def encode_corpus(
     corpus: Corpus, tokenizer: Tokenizer, split: Split, val_fraction: float
 ) -> Tokens:
@@ -269,15 +325,14 @@ def encode_corpus(
         CorpusError: the text cannot be read, or the disk cannot hold its tokens.
         TokenizerError: the text has characters that are not in the vocabulary.
     """
-    chunks = corpus.chunks()
+    pieces = corpus.pieces()
     if split != "all":
-        length = sum(len(chunk) for chunk in corpus.chunks())
-        halves = Halves(chunks, training_characters(length, val_fraction))
-        chunks = halves.first()
+        halves = Halves(pieces, read_corpus(corpus).training_characters(val_fraction))
+        pieces = halves.first()
         if split == "val":
-            deque(chunks, maxlen=0)  # read past the training part
-            chunks = halves.second()
-    return mapped_together(tokenizer.encode_chunks(chunks), narrowest(tokenizer))
+            deque(pieces, maxlen=0)  # read past the training part
+            pieces = halves.second()
+    return mapped_together(encoded(pieces, tokenizer), narrowest(tokenizer))
 
 
 def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
@@ -288,103 +343,8 @@ def _fingerprint(reading: Reading, config: DataConfig, splitting: int) -> str:
         parts.append(f"validation {reading.validation.sha256}")
     if config.tokenizer_sha256 is not None:
         parts.append(config.tokenizer_sha256)
+    if is_sampled(reading, config):
+        parts.append(f"sample of {config.bpe_sample}")
+    if reading.documents:
+        parts.append(f"documents, validation up to {MOST_VALIDATION}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _prepare(
-    reading: Reading, config: DataConfig, tokenizer: Tokenizer, folder: Path, progress: Progress
-) -> None:
-    """Writes the folder under another name and renames it, so that it is never incomplete."""
-    started = time.perf_counter()
-    corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
-    dtype = narrowest(tokenizer)
-    temporary = folder.with_name(f".{folder.name}.part")
-    for left in (temporary, folder):  # left by a killed process, or damaged
-        shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        temporary.chmod(0o700)  # until its files have the permissions of the text
-        counts = write_splits(temporary, reading, split, tokenizer, dtype, progress)
-        saved = tokenizer.to_json()
-        metadata = DatasetMetadata(
-            corpus=corpus.name,
-            fingerprint=folder.name,
-            kind=config.tokenizer,
-            vocab_size=tokenizer.vocab_size,
-            dtype=dtype,
-            text_bytes=reading.bytes,
-            characters=reading.characters,
-            train_tokens=counts[0],
-            val_tokens=counts[1],
-            sha256=_digest(temporary),
-            tokenizer_sha256=hashlib.sha256(saved.encode()).hexdigest(),
-            seconds=time.perf_counter() - started,
-        )
-        _write_text(temporary / _TOKENIZER, saved)
-        _write_text(temporary / _METADATA, json.dumps(asdict(metadata)))
-        _restrict(temporary, corpus.permissions)
-        parent = temporary.parent.stat().st_mode & 0o777
-        temporary.chmod(parent & enterable(corpus.permissions) | 0o700)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_splits(
-    folder: Path,
-    reading: Reading,
-    split: int,
-    tokenizer: Tokenizer,
-    dtype: str,
-    progress: Progress,
-) -> list[int]:
-    """Writes the tokens of both splits, and counts them.
-
-    Raises:
-        CorpusError: the text is not the one that was read before.
-    """
-    digests = [hashlib.sha256() for _ in reading.texts]
-
-    def hashed(chunks: Iterator[str], digest: "hashlib._Hash") -> Iterator[str]:
-        for chunk in chunks:
-            digest.update(to_utf8(chunk))
-            yield chunk
-
-    changed = CorpusError(
-        f"{reading.corpus.name}: the text changed while it was read; run the command again"
-    )
-    chunks = [
-        hashed(text.corpus.chunks(progress, "Tokenizing"), digest)
-        for text, digest in zip(reading.texts, digests, strict=True)
-    ]
-    halves = Halves(chunks[0], split)
-
-    def second() -> Iterator[str]:
-        yield from halves.second()  # nothing, beside a validation text of its own
-        yield from chain.from_iterable(chunks[1:])
-
-    try:
-        counts = [
-            write_split(folder / f"{name}.bin", tokenizer.encode_chunks(half), dtype)
-            for name, half in (("train", halves.first()), ("val", second()))
-        ]
-    except TokenizerError:  # a character that was not there before
-        raise changed from None
-    if [digest.hexdigest() for digest in digests] != [text.sha256 for text in reading.texts]:
-        raise changed
-    return counts
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ("train", "val"):
-        with open_regular(folder / f"{name}.bin") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

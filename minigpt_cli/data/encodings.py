@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.data.file_kinds import byte_order_mark
-from minigpt_cli.errors import CorpusError, reraise_as
-from minigpt_cli.io.regular import open_regular
+from minigpt_cli.data.formats.names import Compression
+from minigpt_cli.data.formats.streams import open_stream
+from minigpt_cli.errors import CorpusError
 
 if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch
@@ -92,30 +93,40 @@ def check_byte_order_mark(path: Path, head: bytes, encoding: str) -> None:
         )
 
 
-def decode_file(path: Path, encoding: str, newlines: Newlines = "lf") -> Iterator[tuple[str, int]]:
-    """Pieces of one file with the number of bytes each was read from.
+def decode_file(
+    path: Path, encoding: str, newlines: Newlines = "lf", compression: Compression = ""
+) -> Iterator[tuple[str, int]]:
+    """Pieces of one file with the number of bytes on disk that each was read from.
 
     Args:
         path: a regular file.
         encoding: any but `auto`; `utf-8` drops a byte order mark.
         newlines: `lf` reads CRLF and CR as LF, `keep` leaves line ends as they are.
+        compression: how the file is compressed.
 
     Raises:
         CorpusError: the file cannot be read, or is not in the encoding.
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig" if is_utf8(encoding) else encoding)()
+    utf8 = is_utf8(encoding)
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if utf8 else encoding)()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
-    consumed = 0  # bytes read so far
-    with reraise_as(CorpusError, path, "read"), open_regular(path) as file:
+    consumed = position = 0  # bytes of the contents, and of the file, that were read so far
+    held_back = False  # whether the next piece decides about a CR at the end of this one
+    with open_stream(path, compression) as file:
         while True:
             data = file.read(_CHUNK)
             consumed += len(data)
+            before, position = position, file.position
             try:
                 text = decoder.decode(data, final=not data)
-                text.encode()  # UTF-7 and others can hold halves of characters
+                if not utf8:
+                    text.encode()  # UTF-7 and others can hold halves of characters
             except UnicodeError as error:
                 raise _wrong_encoding(path, encoding, consumed, error) from None
-            yield (text if newlines == "keep" else line_ends.decode(text, not data)), len(data)
+            if newlines == "lf" and (held_back or "\r" in text):
+                held_back = text.endswith("\r") or (held_back and not text)
+                text = line_ends.decode(text, not data)
+            yield text, position - before
             if not data:
                 return
 
@@ -128,13 +139,17 @@ def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeErro
     return CorpusError(f"{path}: not {encoding}: {reason}; {_FIX}", _SETTING)
 
 
-def detect_encoding(path: Path) -> str:
+def detect_encoding(path: Path, compression: Compression = "") -> str:
     """The encoding of a text file: by its byte order mark, or UTF-8 if it is that, or as it reads.
+
+    Args:
+        path: a regular file.
+        compression: how it is compressed.
 
     Raises:
         CorpusError: the file cannot be read, or more than one encoding is likely, or none.
     """
-    with reraise_as(CorpusError, path, "read"), open_regular(path) as file:
+    with open_stream(path, compression) as file:
         head = data = file.read(_CHUNK)
         announced = byte_order_mark(head)
         if announced:

@@ -4,10 +4,13 @@ Nothing is read that was not meant: hidden files, version control, environments,
 what minigpt downloaded or made itself are left out, and so is whatever is not plain text.
 """
 
+import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from minigpt_cli.data.encodings import (
@@ -17,18 +20,26 @@ from minigpt_cli.data.encodings import (
     is_wide,
 )
 from minigpt_cli.data.file_kinds import HEAD, identify, markup_note
+from minigpt_cli.data.folders import NAME_IT, TEXT_SUFFIXES, LeftOut, is_plain, walk
+from minigpt_cli.data.formats.columns import check_pyarrow
+from minigpt_cli.data.formats.csv_table import split_header
+from minigpt_cli.data.formats.names import (
+    RECORDS,
+    Compression,
+    FormatName,
+    compression_of,
+    format_of,
+    inner_suffix,
+)
+from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.errors import CorpusError, reraise_as
-from minigpt_cli.io.regular import open_regular
 
-TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".text", ".rst", ".org", ".tex")
-"""Files that are read from a folder."""
-_OTHER_TEXT = (".html", ".htm", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".srt", ".vtt", ".log")
-_DOCUMENTS = (".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".mobi", ".pages")
-_VERSION_CONTROL = {".git", ".hg", ".svn", ".bzr", ".jj", "cvs", "_darcs"}
-_PACKAGES = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
-_TRASH = {"trash", "$recycle.bin", "recycler", "system volume information", "lost+found"}
-_BACKUPS = {".bak", ".backup", ".orig", ".rej", ".swp", ".swo", ".tmp"}
-_NAME_IT = "name the file itself to read it"
+Downloaded = Callable[[Path], bool]
+"""Whether a file is a known corpus that minigpt downloaded."""
+_PATTERN = re.compile(r"[*?[]")
+# Files that say what a dataset is, and the names of its parts.
+_CARDS = {"readme", "license", "licence", "notice", "citation", "changelog", "dataset_card"}
+_SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test|eval)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class TextFile:
     """Whether the encoding was detected, rather than set."""
     note: str = ""
     """A note for the user about its contents."""
+    format: FormatName = "text"
+    compression: Compression = ""
 
     @property
     def status(self) -> os.stat_result:
@@ -56,17 +69,6 @@ class TextFile:
     def size(self) -> int:
         """Bytes on disk."""
         return self.status.st_size
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file or folder that was found and not read."""
-
-    path: Path
-    kind: str
-    """A few words, by which these are counted."""
-    reason: str
-    """Why, and how to have it read where that makes sense."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,33 @@ def count_kinds(left_out: tuple[LeftOut, ...]) -> str:
     return ", ".join(f"{n} {kind}{'s' if n > 1 and ' ' in kind else ''}" for kind, n in counts)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Which files of a folder are read, and as what."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of names; without any, plain text, or records where there is no plain text."""
+    as_text: bool = False
+    """Whether files of records are read as plain text."""
+    text_field: str = "text"
+    """Field or column of a record that has its text."""
+
+
 def find_files(
-    name: str, encoding: str, is_downloaded: Callable[[Path], bool], missing: str
+    name: str,
+    encoding: str,
+    is_downloaded: Downloaded,
+    missing: str,
+    find: Finding = Finding(),
 ) -> Sources:
     """The text files of one file or folder, in the order of their names.
 
     Args:
-        name: what the user named.
+        name: what the user named: a file, a folder, or a pattern such as `notes/*.md`.
         encoding: encoding of all files, or `auto` to detect that of each.
         is_downloaded: whether a file is a known corpus that minigpt downloaded.
         missing: what to say after the name when nothing has it.
+        find: which files of a folder are read, and as what.
 
     Raises:
         CorpusError: no text was found, or something cannot be read.
@@ -109,170 +128,193 @@ def find_files(
             ("data.corpus",),
         )
     path = Path(name)
+    look = _Look(encoding, is_downloaded, find)
+    if is_pattern(name):
+        return _matching(name, look)
     with reraise_as(CorpusError, name, "read", missing=missing):
         if not path.is_dir():
             path.stat()
-            return Sources((_named_file(path, encoding),))
-    files: list[TextFile] = []
-    left_out: list[LeftOut] = []
-    for found in _walk(path):
-        item = found if isinstance(found, LeftOut) else _look_into(found, encoding, is_downloaded)
+            return Sources((look.named(path),))
+    return _in_folder(path, look)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether this is a pattern of names, as `notes/*.md`, and not the name of something."""
+    return _PATTERN.search(name) is not None and not os.path.lexists(name)
+
+
+def fixed_part(name: str) -> str:
+    """The part of a name before its first pattern: `notes` of `notes/*.md`; all of another name."""
+    if not is_pattern(name):
+        return name
+    return str(Path(*takewhile(lambda part: not _PATTERN.search(part), Path(name).parts)))
+
+
+def _matching(pattern: str, look: "_Look") -> Sources:
+    """What a pattern matches; of the files, those that are not text are left out."""
+    with reraise_as(CorpusError, pattern, "read"):
+        names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes any path
+    left_out = []
+    files = []
+    for path in sorted(map(Path, names)):
+        if path.is_file():
+            files.append(path)
+        elif not path.is_dir():
+            left_out.append(LeftOut(path, "special file", "not a regular file"))
+        elif "**" not in pattern:
+            left_out.append(LeftOut(path, "folder", "name it to read it"))
+    found = look.all(files) + Sources(left_out=tuple(left_out))
+    if not found.files:
+        raise CorpusError(
+            f"{pattern}: no text file matches this pattern in {Path.cwd()}{_also(found.left_out)}"
+        )
+    return found
+
+
+def _in_folder(path: Path, look: "_Look") -> Sources:
+    """The plain text of a folder, or its records where it has no plain text of its own."""
+    plain, records, left_out = [], [], []
+    for item in walk(path, look.find.include):
         if isinstance(item, LeftOut):
             left_out.append(item)
+        elif look.find.include or is_plain(item):
+            plain.append(item)
         else:
-            files.append(item)
-    left_out.sort(key=lambda item: item.path.parts)
-    if not files:
+            records.append(item)
+    found = look.all(plain)
+    if records and all(_is_card(file.path) for file in found.files) and not look.find.include:
+        wanted, others = _one_split(records, path)
+        reason = f"describes the dataset; {NAME_IT}"
+        left_out += [LeftOut(card.path, "dataset card", reason) for card in found.files]
+        left_out += [*found.left_out, *others]
+        found = look.all(wanted)
+    else:
+        left_out += map(_beside_text, records)
+    left_out += found.left_out
+    if not found.files:
         raise CorpusError(
-            f"{name}: no text files ({', '.join(TEXT_SUFFIXES)}) in this folder"
-            + (f"; left out: {count_kinds(tuple(left_out))}" if left_out else "")
-            + "; name the files themselves"
+            f"{path}: no text files ({', '.join(look.find.include or TEXT_SUFFIXES)}) in this "
+            f"folder{_also(left_out)}; name the files themselves"
         )
-    files.sort(key=lambda file: file.path.parts)
-    return Sources(tuple(files), tuple(left_out))
+    return Sources(
+        tuple(sorted(found.files, key=lambda file: file.path.parts)),
+        tuple(sorted(left_out, key=lambda item: item.path.parts)),
+    )
 
 
-def _named_file(path: Path, encoding: str) -> TextFile:
-    if not path.is_file():
-        raise CorpusError(
-            f"{path}: not a regular file (a text is read more than once); save it to a file first"
+def _also(left_out: Iterable[LeftOut]) -> str:
+    kinds = count_kinds(tuple(left_out))
+    return f"; left out: {kinds}" if kinds else ""
+
+
+def _is_card(path: Path) -> bool:
+    return path.stem.lower() in _CARDS
+
+
+def _beside_text(path: Path) -> LeftOut:
+    what = "records" if inner_suffix(path) in RECORDS else "compressed"
+    return LeftOut(
+        path,
+        path.suffix.lower(),
+        f"{what}, beside plain text; name the file itself, or its pattern in data.include",
+    )
+
+
+def _one_split(paths: list[Path], root: Path) -> tuple[list[Path], list[LeftOut]]:
+    """The training files, where files or folders have the names of a dataset's splits."""
+    splits = {path: _split_of(path.relative_to(root)) for path in paths}
+    if "train" not in splits.values():
+        return paths, []
+    others = {path: split for path, split in splits.items() if split not in ("train", "")}
+    return [path for path in paths if path not in others], [
+        LeftOut(path, "other split", f"the {split} split; name it itself, as for data.val_corpus")
+        for path, split in others.items()
+    ]
+
+
+def _split_of(path: Path) -> str:
+    """`train`, `validation` ... where a file, or a folder it is in, is called so."""
+    names = (match[1].lower() for part in path.parts if (match := _SPLIT.match(part)))
+    return next(("train" if name == "training" else name for name in names), "")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Looks into files, to see what they are."""
+
+    encoding: str
+    is_downloaded: Downloaded
+    find: Finding
+
+    def named(self, path: Path) -> TextFile:
+        """A file that was named itself.
+
+        Raises:
+            CorpusError: it is not text, or cannot be read.
+        """
+        if not path.is_file():
+            raise CorpusError(
+                f"{path}: not a regular file (a text is read more than once); "
+                "save it to a file first"
+            )
+        found = self._file(path, *_head(path))
+        if isinstance(found, LeftOut):
+            raise CorpusError(f"{path}: {found.reason}")
+        return found
+
+    def all(self, paths: Iterable[Path]) -> Sources:
+        """Files of a folder by their contents, once their names are those of a text."""
+        found = [self._look_into(path) for path in paths]
+        return Sources(
+            tuple(item for item in found if isinstance(item, TextFile)),
+            tuple(item for item in found if isinstance(item, LeftOut)),
         )
-    head = _head(path)
-    kind = identify(head, is_wide(encoding))
-    if kind is not None:
-        raise CorpusError(f"{path}: {_a(kind.name)}, not plain text; {kind.advice}")
-    return _text_file(path, head, encoding)
+
+    def _look_into(self, path: Path) -> TextFile | LeftOut:
+        head, compression = _head(path)
+        if not head:
+            return LeftOut(path, "empty", "is empty")
+        if self.is_downloaded(path):
+            return LeftOut(
+                path, "downloaded text", "downloaded by minigpt; name the corpus to read it too"
+            )
+        found = self._file(path, head, compression)
+        if isinstance(found, TextFile) and found.format == "csv" and not self.find.include:
+            line = head.decode(found.encoding, "replace").removeprefix("\ufeff").split("\n")[0]
+            _, names = split_header(line.rstrip("\r"), self.find.text_field)
+            if self.find.text_field not in names:
+                return LeftOut(
+                    path, ".csv", f'no column "{self.find.text_field}": {", ".join(names):.80}'
+                )
+        return found
+
+    def _file(self, path: Path, head: bytes, compression: Compression) -> TextFile | LeftOut:
+        kind_of_file = "text" if self.find.as_text else format_of(path, head)
+        if kind_of_file in ("parquet", "arrow") and not compression:
+            check_pyarrow(path)
+            return TextFile(path, format=kind_of_file)
+        kind = identify(head, is_wide(self.encoding))
+        if kind is not None:
+            return LeftOut(path, kind.name, f"{_a(kind.name)}, not plain text; {kind.advice}")
+        note = markup_note(inner_suffix(path), head) if kind_of_file == "text" else ""
+        if self.encoding == AUTO:
+            encoding = detect_encoding(path, compression)
+        else:
+            check_byte_order_mark(path, head, self.encoding)
+            encoding = self.encoding
+        return TextFile(path, encoding, self.encoding == AUTO, note, kind_of_file, compression)
 
 
-def _text_file(path: Path, head: bytes, encoding: str) -> TextFile:
-    note = markup_note(path.suffix.lower(), head)
-    if encoding == AUTO:
-        return TextFile(path, detect_encoding(path), detected=True, note=note)
-    check_byte_order_mark(path, head, encoding)
-    return TextFile(path, encoding, note=note)
-
-
-def _head(path: Path) -> bytes:
-    with reraise_as(CorpusError, path, "read"), open_regular(path) as file:
-        return file.read(HEAD)
+def _head(path: Path) -> tuple[bytes, Compression]:
+    """The beginning of a file's contents, and how it is compressed."""
+    with open_stream(path) as file:
+        head = file.read(HEAD)
+    compression = compression_of(head)
+    if compression:
+        with open_stream(path, compression) as file:
+            head = file.read(HEAD)
+    return head, compression
 
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiouAEIOU' or noun.startswith('RTF') else 'a'} {noun}"
-
-
-def _look_into(
-    path: Path, encoding: str, is_downloaded: Callable[[Path], bool]
-) -> TextFile | LeftOut:
-    """A file of a folder by its contents, once its name is that of a text."""
-    head = _head(path)
-    if not head:
-        return LeftOut(path, "empty", "is empty")
-    if is_downloaded(path):
-        return LeftOut(
-            path, "downloaded text", "downloaded by minigpt; name the corpus to read it too"
-        )
-    kind = identify(head, is_wide(encoding))
-    if kind is not None:
-        return LeftOut(path, kind.name, f"{_a(kind.name)}; {kind.advice}")
-    return _text_file(path, head, encoding)
-
-
-def _walk(root: Path) -> Iterator[Path | LeftOut]:
-    """The files below a folder whose names are those of texts, and everything else."""
-    pending, top = [root], root.resolve()
-    while pending:
-        folder = pending.pop()
-        hint = "make it readable, or name the files to read"
-        with reraise_as(CorpusError, folder, "read", hint=hint), os.scandir(folder) as entries:
-            for entry in list(entries):
-                path = Path(entry.path)
-                if entry.is_symlink():
-                    yield _link(path, top)
-                elif entry.is_dir(follow_symlinks=False):
-                    reason = _not_walked(path)
-                    if reason is None:
-                        pending.append(path)
-                    else:
-                        yield reason
-                elif not entry.is_file(follow_symlinks=False):
-                    yield LeftOut(path, "special file", "not a regular file")
-                else:
-                    yield _not_by_name(path) or path
-
-
-def _link(path: Path, top: Path) -> Path | LeftOut:
-    """A link is followed only to a file that nothing else would have read, within the folder."""
-    try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a link to itself
-        return LeftOut(path, "broken link", "leads nowhere that can be read")
-    if target.is_dir():
-        return LeftOut(path, "linked folder", "a link; name the folder it leads to, to read it")
-    if not target.is_relative_to(top):
-        return LeftOut(path, "linked file", f"leads out of the folder; {_NAME_IT}")
-    if not target.is_file():
-        return LeftOut(path, "special file", "not a regular file")
-    folders = [top.joinpath(*target.relative_to(top).parts[: depth + 1])
-               for depth in range(len(target.relative_to(top).parts) - 1)]  # fmt: skip
-    if any(_not_walked(folder) for folder in folders) or target.name.startswith("."):
-        return LeftOut(path, "linked file", f"leads to a file that is left out; {_NAME_IT}")
-    if _not_by_name(target) is None:
-        return LeftOut(path, "linked file", f"leads to {target.name}, which is read already")
-    return _not_by_name(path) or path
-
-
-def _not_walked(path: Path) -> LeftOut | None:
-    """Why a folder within the named one is not looked into."""
-    name = path.name.lower()
-    if name in _VERSION_CONTROL:
-        return LeftOut(path, "version control folder", "belongs to version control")
-    if name in _TRASH or name.startswith(".trash"):
-        return LeftOut(path, "trash folder", "holds deleted files")
-    if name == "__macosx":
-        return LeftOut(path, "resource fork folder", "left by macOS; it holds no text")
-    if name in _PACKAGES:
-        return LeftOut(path, "package folder", "holds installed packages")
-    if _has(path, "pyvenv.cfg") or _has(path, "conda-meta"):
-        return LeftOut(path, "virtual environment", "holds installed packages")
-    if name.startswith("."):
-        return LeftOut(path, "hidden folder", "is hidden; name it to read it")
-    if _has(path, "tokenizer.json") and _has(path, "train.bin"):
-        return LeftOut(path, "prepared text", "made by minigpt")
-    if any(_has(path, name) for name in ("checkpoint.safetensors", "state.safetensors")) or (
-        _has(path, "metrics.jsonl") and _has(path, "config.toml")
-    ):
-        return LeftOut(path, "minigpt run", "made by minigpt")
-    return None
-
-
-def _has(folder: Path, name: str) -> bool:
-    return os.path.lexists(folder / name)
-
-
-def _not_by_name(path: Path) -> LeftOut | None:
-    """Why a file within the named folder is not even opened."""
-    name, suffix = path.name.lower(), path.suffix.lower()
-    if name.startswith("._"):
-        return LeftOut(path, "resource fork", "left by macOS; it holds no text")
-    if name.startswith("."):
-        return LeftOut(path, "hidden file", f"is hidden; {_NAME_IT}")
-    if (
-        name.endswith("~")
-        or name.startswith("~$")
-        or (name.startswith("#") and name.endswith("#"))
-        or _BACKUPS & {suffix, Path(path.stem).suffix.lower()}
-    ):
-        return LeftOut(path, "backup file", f"a backup or an editor's file; {_NAME_IT}")
-    if suffix in TEXT_SUFFIXES:
-        return None
-    if suffix in _OTHER_TEXT:
-        return LeftOut(path, suffix, f"its markup or data would be learned too; {_NAME_IT}")
-    if suffix in _DOCUMENTS:
-        return LeftOut(path, suffix, "not plain text; save it as plain text (.txt) first")
-    if suffix == ".lock":
-        return LeftOut(path, "lock file", "made by a program that was writing here")
-    plain = suffix[1:].isalnum() and len(suffix) <= 10
-    return LeftOut(
-        path, suffix if plain else "other file", f"not one of {', '.join(TEXT_SUFFIXES)}"
-    )

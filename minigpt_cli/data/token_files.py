@@ -2,17 +2,20 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.io.regular import open_regular
 from minigpt_cli.tokenizer.base import Tokenizer
 
-Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+_AT_A_TIME = 1 << 18
+Tokens = NDArray[np.uint16] | NDArray[np.uint32] | ShardedTokens
 
 
 def narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
@@ -20,7 +23,20 @@ def narrowest(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
     return "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
 
 
-def write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) -> int:
+def holds_ids_below(path: Path, dtype: str, vocab_size: int) -> bool:
+    """Whether all ids of a file are in the vocabulary.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        while (ids := np.fromfile(file, dtype, _AT_A_TIME)).size:
+            if int(ids.max()) >= vocab_size:
+                return False
+    return True
+
+
+def write_split(path: Path, arrays: Iterable[NDArray[Any]], dtype: str) -> int:
     """Writes the ids of a split and syncs the file; returns their number."""
     with path.open("wb") as file:
         count = _write_tokens(file, arrays, dtype)
@@ -28,7 +44,7 @@ def write_split(path: Path, arrays: Iterator[NDArray[np.uint32]], dtype: str) ->
     return count
 
 
-def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
+def _write_tokens(file: BinaryIO, arrays: Iterable[NDArray[Any]], dtype: str) -> int:
     count = 0
     for array in arrays:
         file.write(array.astype(dtype, copy=False).data)
@@ -37,7 +53,7 @@ def _write_tokens(file: BinaryIO, arrays: Iterator[Tokens], dtype: str) -> int:
     return count
 
 
-def mapped_together(arrays: Iterator[Tokens], dtype: str) -> Tokens:
+def mapped_together(arrays: Iterable[NDArray[Any]], dtype: str) -> Tokens:
     """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
     hint = "free some space or set TMPDIR to another folder"
     with (

@@ -1,11 +1,13 @@
 """The tokenizer of a prepared text: learned from it, or brought along by a model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from minigpt_cli.config.schema import DataConfig
+from minigpt_cli.data.corpus import joined
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
+from minigpt_cli.data.text_sample import spread
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import train_tokenizer
@@ -45,14 +47,37 @@ def tokenizer_for(
 def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
-    source: Iterable[str] = Halves(corpus.chunks(progress, "Learning tokens"), split).first()
+    pieces = Halves(corpus.pieces(progress, "Learning tokens"), split).first()
+    source: Iterable[str] = joined(pieces)
+    if kind == "bpe":
+        if is_sampled(reading, config):
+            source = spread(source, config.bpe_sample, _training_bytes(reading, config))
+        source = chain(source, _then(progress))
     if kind == "char":
         source = [text.alphabet for text in reading.texts]
     elif kind == "word":
         source = chain.from_iterable(
             text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
         )
-    return train_tokenizer(kind, source, config.vocab_size, splitting)
+    documents = any(text.corpus.has_documents for text in reading.texts)
+    return train_tokenizer(kind, source, config.vocab_size, splitting, documents)
+
+
+def is_sampled(reading: Reading, config: DataConfig) -> bool:
+    """Whether `bpe` learns from a part of the text only."""
+    return config.tokenizer == "bpe" and 0 < config.bpe_sample < _training_bytes(reading, config)
+
+
+def _training_bytes(reading: Reading, config: DataConfig) -> int:
+    """About how many bytes are for training."""
+    training = reading.training_characters(config.val_fraction)
+    return reading.bytes * training // reading.characters
+
+
+def _then(progress: Progress) -> Iterator[str]:
+    """No text, but the next stage, when all of the text is read."""
+    progress("Learning merges", 0, 0)
+    yield from ()
 
 
 def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:

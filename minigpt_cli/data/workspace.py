@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.consent import check_named
 from minigpt_cli.data.corpus import Corpus, open_corpus
@@ -16,7 +15,9 @@ from minigpt_cli.data.dataset import (
     find_prepared,
     prepare_dataset,
 )
+from minigpt_cli.data.mixed import find_mixture, prepare_mixture
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
@@ -42,21 +43,24 @@ class Workspace:
     """Called while a text is downloaded, read and prepared."""
     note: Callable[[str], None] = lambda _: None
     """Called when a text is not the one that its name stands for now."""
+    verify: bool = False
+    """Whether texts and tokens are read again even if their files seem unchanged."""
 
-    def corpus(
-        self, sources: tuple[str, ...], encoding: str = "utf-8", newlines: Newlines = "lf"
-    ) -> Corpus:
+    def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
-            sources: known corpora, files or folders.
-            encoding: encoding of all files, or `auto`; downloaded ones are UTF-8.
-            newlines: whether line ends are read as LF, or kept.
+            sources: known corpora, files, folders or patterns of these.
+            config: how they are read.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        return open_corpus(sources, self.data_dir, encoding, newlines, self.progress)
+        find = Finding(config.include, config.format == "text", config.text_field)
+        return open_corpus(
+            sources, self.data_dir, config.encoding, config.newlines, self.progress,
+            config.documents, find,
+        )  # fmt: skip
 
     def dataset(self, config: DataConfig, tokenizer: Tokenizer | None = None) -> Dataset:
         """Downloads and tokenizes a text, or finds it already prepared.
@@ -99,7 +103,7 @@ class Workspace:
             problem = str(error)
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
-        prepared = find_prepared(self.data_dir, trained.fingerprint) if is_ours else None
+        prepared = self._found(trained.fingerprint) if is_ours else None
         if prepared is None:
             problem = problem.partition(";")[0]
             raise CorpusError(
@@ -135,16 +139,24 @@ class Workspace:
         saved = getattr(trained, "tokenizer", None)  # a checkpoint has it; a saved run does not
         if isinstance(saved, str):
             return tokenizer_from_json(saved)
-        prepared = find_prepared(self.data_dir, trained.fingerprint)
+        prepared = self._found(trained.fingerprint)
         return prepared.tokenizer if prepared else None
+
+    def _found(self, fingerprint: str) -> Dataset | None:
+        """What was prepared earlier, by its fingerprint alone; None if it is not there."""
+        mixture = find_mixture(self.data_dir, fingerprint, self.verify)
+        return mixture or find_prepared(self.data_dir, fingerprint, self.verify)
 
     def _prepared(
         self, config: DataConfig, expected: str | None, tokenizer: Tokenizer | None
     ) -> Dataset:
-        corpus = self.corpus(config.corpus, config.encoding, config.newlines)
-        own = None
-        if config.val_corpus:
-            own = self.corpus(config.val_corpus, config.encoding, config.newlines)
+        own = self.corpus(config.val_corpus, config) if config.val_corpus else None
+        if config.weights:
+            corpora = [self.corpus((source,), config) for source in config.corpus]
+            return prepare_mixture(
+                corpora, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
+            )
+        corpus = self.corpus(config.corpus, config)
         return prepare_dataset(
-            corpus, config, self.data_dir, self.progress, expected, tokenizer, own
+            corpus, config, self.data_dir, self.progress, expected, tokenizer, own, self.verify
         )

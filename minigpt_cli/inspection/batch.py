@@ -44,7 +44,7 @@ def step_batch(run: SavedRun, dataset: Dataset, step: int) -> StepBatch:
             )
         )
     tokens = dataset.tokens("train")
-    sampler = training_batches(tokens, run.config.model, run.data, train)
+    sampler = training_batches(tokens, run.config.model, run.data, train, dataset.train_parts)
     numbers = range((step - 1) * train.grad_accum_steps, step * train.grad_accum_steps)
     return StepBatch(
         step=step,

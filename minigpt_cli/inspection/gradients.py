@@ -77,7 +77,9 @@ def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     """
     metadata = checkpoint.metadata
     train = metadata.train or TrainConfig()
-    batches = training_batches(dataset.tokens("train"), metadata.model, metadata.data, train)
+    batches = training_batches(
+        dataset.tokens("train"), metadata.model, metadata.data, train, dataset.train_parts
+    )
     x, y = batches.batch(metadata.step * train.grad_accum_steps)
     with reraise_out_of_memory(_("use a checkpoint of a smaller model")):
         return measure(

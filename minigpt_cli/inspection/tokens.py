@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import END_OF_TEXT, Tokenizer
 
 _NAMES = {" ": "␣", "\n": "↵", "\t": "⇥"}
 
@@ -43,6 +43,8 @@ def window(checkpoint: Checkpoint, text: str) -> Window:
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """The text of a token; bytes of incomplete characters become escapes, as in Python."""
+    if token == tokenizer.end_of_text:
+        return END_OF_TEXT
     return tokenizer.token_bytes[token].decode("utf-8", errors="backslashreplace")
 
 

@@ -71,7 +71,7 @@ class Vocabulary:
     merges: list[str]
     """Pairs of tokens, the earliest first, each with a space between."""
     end: int
-    """A token that no text has: llama.cpp insists on one that ends a text."""
+    """The end-of-text token, or one that no text has: llama.cpp insists on one."""
     extra: int = 0
     """How many tokens at the end the model does not have."""
 
@@ -171,10 +171,15 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """
     alphabet = byte_alphabet()
     tokens = ["".join(alphabet[byte] for byte in token) for token in tokenizer.token_bytes]
+    own_end = tokenizer.end_of_text
+    if own_end is not None:
+        tokens[own_end] = _END
     if tokenizer.kind == "char":
         merges = dict.fromkeys(
-            f"{token[:i]} {token[i]}" for token in tokens for i in range(1, len(token))
+            f"{token[:i]} {token[i]}" for token in tokens[:own_end] for i in range(1, len(token))
         )
+        if own_end is not None:
+            return Vocabulary(tokens, [*merges], own_end)
         return Vocabulary([*tokens, _END], [*merges], end=len(tokens), extra=1)
     if tokenizer.kind == "word":
         raise InteropError(
@@ -195,7 +200,7 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     pairs = saved["tokenizer"]["model"]["merges"] if tokenizer.kind == "bpe" else []
     end = alphabet[0xFF]  # in no UTF-8 text, so the model never learned to write it
     merges_or_dummy = [" ".join(pair) for pair in pairs] or [f"{end} {end}"]
-    return Vocabulary(tokens, merges_or_dummy, tokens.index(end))
+    return Vocabulary(tokens, merges_or_dummy, tokens.index(end) if own_end is None else own_end)
 
 
 def gguf_tensors(model: GPT, extra: int, dtype: GGUFDtype) -> dict[str, Tensor]:
@@ -281,9 +286,9 @@ def _add_vocabulary(gguf: Any, writer: Any, vocabulary: Vocabulary, tokenizer: T
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(vocabulary.tokens)
-    normal = len(vocabulary.tokens) - vocabulary.extra
-    # A control token would be found in prompts.
-    kinds = [gguf.TokenType.NORMAL] * normal + [gguf.TokenType.UNUSED] * vocabulary.extra
+    kinds = [gguf.TokenType.NORMAL] * len(vocabulary.tokens)
+    if vocabulary.tokens[vocabulary.end] == _END:  # a control token would be found in prompts
+        kinds[vocabulary.end] = gguf.TokenType.UNUSED
     writer.add_token_types(kinds)
     writer.add_token_merges(vocabulary.merges)
     writer.add_bos_token_id(tokenizer.start_ids[0])  # where an empty prompt begins

@@ -16,7 +16,7 @@ from torch import Tensor
 from minigpt_cli.config.schema import ClassicConfig
 from minigpt_cli.errors import InteropError, reraise_as
 from minigpt_cli.interop.hf_format import ExportDtype, hf_config, names_of
-from minigpt_cli.interop.hf_tokenizer import TOKENIZER_CONFIG, to_hf
+from minigpt_cli.interop.hf_tokenizer import END_CONFIG, TOKENIZER_CONFIG, to_hf
 from minigpt_cli.interop.model_card import model_card
 from minigpt_cli.interop.parts import weights, with_zero_biases
 from minigpt_cli.io.atomic_folder import replacing_folder
@@ -56,13 +56,17 @@ def export_hf(
             {
                 # Without a prompt, generation begins where ours does.
                 "bos_token_id": tokenizer.start_ids[0],
-                "eos_token_id": None,
+                "eos_token_id": tokenizer.end_of_text,
                 "pad_token_id": None,
             }
         ),
         "tokenizer.json": to_hf(tokenizer).to_str(),
         "tokenizer_config.json": _json(
-            {**TOKENIZER_CONFIG, "model_max_length": model.config.block_size}
+            {
+                **TOKENIZER_CONFIG,
+                "model_max_length": model.config.block_size,
+                **({} if tokenizer.end_of_text is None else END_CONFIG),
+            }
         ),
     }
     hint, also = _("free some space or choose another path"), (SafetensorError,)

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import END_OF_TEXT, Tokenizer
 from minigpt_cli.tokenizer.bpe import BPETokenizer, byte_alphabet
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
@@ -33,11 +33,24 @@ TOKENIZER_CONFIG = {
 """Any further key, the names of special tokens above all, would change how a text is cut."""
 
 
+END_CONFIG = {"eos_token": END_OF_TEXT, "split_special_tokens": True}
+"""What `tokenizer_config.json` has for the end-of-text token, which no text may be cut into."""
+
+
 def to_hf(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """The same tokenizer, of Hugging Face's library.
 
-    It raises on a character that a `char` vocabulary lacks, as ours does.
+    It raises on a character that a `char` vocabulary lacks, as ours does. The end-of-text token is
+    a special token there.
     """
+    inner = _without_end(tokenizer)
+    if tokenizer.end_of_text is not None and tokenizer.kind != "pretrained":
+        inner.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
+        inner.encode_special_tokens = True
+    return inner
+
+
+def _without_end(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     saved = json.loads(tokenizer.to_json())
     if tokenizer.kind == "pretrained":
         return tokenizers.Tokenizer.from_str(json.dumps(saved["tokenizer"]))
@@ -51,7 +64,7 @@ def to_hf(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         inner.decoder = decoders.ByteLevel()
         return inner
-    words = [token.decode() for token in tokenizer.token_bytes]
+    words = [token.decode() for token in tokenizer.token_bytes[: tokenizer.end_of_text]]
     inner = tokenizers.Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN)
     )
@@ -106,15 +119,16 @@ def from_hf(text: str, start_id: int | None, end_ids: Iterable[int]) -> Tokenize
 
 def _ours(saved: dict[str, Any]) -> Tokenizer:
     vocabulary = saved["model"]["vocab"]
+    ends = bool(saved["added_tokens"])
     if saved["model"]["type"] == "WordLevel":
         words = sorted(vocabulary, key=vocabulary.__getitem__)
         pattern = _pattern(saved)
         if pattern == _ANYTHING:
-            return CharTokenizer("".join(words))
-        return WordTokenizer(words[1:], 2 if "\u200c\u200d" in pattern else 1)
+            return CharTokenizer("".join(words), ends)
+        return WordTokenizer(words[1:], 2 if "\u200c\u200d" in pattern else 1, ends)
     if not saved["model"]["merges"] and len(vocabulary) == 256:
-        return ByteTokenizer()
-    return BPETokenizer.from_saved({**saved, "decoder": None})
+        return ByteTokenizer(ends)
+    return BPETokenizer.from_saved({**saved, "decoder": None, "added_tokens": []}, ends)
 
 
 def _pattern(saved: dict[str, Any]) -> str:

@@ -100,6 +100,8 @@ def _check_engine(checkpoint: Checkpoint) -> None:
         unknown.append("model.activation = gelu_tanh")
     if checkpoint.tokenizer.kind == "pretrained":
         unknown.append(_("a tokenizer that came with the model"))
+    elif checkpoint.tokenizer.end_of_text is not None:
+        unknown.append(_("a vocabulary with an end-of-text token"))
     if unknown:
         raise ConfigError(
             _("a page cannot run {unknown}; export to hf instead").format(

@@ -4,7 +4,7 @@ import codecs
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,19 @@ SPLITTINGS = (2, 1)
 1 splits words at combining marks, which takes apart every script that has them. A saved tokenizer
 splits as it did when it was trained.
 """
+
+END_OF_TEXT = "<|endoftext|>"
+"""What the end-of-text token is called where it is shown; in a text this is like any other."""
+_TOGETHER, _MOST_TOGETHER = 1 << 20, 1024
+"""Characters, and documents, that are encoded at a time."""
+
+
+class Job(NamedTuple):
+    """Texts whose ids do not depend on any other text: a share of the work of encoding."""
+
+    texts: tuple[str, ...]
+    ended: bool
+    """Whether the end-of-text token follows each; without texts, it stands alone."""
 
 
 class Tokenizer(ABC):
@@ -36,8 +49,14 @@ class Tokenizer(ABC):
     unknown_id: int | None = None
     """The id of `<unk>`, if the tokenizer has one."""
 
+    end_of_text: int | None = None
+    """The id that ends a document, if the vocabulary has one.
+
+    It stands for no bytes and no text is encoded to it, not even `<|endoftext|>`.
+    """
+
     end_ids: frozenset[int] = frozenset()
-    """Tokens that end a text, in models trained elsewhere."""
+    """Tokens that end a text: that one, and in models trained elsewhere perhaps others."""
 
     @property
     def vocab_size(self) -> int:
@@ -71,15 +90,101 @@ class Tokenizer(ABC):
 
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
         """Encodes a text given in pieces; the result does not depend on where they are split."""
-        for chunk in chunks:
-            yield self.encode_array(chunk)
+        for job in self.jobs(chunks):
+            yield self.encode_job(job)
+
+    def jobs(self, chunks: Iterable[str]) -> Iterator[Job]:
+        """The work of encoding a text given in pieces, in shares that others may take."""
+        return (Job((chunk,), ended=False) for chunk in self.independent(chunks))
+
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        """The same text in other pieces, such that no token is split between two."""
+        return iter(chunks)
+
+    def encode_job(self, job: Job) -> NDArray[np.uint32]:
+        """The ids of a share of the work.
+
+        Raises:
+            TokenizerError: the text contains something that the vocabulary cannot encode.
+        """
+        if not job.ended:
+            return self.encode_array(*job.texts)
+        end = np.array([self.end_of_text], dtype=np.uint32)
+        if not job.texts:
+            return end
+        return np.concatenate([part for ids in self.encode_texts(job.texts) for part in (ids, end)])
+
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """Encodes texts that have nothing to do with each other, each as `encode_array` does."""
+        return [self.encode_array(text) for text in texts]
+
+    def encode_documents(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[NDArray[np.uint32]]:
+        """Encodes documents, each with the end-of-text token after it.
+
+        Args:
+            pieces: text, and whether a document ends with it.
+
+        Raises:
+            TokenizerError: the text contains something that the vocabulary cannot encode.
+        """
+        return map(self.encode_job, self.document_jobs(pieces))
+
+    def document_jobs(self, pieces: Iterable[tuple[str, bool]]) -> Iterator[Job]:
+        """The work of encoding documents: short ones together, a long one in several shares."""
+        assert self.end_of_text is not None
+        rest = iter(pieces)
+        whole: list[str] = []
+        size = 0
+        for text, ends in rest:
+            if ends:
+                whole.append(text)
+                size += len(text)
+                if size < _TOGETHER and len(whole) < _MOST_TOGETHER:
+                    continue
+            if whole:
+                yield Job(tuple(whole), ended=True)
+            whole, size = [], 0
+            if not ends:
+                yield from self._long_jobs(text, rest)
+        if whole:
+            yield Job(tuple(whole), ended=True)
+
+    def _long_jobs(self, first: str, rest: Iterator[tuple[str, bool]]) -> Iterator[Job]:
+        """A document in several pieces; one that never ends gets no end-of-text token."""
+        ended = False
+
+        def to_its_end() -> Iterator[str]:
+            nonlocal ended
+            yield first
+            for text, ended in rest:
+                yield text
+                if ended:
+                    return
+
+        yield from self.jobs(to_its_end())
+        if ended:
+            yield Job((), ended=True)
+
+    def _add_end_of_text(self) -> None:
+        """Gives the end-of-text token the id after all others."""
+        self.end_of_text = len(self.token_bytes)
+        self.end_ids = frozenset({self.end_of_text})
+        self.token_bytes = [*self.token_bytes, b""]
+
+    def _saved_end(self) -> dict[str, bool]:
+        """What the JSON has for the end-of-text token; nothing where there is none."""
+        return {"end_of_text": True} if self.end_of_text is not None else {}
 
     @property
     def start_ids(self) -> list[int]:
-        """The ids to start from without a prompt: a line break, or else the first real token.
+        """The ids to start from without a prompt.
 
-        A vocabulary of paragraphs may know line breaks only in pairs.
+        The end-of-text token, which every document of the training text follows; without one a line
+        break, or else the first real token. A vocabulary of paragraphs may know line breaks only in
+        pairs.
         """
+        if self.end_of_text is not None:
+            return [self.end_of_text]
         known = [i for i in range(self.vocab_size) if i != self.unknown_id] or [0]
         breaks = [i for i in known if self.token_bytes[i].strip(b"\r\n ") == b""]
         lines = [i for i in breaks if b"\n" in self.token_bytes[i]]

@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import Regex
+from tokenizers import Regex, pre_tokenizers
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.trainers import BpeTrainer
 
 from minigpt_cli.language import _
@@ -44,11 +45,12 @@ class BPETokenizer(Tokenizer):
 
     Args:
         inner: a trained byte-level BPE tokenizer.
+        end_of_text: whether the vocabulary has an end-of-text token, which `inner` does not know.
     """
 
     kind = "bpe"
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, end_of_text: bool = False) -> None:
         self._inner = inner
         byte_of = {char: byte for byte, char in enumerate(byte_alphabet())}
         vocabulary: dict[str, int] = inner.get_vocab()
@@ -60,25 +62,31 @@ class BPETokenizer(Tokenizer):
             bytes(byte_of[char] for char in token)
             for token in sorted(vocabulary, key=vocabulary.__getitem__)
         ]
+        if end_of_text:
+            self._add_end_of_text()
 
     @classmethod
     def train(
-        cls, chunks: Iterable[str], vocab_size: int | None = None, splitting: int = SPLITTINGS[0]
+        cls,
+        chunks: Iterable[str],
+        vocab_size: int | None = None,
+        splitting: int = SPLITTINGS[0],
+        end_of_text: bool = False,
     ) -> "BPETokenizer":
         """Learns merges from a text, up to `vocab_size` tokens (at least the 256 bytes)."""
         inner = _byte_level(BPE(), splitting)
         trainer = BpeTrainer(
-            vocab_size=vocab_size or DEFAULT_VOCAB_SIZE,
+            vocab_size=(vocab_size or DEFAULT_VOCAB_SIZE) - end_of_text,
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
         # The library buffers 256 pieces at a time, so they are small.
         pieces = (chunk[i : i + _PIECE] for chunk in chunks for i in range(0, len(chunk), _PIECE))
         inner.train_from_iterator(_short_words(splittable(pieces)), trainer)
-        return cls(inner)
+        return cls(inner, end_of_text)
 
     @classmethod
-    def from_saved(cls, saved: Any) -> "BPETokenizer":
+    def from_saved(cls, saved: Any, end_of_text: bool = False) -> "BPETokenizer":
         """Rebuilds the tokenizer from the library's own JSON, already parsed.
 
         Only vocabulary and merges are used. The library's JSON can also contain regular
@@ -107,20 +115,43 @@ class BPETokenizer(Tokenizer):
             for name in part.keys() & whole.keys() - {"model"}:
                 if part[name] != whole[name]:
                     raise ValueError(_("{name} has been changed").format(name=name))
-        return cls(inner)
+        return cls(inner, end_of_text)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        text = text.encode("utf-8", errors="replace").decode()  # replaces lone surrogates
-        pieces = list(splittable(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
-        encodings = self._inner.encode_batch_fast(pieces)  # in parallel
-        arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
-        return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+        return self.encode_texts([text])[0]
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(splittable(chunks))
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        return encode_in_pieces(self._inner.encode_batch_fast, texts, splittable)
+
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return splittable(chunks)
 
     def to_json(self) -> str:
-        return json.dumps({"kind": self.kind, "tokenizer": json.loads(self._inner.to_str())})
+        saved = {"kind": self.kind, "tokenizer": json.loads(self._inner.to_str())}
+        return json.dumps({**saved, **self._saved_end()})
+
+
+def encode_in_pieces(
+    encode_batch: Callable[[list[str]], Sequence[tokenizers.Encoding]],
+    texts: Sequence[str],
+    split: Callable[[Iterable[str]], Iterator[str]],
+) -> list[NDArray[np.uint32]]:
+    """The ids of each text, encoded in parallel.
+
+    Args:
+        encode_batch: of Hugging Face's library.
+        texts: lone surrogates in them become `?`.
+        split: gives a text in other pieces, such that no token is split between two.
+    """
+    pieces, counts = [], []
+    for text in texts:
+        valid = text.encode("utf-8", errors="replace").decode()
+        parts = list(split(valid[i : i + _PIECE] for i in range(0, len(valid), _PIECE)))
+        pieces += parts
+        counts.append(len(parts))
+    arrays = iter([np.array(each.ids, dtype=np.uint32) for each in encode_batch(pieces)])
+    nothing = np.empty(0, dtype=np.uint32)
+    return [np.concatenate([nothing, *islice(arrays, count)]) for count in counts]
 
 
 def splittable(chunks: Iterable[str]) -> Iterator[str]:
@@ -164,7 +195,9 @@ def _byte_level(model: BPE, splitting: int) -> tokenizers.Tokenizer:
         inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
     else:
         split = Split(Regex(_PATTERN), "isolated")
-        inner.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+        inner.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
     return inner
 
 

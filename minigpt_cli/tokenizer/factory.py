@@ -17,8 +17,13 @@ MOST_BPE_TOKENS = 1 << 20
 """Far above any real vocabulary; the library allocates for this many tokens, or aborts."""
 
 
-def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
+def check_settings(kind: TokenizerKind, vocab_size: int | None, end_of_text: bool = False) -> None:
     """Checks that a tokenizer of this kind can have this vocabulary size.
+
+    Args:
+        kind: the kind of tokenizer.
+        vocab_size: the most tokens, if there is a limit.
+        end_of_text: whether one of them is the end-of-text token.
 
     Raises:
         TokenizerError: it cannot; the message gives the limits.
@@ -35,13 +40,14 @@ def check_settings(kind: TokenizerKind, vocab_size: int | None) -> None:
             ).format(vocab_size=vocab_size, kind=kind),
             ("data.tokenizer=bpe",),
         )
-    least = 256 if kind == "bpe" else 2
+    least = (256 if kind == "bpe" else 2) + end_of_text
     if vocab_size < least:
         raise TokenizerError(
             _("data.vocab_size = {vocab_size}: {kind} needs at least {least}").format(
                 vocab_size=vocab_size, kind=kind, least=least
             )
             + (_(", one for each byte") if kind == "bpe" else "")
+            + (_(" and one for the end of text") if end_of_text else "")
         )
     if kind == "bpe" and vocab_size > MOST_BPE_TOKENS:
         raise TokenizerError(
@@ -56,20 +62,28 @@ def train_tokenizer(
     chunks: Iterable[str],
     vocab_size: int | None = None,
     splitting: int = SPLITTINGS[0],
+    end_of_text: bool = False,
 ) -> Tokenizer:
-    """Builds a tokenizer from a text given in pieces; `splitting` is one of `SPLITTINGS`.
+    """Builds a tokenizer from a text given in pieces.
+
+    Args:
+        kind: the kind of tokenizer.
+        chunks: the text.
+        vocab_size: the most tokens, for kinds that have a choice.
+        splitting: one of `SPLITTINGS`.
+        end_of_text: whether the vocabulary has an end-of-text token.
 
     Raises:
         TokenizerError: the kind cannot have this vocabulary size, or this many words.
     """
-    check_settings(kind, vocab_size)
+    check_settings(kind, vocab_size, end_of_text)
     if kind == "char":
-        return CharTokenizer(char for chunk in chunks for char in set(chunk))
+        return CharTokenizer((char for chunk in chunks for char in set(chunk)), end_of_text)
     if kind == "byte":
-        return ByteTokenizer()
+        return ByteTokenizer(end_of_text)
     if kind == "word":
-        return WordTokenizer.train(chunks, vocab_size, splitting)
-    return BPETokenizer.train(chunks, vocab_size, splitting)
+        return WordTokenizer.train(chunks, vocab_size, splitting, end_of_text)
+    return BPETokenizer.train(chunks, vocab_size, splitting, end_of_text)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
@@ -80,26 +94,29 @@ def tokenizer_from_json(text: str) -> Tokenizer:
     """
     try:
         saved = read_json(text)
-        kind = saved["kind"]
+        kind, ends = saved["kind"], saved.get("end_of_text", False)
+        if not isinstance(ends, bool):
+            raise ValueError("end_of_text is not true or false")
         if kind == "bpe":
-            return BPETokenizer.from_saved(saved["tokenizer"])
+            return BPETokenizer.from_saved(saved["tokenizer"], ends)
         if kind == "pretrained":
             return PretrainedTokenizer.from_saved(saved)
         tokenizer: Tokenizer
         if kind == "byte":
-            tokenizer = ByteTokenizer()
+            tokenizer = ByteTokenizer(ends)
         elif kind == "word":
-            tokenizer = WordTokenizer(saved["vocabulary"], saved.get("splitting", 1))
+            tokenizer = WordTokenizer(saved["vocabulary"], saved.get("splitting", 1), ends)
         else:
-            tokenizer = {"char": CharTokenizer}[kind](saved["vocabulary"])
+            tokenizer = {"char": CharTokenizer}[kind](saved["vocabulary"], ends)
     except KeyError as error:
         raise _damaged(_("{error} is missing").format(error=error)) from None
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(str(error)) from None
     # Writing it again must give the same JSON (characters in order, words in a list), and all
-    # tokens must be distinct and none empty.
+    # tokens must be distinct and none empty but the end-of-text token.
     distinct = {b"", *tokenizer.token_bytes}
-    if read_json(tokenizer.to_json()) != saved or len(distinct) != 1 + tokenizer.vocab_size:
+    count = tokenizer.vocab_size + (not ends)
+    if read_json(tokenizer.to_json()) != saved or len(distinct) != count:
         raise _damaged(_("the vocabulary has been changed"))
     return tokenizer
 

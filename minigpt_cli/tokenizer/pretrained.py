@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,16 @@ import tokenizers
 from numpy.typing import NDArray
 
 from minigpt_cli.language import _
-from minigpt_cli.tokenizer.base import Tokenizer
-from minigpt_cli.tokenizer.bpe import byte_alphabet
+from minigpt_cli.tokenizer.base import END_OF_TEXT, Tokenizer
+from minigpt_cli.tokenizer.bpe import byte_alphabet, encode_in_pieces
 
 # All known patterns of byte-level BPE split here, before a space between two words.
 _BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
 _LONGEST = 1 << 16
-_PIECE = 1 << 14
 
 
 class PretrainedTokenizer(Tokenizer):
-    """A tokenizer that came with a model.
+    """A tokenizer that came with a model, or from a file.
 
     Special tokens in a text are text: they are not looked for.
 
@@ -58,6 +58,8 @@ class PretrainedTokenizer(Tokenizer):
         self.token_bytes = [found.get(id_, b"") for id_ in range(max(found) + 1)]
         if not self.end_ids <= {*range(self.vocab_size)} or (start_id or 0) >= self.vocab_size:
             raise ValueError(_("the start or end token is not in the vocabulary"))
+        named = [id_ for id_ in self.end_ids if added.get(id_) == END_OF_TEXT.encode()]
+        self.end_of_text = next(iter([*named, *sorted(self.end_ids)]), None)
 
     @classmethod
     def from_saved(cls, saved: Any) -> "PretrainedTokenizer":
@@ -71,14 +73,14 @@ class PretrainedTokenizer(Tokenizer):
         return cls(inner_from_json(json.dumps(saved["tokenizer"])), saved["start"], saved["ends"])
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
-        text = text.encode("utf-8", errors="replace").decode()  # lone surrogates become ?
-        pieces = list(_between_words(text[i : i + _PIECE] for i in range(0, len(text), _PIECE)))
-        encodings = self._inner.encode_batch_fast(pieces, add_special_tokens=False)
-        arrays = [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
-        return np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+        return self.encode_texts([text])[0]
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(_between_words(chunks))
+    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        batch = partial(self._inner.encode_batch_fast, add_special_tokens=False)
+        return encode_in_pieces(batch, texts, _between_words)
+
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return _between_words(chunks)
 
     def text_lengths(self, text: str) -> NDArray[np.int32]:
         lengths = super().text_lengths(text)

@@ -32,12 +32,15 @@ class WordTokenizer(Tokenizer):
     Args:
         words: the vocabulary without `<unk>`.
         splitting: one of `SPLITTINGS`.
+        end_of_text: whether the vocabulary has an end-of-text token.
     """
 
     kind = "word"
     unknown_id = 0
 
-    def __init__(self, words: Iterable[str], splitting: int = SPLITTINGS[0]) -> None:
+    def __init__(
+        self, words: Iterable[str], splitting: int = SPLITTINGS[0], end_of_text: bool = False
+    ) -> None:
         if splitting not in SPLITTINGS:
             raise ValueError(
                 _("splitting {splitting!r:.20} is unknown").format(splitting=splitting)
@@ -46,12 +49,20 @@ class WordTokenizer(Tokenizer):
         self.itos = [UNKNOWN, *words]
         self.stoi = {word: i for i, word in enumerate(self.itos)}
         self.token_bytes = [word.encode() for word in self.itos]
+        if end_of_text:
+            self._add_end_of_text()
 
     @classmethod
     def train(
-        cls, chunks: Iterable[str], vocab_size: int | None = None, splitting: int = SPLITTINGS[0]
+        cls,
+        chunks: Iterable[str],
+        vocab_size: int | None = None,
+        splitting: int = SPLITTINGS[0],
+        end_of_text: bool = False,
     ) -> "WordTokenizer":
-        """Counts the words of a text and keeps all, or the most frequent `vocab_size` - 1.
+        """Counts the words of a text and keeps all, or the most frequent.
+
+        With `vocab_size`, as many as make that number with `<unk>` and the end-of-text token.
 
         Beyond half a million distinct words, the rarest so far are dropped (lossy counting, Manku
         and Motwani 2002), so the choice is exact except among rare words.
@@ -74,7 +85,8 @@ class WordTokenizer(Tokenizer):
                     )
                 counts = Counter(dict(counts.most_common(most // 2)))
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls(ranked if vocab_size is None else ranked[: vocab_size - 1], splitting)
+        kept = None if vocab_size is None else vocab_size - 1 - end_of_text
+        return cls(ranked[:kept], splitting, end_of_text)
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         stoi = self.stoi
@@ -85,12 +97,13 @@ class WordTokenizer(Tokenizer):
         lengths = (len(piece.encode("utf-8", "replace")) for piece in cut(text, self._splitting))
         return np.fromiter(lengths, dtype=np.int32)  # `<unk>` covers the bytes of the unknown word
 
-    def encode_chunks(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
-        return super().encode_chunks(whole_pieces(chunks, self._splitting))
+    def independent(self, chunks: Iterable[str]) -> Iterator[str]:
+        return whole_pieces(chunks, self._splitting)
 
     def to_json(self) -> str:
         version = {"splitting": self._splitting} if self._splitting > 1 else {}
-        return json.dumps({"kind": self.kind, **version, "vocabulary": self.itos[1:]})
+        saved = {"kind": self.kind, **version, "vocabulary": self.itos[1:]}
+        return json.dumps({**saved, **self._saved_end()})
 
 
 def cut(text: str, splitting: int = SPLITTINGS[0]) -> list[str]:

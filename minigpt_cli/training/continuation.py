@@ -1,11 +1,14 @@
-"""The settings of a run that begins from a model that exists already."""
+"""The settings of a run that begins from a model, or a tokenizer, that exists already."""
 
 import hashlib
+from pathlib import Path
 
 from minigpt_cli.config.loading import Overrides, resolve
-from minigpt_cli.config.schema import ClassicConfig, RunConfig
+from minigpt_cli.config.schema import ClassicConfig, DataConfig, RunConfig
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.files import read_tokenizer
 
 CHANGEABLE = ("model.block_size", "model.dropout")
 """What a model may be given otherwise; its weights decide everything else."""
@@ -23,7 +26,8 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
         ConfigError: an override would make it another model, or another tokenizer.
     """
     own = {name: value for name, value in overrides.items() if name.startswith("model.")}
-    for name in [*own, *(overrides.keys() & {"data.tokenizer", "data.vocab_size"})]:
+    chosen = {"data.tokenizer", "data.tokenizer_file", "data.vocab_size"}
+    for name in [*own, *(overrides.keys() & chosen)]:
         if name not in CHANGEABLE:
             raise ConfigError(
                 f"{name}: comes with the model that the run begins from, and cannot be changed; "
@@ -36,9 +40,37 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
             f"model.block_size = {model.block_size}: the model learned {before.block_size} "
             "positions; use at most as many"
         )
-    sha256 = hashlib.sha256(initial.tokenizer.to_json().encode()).hexdigest()
-    tokenizer = {
-        "tokenizer": initial.tokenizer.kind, "vocab_size": None, "tokenizer_sha256": sha256,
-    }  # fmt: skip
-    data = config.data.model_copy(update=tokenizer)
+    data = _with_tokenizer(config.data, initial.tokenizer)
+    data = data.model_copy(update={"tokenizer_file": None})
     return config.model_copy(update={"model": model, "data": data})
+
+
+def with_tokenizer_file(config: RunConfig, overrides: Overrides) -> RunConfig:
+    """The configuration with the kind and the digest of the tokenizer that it names a file of.
+
+    Args:
+        config: with a `data.tokenizer_file`.
+        overrides: as the user gave them.
+
+    Raises:
+        ConfigError: an override would make it another tokenizer, or the file has changed.
+        TokenizerError: the file cannot be read.
+    """
+    file = config.data.tokenizer_file
+    assert file is not None
+    for name in sorted(overrides.keys() & {"data.tokenizer", "data.vocab_size"}):
+        raise ConfigError(f"{name}: comes with the tokenizer in {file}; leave one out")
+    data = _with_tokenizer(config.data, read_tokenizer(Path(file)))
+    if config.data.tokenizer_sha256 not in (None, data.tokenizer_sha256):
+        raise ConfigError(
+            f"{file}: not the tokenizer that this configuration was made with; restore it, or "
+            "remove data.tokenizer_sha256"
+        )
+    return config.model_copy(update={"data": data})
+
+
+def _with_tokenizer(data: DataConfig, tokenizer: Tokenizer) -> DataConfig:
+    sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
+    return data.model_copy(
+        update={"tokenizer": tokenizer.kind, "vocab_size": None, "tokenizer_sha256": sha256}
+    )

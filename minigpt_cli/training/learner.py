@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.data.batches import training_batches
+from minigpt_cli.data.ahead import BatchesAhead
+from minigpt_cli.data.batches import BatchSampler, training_batches
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
@@ -48,7 +49,12 @@ class Learner:
         keep_freed_memory()
         if train.threads:  # sums in another order differ in their last digits
             torch.set_num_threads(train.threads)
-        self.batches = training_batches(dataset.tokens("train"), config.model, config.data, train)
+        batches = training_batches(
+            dataset.tokens("train"), config.model, config.data, train, dataset.train_parts
+        )
+        self.batches: BatchSampler | BatchesAhead = batches
+        if self.device.type == "cuda":
+            self.batches = BatchesAhead(batches.batch, pin=True)
         torch.manual_seed(train.seed)
         with reraise_out_of_memory(_SMALLER):
             model = GPT(config.model, dataset.tokenizer.vocab_size)

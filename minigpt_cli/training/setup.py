@@ -20,8 +20,9 @@ from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.tokenizer.files import read_tokenizer
 from minigpt_cli.training.automatic import AUTO, automatic_config
-from minigpt_cli.training.continuation import continued
+from minigpt_cli.training.continuation import continued, with_tokenizer_file
 from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
@@ -34,7 +35,7 @@ RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
     "train.threads", "train.on_nonfinite", "train.patience", "data.corpus",
-    "data.val_corpus", "data.encoding",
+    "data.val_corpus", "data.encoding", "data.include", "data.text_field",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run.
 
@@ -101,6 +102,8 @@ class TrainRequest:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
+        elif config.data.tokenizer_file is not None:
+            config = with_tokenizer_file(config, self.overrides)
         elif config.data.tokenizer_sha256 is not None:
             raise ConfigError(
                 "this configuration is of a run that began from another model; name that model "
@@ -117,6 +120,8 @@ class TrainRequest:
         config = self.config()
         initial = self.initial
         tokenizer = None if initial is None else initial.tokenizer
+        if initial is None and config.data.tokenizer_file is not None:
+            tokenizer = read_tokenizer(Path(config.data.tokenizer_file))
         dataset = self.workspace.dataset(config.data, tokenizer)
         if self.preset == AUTO:
             config, why = self._automatic(config, dataset)

@@ -24,10 +24,11 @@ from minigpt_cli.data import encodings, vocabulary
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.corpus import Corpus, open_corpus
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
+from minigpt_cli.data.metadata import digest_of
 from minigpt_cli.data.sources import TextFile
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CorpusError, TokenizerError
-from minigpt_cli.tokenizer.base import Tokenizer
+from minigpt_cli.tokenizer.base import Job, Tokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
 
 # Twenty lines of 50 characters, no two alike: where the tests split them, no word is cut.
@@ -219,12 +220,16 @@ def test_what_does_not_change_the_tokens_does_not_change_the_fingerprint(shelf: 
 def test_interrupted_preparation_leaves_nothing_to_be_trusted(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def breaks_off(self: Tokenizer, chunks: Iterator[str]) -> Iterator[np.ndarray[Any, Any]]:
-        yield self.encode_array(next(chunks))
-        raise error
+    encoded: list[Job] = []
+
+    def breaks_off(self: Tokenizer, job: Job) -> np.ndarray[Any, Any]:
+        encoded.append(job)
+        if len(encoded) == 2:
+            raise error
+        return self.encode_array(*job.texts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CharTokenizer, "encode_chunks", breaks_off)
+        patch.setattr(CharTokenizer, "encode_job", breaks_off)
         with pytest.raises(type(error)):
             shelf.prepare()
     assert shelf.folders() == []
@@ -418,7 +423,7 @@ def test_ids_beyond_the_vocabulary_are_not_believed_even_if_they_are_signed(shel
     ids[3] = 60_000
     ids.tofile(folder / "val.bin")
     metadata = json.loads((folder / "facts.json").read_text())
-    metadata["sha256"] = module._digest(folder)
+    metadata["sha256"] = digest_of(folder, ("train.bin", "val.bin"))
     (folder / "facts.json").write_text(json.dumps(metadata))
     assert shelf.prepare().tokens("val").max() < 100
 

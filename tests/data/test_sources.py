@@ -13,7 +13,8 @@ import pytest
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data.corpus import open_corpus
 from minigpt_cli.data.dataset import prepare_dataset
-from minigpt_cli.data.sources import LeftOut, Sources, count_kinds, find_files
+from minigpt_cli.data.folders import LeftOut
+from minigpt_cli.data.sources import Sources, count_kinds, find_files
 from minigpt_cli.errors import CorpusError
 
 Make = Callable[[Path], None]

@@ -12,7 +12,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import RunPath, run_folder
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json, Verify
 from minigpt_cli.cli.render import count, file_progress, key_value_table
 from minigpt_cli.io.text import printable
 from minigpt_cli.language import _
@@ -27,6 +27,7 @@ def show(
     step: Annotated[int, typer.Argument(metavar="STEP", min=1, help="The training step, from 1.")],
     run: RunPath = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     as_json: Json = False,
 ) -> None:
     """Show the text that a training step learned from."""
@@ -37,7 +38,7 @@ def show(
 
     saved = saved_run(RunFolder(run_folder(run)).state)
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress, print_note).own_dataset(saved)
+        dataset = Workspace(data_dir, progress, print_note, verify).own_dataset(saved)
     batch = step_batch(saved, dataset, step)
     length = saved.config.model.block_size
     Output(as_json).show(asdict(batch), _tables(batch, length))

@@ -10,7 +10,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot, Verify
 from minigpt_cli.cli.render import count, file_progress, grid, number
 from minigpt_cli.language import _, mark
 
@@ -29,6 +29,7 @@ MARKS: "dict[State, tuple[str, str]]" = {
 def show(
     checkpoint: CheckpointPath = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     device: Device = "cpu",
     plot: Plot = None,
     force: Force = False,
@@ -41,7 +42,8 @@ def show(
     output = Output(as_json, plot, force=force)
     loaded = load(checkpoint, device)
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress, print_note).own_dataset(loaded.checkpoint.metadata)
+        workspace = Workspace(data_dir, progress, print_note, verify)
+        dataset = workspace.own_dataset(loaded.checkpoint.metadata)
     gradients = own_gradients(loaded.checkpoint, dataset)
     if not gradients.as_in_run:
         print_note(

@@ -9,7 +9,7 @@ from rich.text import Text
 from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
-from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed
+from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed, Verify
 from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
 from minigpt_cli.language import _
 
@@ -31,6 +31,7 @@ def show(
     seed: Seed = 0,
     checkpoint: CheckpointPath = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    verify: Verify = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -46,7 +47,7 @@ def show(
     loaded = load(checkpoint, device)
     metadata = loaded.checkpoint.metadata
     with file_progress() as progress:
-        dataset = Workspace(data_dir, progress, print_note).own_dataset(metadata)
+        dataset = Workspace(data_dir, progress, print_note, verify).own_dataset(metadata)
     generating = err.status(_("Generating, and searching the training text"))
     with generating, reraise_out_of_memory(_("ask for fewer --samples")):
         sampling = Sampling(TEMPERATURE, seed=seed)

@@ -55,8 +55,9 @@ def show(
     loaded = load(checkpoint, device)
     model, tokenizer = loaded.checkpoint.model, loaded.checkpoint.tokenizer
     with file_progress() as progress:
-        newlines = loaded.checkpoint.metadata.data.newlines
-        corpus = Workspace(data_dir, progress).corpus((file,), encoding or "utf-8", newlines)
+        trained = loaded.checkpoint.metadata.data
+        how = trained.model_copy(update={"encoding": encoding or "utf-8"})
+        corpus = Workspace(data_dir, progress).corpus((file,), how)
         found = surprisal(model, tokenizer, "".join(corpus.chunks()), progress=progress)
     for line in corpus_lines(corpus):
         print_note(line)

@@ -1,0 +1,1 @@
+"""Formats of text files: a reader each, behind one small protocol."""
