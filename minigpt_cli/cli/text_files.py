@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from minigpt_cli.cli.render import count, grid, raw, size
 from minigpt_cli.data.checking import RARE
 from minigpt_cli.data.sources import TextFile, count_kinds
+from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.checking import BadBytes, TextCheck
+    from minigpt_cli.data.checking import TextCheck, Unreadable
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
@@ -139,7 +140,8 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
             count(characters),
             count(validation),
         )
-    yield table
+    if table.row_count:
+        yield table
     if reading.corpus.left_out:
         table = grid(_("left out"), _("why"), text_columns=2, prose=[1])
         for item in reading.corpus.left_out:
@@ -156,13 +158,44 @@ def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, i
         yield file, characters, characters - training
 
 
-def damage_table(damaged: "list[BadBytes]") -> "Table":
-    """Where files are not in their encoding."""
-    table = grid(_("damaged"), _("encoding"), _("bad bytes"), text_columns=2)
+def damage_table(damaged: "list[Unreadable]") -> "Table":
+    """Which files cannot be read, why, and where they are not in their encoding."""
+    table = grid(
+        _("unreadable"), _("encoding"), _("bad bytes"), _("why"), text_columns=2, prose=[3]
+    )
+    table.columns[3].justify = "left"
     for each in damaged:
-        places = ", ".join(map(str, each.places)) + (" ..." if each.more else "")
-        table.add_row(raw(each.path), each.encoding, places)
+        places, encoding = "", ""
+        if each.bad is not None:
+            encoding = each.bad.encoding
+            places = ", ".join(map(str, each.bad.places)) + (" ..." if each.bad.more else "")
+        table.add_row(raw(str(each.path)), encoding, places, raw(each.reason))
     return table
+
+
+def damage_json(damaged: "list[Unreadable]") -> list[dict[str, Any]]:
+    """The same, for programs."""
+    return [
+        {
+            "path": str(each.path),
+            "reason": each.reason,
+            "bad_bytes": None if each.bad is None else list(each.bad.places),
+        }
+        for each in damaged
+    ]
+
+
+def damage_error(damaged: "list[Unreadable]") -> CorpusError:
+    """What a check ends with: the first problem, and how many files have one."""
+    first = damaged[0].error
+    if len(damaged) == 1:
+        return first
+    return CorpusError(
+        _("{number} files cannot be read; the first: {error}").format(
+            number=count(len(damaged)), error=first
+        ),
+        first.settings,
+    )
 
 
 def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":

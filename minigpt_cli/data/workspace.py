@@ -46,17 +46,23 @@ class Workspace:
     verify: bool = False
     """Whether texts and tokens are read again even if their files seem unchanged."""
 
-    def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
+    def corpus(
+        self,
+        sources: tuple[str, ...],
+        config: DataConfig,
+        failed: Callable[[Path, CorpusError], None] | None = None,
+    ) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
             sources: known corpora, files, folders or patterns of these.
             config: how they are read.
+            failed: called with a file that cannot be read, which is then left out.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        find = Finding(config.include, config.format == "text", config.text_field)
+        find = Finding(config.include, config.format == "text", config.text_field, failed)
         return open_corpus(
             sources, self.data_dir, config.encoding, config.newlines, self.progress,
             config.documents, find,
