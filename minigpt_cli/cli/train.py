@@ -57,7 +57,7 @@ from minigpt_cli.cli.train_options import (
     Watch,
     Words,
 )
-from minigpt_cli.cli.typed import preset_and_texts, resumed_run
+from minigpt_cli.cli.typed import model_to_begin_from, preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.language import _
 
@@ -248,7 +248,9 @@ class _Wanted:
         from minigpt_cli.cli.loading import load
         from minigpt_cli.training.setup import TrainRequest
 
-        initial = None if self.init_from is None else load(self.init_from).checkpoint
+        initial = None
+        if self.init_from is not None:
+            initial = load(model_to_begin_from(self.init_from)).checkpoint
         return TrainRequest(
             self.preset, self.overrides, self.out, workspace, print_note, initial, self.max_memory
         )

@@ -251,9 +251,20 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def _in_tables(key: str) -> str:
+    """The full name of a setting that was written outside its table; empty if it is not one."""
+    keys = {name.partition(".")[2]: name for name in setting_names()}
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.85)
+    return keys[close[0]] if close else ""
+
+
 def _nearest(key: str, table: type[BaseModel]) -> str:
     """The name that an unknown key may have been meant as, or all names that its table allows."""
     known = sorted(table.model_fields)
+    if table is RunConfig and (found := _in_tables(key)):
+        return _("; did you mean {name}, in [{section}]?").format(
+            name=found, section=found.partition(".")[0]
+        )
     close = difflib.get_close_matches(key, known, n=1)
     hint = (
         _("did you mean {found}?").format(found=close[0])

@@ -247,7 +247,7 @@ def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Works
         workspace.note(
             f"The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
             f"stretched from {before.train.max_iters:,} to {after.train.max_iters:,} steps: the "
-            "loss will move away first, and the run is not what one of that length would have been"
+            "loss will rise first, and the run is not what one of that length would have been"
         )
 
 
@@ -265,9 +265,12 @@ def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
         if name not in RESUMABLE_SETTINGS
     ]
     if changed:
+        sizes = any(text.startswith(("model.", "data.")) for text in changed)
+        instead = "start a new run" if sizes else f"go on in a new run (--init-from {folder.path})"
         raise CheckpointError(
-            f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); "
-            "leave them out, or start a new run"
+            f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); leave them "
+            f"out, or {instead}; only its length, its evaluations, the place of its text and the "
+            "machine may change (docs/commands.md)"
         )
     return after
 

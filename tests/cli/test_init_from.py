@@ -235,3 +235,18 @@ def test_a_folder_of_transformers_under_runs_is_found_by_its_bare_name(
     result = minigpt("generate", "-c", "hf", "-p", "The", "-n", 3)
     assert result.exit_code == 0, result.output
     assert "train --init-from hf" in minigpt("train", "hf").output
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpt2", "--init-from gpt2: no such run, file or folder; nothing is downloaded: name a run"),
+        ("resume", "to continue a run: minigpt train --resume"),
+        ("scratch", "leave it out"),
+        ("runs/tinny", "did you mean runs/tiny?; nothing is downloaded"),
+    ],
+)
+def test_a_name_that_is_no_model_here_is_never_downloaded(
+    refused: Refused, name: str, said: str
+) -> None:
+    assert said in refused("train", "--preset", "tiny", "--init-from", name)
