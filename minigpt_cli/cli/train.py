@@ -271,13 +271,14 @@ def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool
 
 def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import print_note
+    from minigpt_cli.cli.loading import run_to_resume
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.runs.folder import STATE, RunFolder, newest
+    from minigpt_cli.runs.folder import RunFolder
     from minigpt_cli.training.setup import resume
 
     following.check()
-    folder = RunFolder(wanted.out) if wanted.out else newest(STATE)
+    folder = RunFolder(wanted.out) if wanted.out else run_to_resume(set(wanted.overrides))
     with ExitStack() as held:
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note, wanted.verify)
@@ -289,15 +290,25 @@ def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: boo
 
 
 def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json
-    from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
+    from minigpt_cli.cli.console import out, print_json, print_note
+    from minigpt_cli.cli.train_progress import (
+        TrainProgress,
+        next_commands,
+        quit_message,
+        result_table,
+        run_lines,
+    )
 
-    with (
-        TrainProgress(trainer.config) as progress,
-        _stopped_by_signals(trainer, progress.stopping) as signals,
-    ):
-        progress.print_lines(run_lines(trainer))
-        result = following.fit(trainer, progress)
+    try:
+        with (
+            TrainProgress(trainer.config, trainer.state.step) as progress,
+            _stopped_by_signals(trainer, progress.stopping) as signals,
+        ):
+            progress.print_lines(run_lines(trainer))
+            result = following.fit(trainer, progress)
+    except KeyboardInterrupt:  # the second
+        print_note(quit_message(trainer))
+        raise
     if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
         raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
     if as_json:
@@ -335,7 +346,9 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         trainer.stop_requested = True
-        message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
+        message = _("finishing step {step:,}, saving… (again: quit without saving)").format(
+            step=trainer.state.step + 1
+        )
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
         answered.acquire(blocking=False)

@@ -178,6 +178,17 @@ def read_header(path: Path) -> Header:
         return header
 
 
+def saved_step(state: Path) -> int | None:
+    """The step at which a run's state was saved; None where there is no readable state."""
+    try:
+        metadata = read_header(state).metadata
+        step = read_json(metadata["state"])["step"]
+    except (CheckpointError, KeyError, ValueError, TypeError):
+        return None
+    is_state = metadata.get("format") == STATE_FORMAT
+    return step if is_state and type(step) is int and step >= 0 else None
+
+
 @contextmanager
 def open_tensors(path: Path) -> Iterator[tuple[Header, BinaryIO]]:
     """Opens a safetensors file: its header, and the file at the first byte of the tensors.

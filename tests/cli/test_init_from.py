@@ -240,7 +240,10 @@ def test_a_folder_of_transformers_under_runs_is_found_by_its_bare_name(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gpt2", "--init-from gpt2: no such run, file or folder; nothing is downloaded: name a run"),
+        (
+            "gpt2",
+            "--init-from gpt2: no such run, file or folder; nothing is downloaded: name a run",
+        ),
         ("resume", "to continue a run: minigpt train --resume"),
         ("scratch", "leave it out"),
         ("runs/tinny", "did you mean runs/tiny?; nothing is downloaded"),

@@ -53,3 +53,25 @@ def test_an_unfinished_or_tiny_newest_run_is_said_to_be_one(
 def test_a_named_run_is_used_without_a_word_about_others(minigpt: Minigpt, home: Path) -> None:
     copied(home, "medium", 50)
     assert minigpt(*GENERATE, "-c", "runs/tiny").stderr == ""
+
+
+def test_resuming_takes_the_newest_unfinished_run_and_says_so(minigpt: Minigpt, home: Path) -> None:
+    copied(home, "long", 50, max_iters=22)
+    copied(home, "later", 100)
+    said = minigpt("train", "--resume").stderr
+    assert said.startswith(
+        "The newest run, runs/later, is finished; the newest unfinished one is runs/long\n"
+        "Resuming runs/long at step 20\n"
+    )
+    assert "Time:   about " in said
+    again = minigpt("train", "--resume")
+    assert "already finished, at step 22" in again.stderr
+
+
+def test_where_a_run_stopped_is_the_step_of_its_state(minigpt: Minigpt, home: Path) -> None:
+    copied(home, "long", 50, max_iters=3000)
+    metrics = home / "runs" / "long" / "metrics.jsonl"
+    rows = [row for row in metrics.read_text().splitlines() if '"step": 20' not in row]
+    metrics.write_text("".join(row + "\n" for row in rows))
+    assert "20 of 3,000" in minigpt("inspect", "runs").stdout
+    assert "20 of 3,000" in minigpt("inspect", "runs/long").stdout

@@ -14,6 +14,7 @@ import torch
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.training.setup import RESUMABLE_SETTINGS
 from tests.helpers.callers import Minigpt, Refused
 
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu", "--precision",
