@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import keep, markdown
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
-from minigpt_cli.device import keep_freed_memory, matmul_flops
+from minigpt_cli.device import matmul_flops
+from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT

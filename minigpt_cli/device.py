@@ -1,12 +1,12 @@
 """The machine: its devices, numeric precision, speed and memory."""
 
-import ctypes
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -14,6 +14,10 @@ from minigpt_cli.errors import ConfigError, OutOfMemoryError
 from minigpt_cli.language import _, mark
 from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
+# Fewer threads are chosen for a clear gain only.
+_GAIN = 0.95
+_SHORT_SECONDS = 0.4
+"""Work that takes longer is timed twice instead of five times."""
 LESS_MEMORY = mark("the model or its context window (block_size) is too large for this machine")
 """What to say when a trained model does not fit in memory."""
 
@@ -89,18 +93,29 @@ def _fast_in_bf16(device: torch.device) -> bool:
     return bf16 > 1.5 * fp32
 
 
-def keep_freed_memory() -> None:
-    """Makes this process keep the memory it frees, if the C library is glibc.
+def choose_threads(work: Callable[[], float]) -> int:
+    """Sets the number of CPU threads that is the fastest now, and returns it.
 
-    A training step frees what the next one allocates. By default, glibc returns large blocks to
-    the system each time, which must then zero every page again: a sixth of a small model's step.
+    Threads wait for each other by spinning: beside another busy program, all of them together can
+    be twenty times slower than one.
+
+    Args:
+        work: does a small part of the work, and returns the seconds it took.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, mmap_threshold = -1, -3  # mallopt's parameters, from <malloc.h>
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_threshold, 32 * 2**20)  # the maximum
-    libc.mallopt(trim_threshold, 2**31 - 1)
+    most = torch.get_num_threads()
+    if most == 1:
+        return most
+    best, best_seconds = most, float("inf")
+    for threads in [most, most // 2, 1] if most > 3 else [most, 1]:
+        torch.set_num_threads(threads)
+        first = work()  # it also allocates
+        # The median: among busy neighbors, a single quick one says nothing.
+        is_short = first < _SHORT_SECONDS
+        seconds = median(work() for _ in range(5)) if is_short else min(first, work())
+        if seconds < _GAIN * best_seconds:
+            best, best_seconds = threads, seconds
+    torch.set_num_threads(best)
+    return best
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -45,11 +46,17 @@ def test_every_command_of_the_page_works(
         result = CliRunner().invoke(app, [*words, *small], catch_exceptions=False)
         assert result.exit_code == 0, (line, result.output)
         ran += 1
-    assert ran >= 8
+    assert ran >= 11
     assert Path("my-model/config.json").is_file()
     assert Path("runs/story/checkpoint.safetensors").is_file()
     assert [*Path("runs/curves/tensorboard").iterdir()]
-    if find_spec("transformers") is not None:
-        code = PAGE.split("```python\n")[1].split("```")[0]
-        exec(code, {})
-        assert len(capsys.readouterr().out) > 20
+    assert Path("my-adapter/adapter_config.json").is_file()
+    if find_spec("transformers") is None:
+        return
+    with_transformers, with_peft = (part.split("```")[0] for part in PAGE.split("```python\n")[1:])
+    exec(with_transformers, {})
+    assert len(capsys.readouterr().out) > 20
+    if find_spec("peft") is not None:
+        space: dict[str, Any] = {}
+        exec(with_peft, space)
+        assert type(space["model"]).__name__ == "Qwen3ForCausalLM"

@@ -1,6 +1,8 @@
 """From what the user typed to a run or a loaded model: the only way the commands get one."""
 
+import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ from minigpt_cli.config.choices import Precision, Quantization
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
+    from minigpt_cli.model.gpt import GPT
     from minigpt_cli.runs.checkpoint import Checkpoint
     from minigpt_cli.runs.folder import RunFolder
 
@@ -32,6 +35,7 @@ RunPath = Annotated[
 
 _LOOKED_AT = 10
 """Runs at most that are compared with the newest."""
+_FEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,11 @@ def load(
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
+        InteropError: a folder of transformers, a pickle or adapters, which cannot be opened.
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
-    from minigpt_cli.device import pick_device, pick_dtype
-    from minigpt_cli.interop.hf_folder import is_hf_folder
+    from minigpt_cli.device import choose_threads, pick_device, pick_dtype
+    from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
     from minigpt_cli.runs.folder import STATE
@@ -82,6 +87,8 @@ def load(
 
         path, checkpoint = folder, read_hf(folder, target)
     else:
+        if folder is not None:
+            check_openable(folder)
         path = checkpoint_path(given)
         read = load_last if path.name == STATE and is_state(path) else load_checkpoint
         checkpoint = read(path, target)
@@ -89,7 +96,20 @@ def load(
         quantize_int8(checkpoint.model)
     else:
         checkpoint.model.compute_dtype = pick_dtype(precision, target)
+    if target.type == "cpu":
+        choose_threads(partial(_reading_seconds, checkpoint.model))
     return Loaded(path, checkpoint)
+
+
+def _reading_seconds(model: "GPT") -> float:
+    """How long the model takes to read a few tokens."""
+    import torch
+
+    tokens = torch.zeros(1, min(_FEW_TOKENS, model.config.block_size), dtype=torch.long)
+    started = time.perf_counter()
+    with torch.inference_mode(), model.evaluating():
+        model(tokens)
+    return time.perf_counter() - started
 
 
 def checkpoint_path(given: Path | None) -> Path:

@@ -16,9 +16,9 @@ from minigpt_cli.language import _
 
 DEFAULT_PRESET = "small"
 DEFAULT_DATA_DIR = Path("data")
-in_data, in_run, in_choice, in_settings, in_output = (
+in_data, in_run, in_cost, in_choice, in_settings, in_output = (
     partial(typer.Option, rich_help_panel=panel)
-    for panel in ("Text", "Run", "Choice of the next token", "Settings", "Output")
+    for panel in ("Text", "Run", "Cost", "Choice of the next token", "Settings", "Output")
 )
 """`typer.Option` in one of the panels of `--help`."""
 
@@ -112,6 +112,7 @@ SETTING_OPTIONS: dict[str, tuple[str, ...]] = {
     "data.val_fraction": ("--val-fraction",),
     "data.vocab_size": ("--vocab-size",),
     "data_dir": ("--data-dir",),
+    "lora.rank": ("--lora-rank",),
     "optimizer.learning_rate": ("--learning-rate",),
     "out": ("--out",),
     "train.batch_size": ("--batch-size",),

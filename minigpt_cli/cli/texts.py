@@ -40,8 +40,12 @@ def reading_settings(include: list[str] | None, text_field: str | None) -> dict[
     return {name: value for name, value in named.items() if value is not None}
 
 
-def tokenizer_settings(value: str | None) -> dict[str, object]:
+def tokenizer_settings(value: str | None, option: str = "--tokenizer") -> dict[str, object]:
     """What `--tokenizer` sets: a kind that is learned, or a file.
+
+    Args:
+        value: of the option.
+        option: its name.
 
     Raises:
         typer.BadParameter: it is neither.
@@ -55,7 +59,7 @@ def tokenizer_settings(value: str | None) -> dict[str, object]:
             _("{value} is neither a file or folder nor one of {kinds}").format(
                 value=value, kinds=", ".join(LEARNED)
             ),
-            param_hint="--tokenizer",
+            param_hint=option,
         )
     return {"data.tokenizer_file": value}
 

@@ -17,8 +17,13 @@ from minigpt_cli.cli.options import (
     in_data,
     in_output,
 )
-from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
-from minigpt_cli.config.choices import TokenizerKind
+from minigpt_cli.cli.texts import (
+    Include,
+    TextField,
+    piped_kept,
+    reading_settings,
+    tokenizer_settings,
+)
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
@@ -52,7 +57,13 @@ def tokenize(
         typer.Argument(help="Files, folders or known corpora. Default: shakespeare."),
     ] = None,
     kind: Annotated[
-        TokenizerKind, typer.Option("--kind", "-k", help="Kind of tokenizer.")
+        str,
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND|PATH",
+            help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
+        ),
     ] = "char",
     vocab_size: Annotated[
         int | None,
@@ -76,8 +87,7 @@ def tokenize(
 
     The tokenizer is built from FILES. With --text, show how it splits a text of your own.
     """
-    from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.cli.render import fit, raw
+    from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.text_files import reading_lines
 
     table = {
@@ -86,20 +96,39 @@ def tokenize(
         "encoding": encoding or "utf-8",
     }
     how = reading_settings(include, text_field)
+    chosen = tokenizer_settings(kind, "--kind")
     if check:
         if text is not None or compare:
             raise typer.BadParameter(_("--check cannot be combined with --text or --compare"))
-        _check(_config(table, how, kind, None), data_dir, as_json)
+        _check(_config(table, how), data_dir, as_json)
         return
-    # In a comparison, the size applies to the kinds whose size can be chosen.
-    sizes: dict[TokenizerKind, int | None] = {kind: vocab_size}
-    if compare:
-        sizes = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-    datasets = [
-        _prepare(_config(table, how, kind, size), data_dir, verify) for kind, size in sizes.items()
-    ]
+    if chosen.keys() == {"data.tokenizer_file"} and not compare:
+        if vocab_size is not None:
+            raise typer.BadParameter(_("--vocab-size cannot be combined with a tokenizer's file"))
+        datasets = [_prepare(_config(table, how), data_dir, verify, Path(kind))]
+    else:
+        # In a comparison, the size applies to the kinds whose size can be chosen.
+        compared = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
+        sizes = compared if compare else {kind: vocab_size}
+        configs = [_config({**table, "tokenizer": kind}, how, size) for kind, size in sizes.items()]
+        datasets = [_prepare(config, data_dir, verify) for config in configs]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
+    _show(datasets, text, compare, as_json)
+
+
+def _show(datasets: "list[Dataset]", text: str | None, compare: bool, as_json: bool) -> None:
+    """Prints what was prepared, or how a text is tokenized.
+
+    Args:
+        datasets: one, or in a comparison one of each kind.
+        text: the text to show.
+        compare: whether to print a table of all.
+        as_json: whether to print for programs.
+    """
+    from minigpt_cli.cli.console import out, print_json
+    from minigpt_cli.cli.render import fit, raw
+
     splits = [] if text is None else [_split(data.tokenizer, text, compare) for data in datasets]
     if as_json:
         results = [_with_rates(dataset.metadata) for dataset in datasets]
@@ -116,30 +145,34 @@ def tokenize(
 
 
 def _config(
-    table: dict[str, Any], how: dict[str, object], kind: TokenizerKind, vocab_size: int | None
+    table: dict[str, Any], how: dict[str, object], vocab_size: int | None = None
 ) -> "DataConfig":
     """The settings of a text.
 
     Args:
-        table: names of the text, encoding and split.
+        table: names of the text, encoding, split and kind of tokenizer.
         how: settings of how it is read, by full name.
-        kind: the kind of tokenizer.
         vocab_size: the most tokens.
     """
     from minigpt_cli.config.loading import resolve
 
-    table = {**table, "tokenizer": kind}
-    if vocab_size is not None:
-        table["vocab_size"] = vocab_size
-    return resolve({"data": table}, how, "tokenize").data
+    size = {} if vocab_size is None else {"vocab_size": vocab_size}
+    return resolve({"data": table | size}, how, "tokenize").data
 
 
-def _prepare(config: "DataConfig", data_dir: Path, verify: bool) -> "Dataset":
+def _prepare(
+    config: "DataConfig", data_dir: Path, verify: bool, tokenizer_file: Path | None = None
+) -> "Dataset":
     from minigpt_cli.cli.render import file_progress
+    from minigpt_cli.data.vocabulary import with_tokenizer
     from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.tokenizer.files import read_tokenizer
 
+    tokenizer = None if tokenizer_file is None else read_tokenizer(tokenizer_file)
+    if tokenizer is not None:
+        config = with_tokenizer(config, tokenizer)
     with file_progress() as progress:
-        return Workspace(data_dir, progress, verify=verify).dataset(config)
+        return Workspace(data_dir, progress, verify=verify).dataset(config, tokenizer)
 
 
 def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:

@@ -1,18 +1,14 @@
 """`minigpt train`: train a model on a text."""
 
-import _thread
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from minigpt_cli.cli import listings
-from minigpt_cli.cli.boundary import ENDING
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.options import (
     DEFAULT_DATA_DIR,
@@ -46,6 +42,7 @@ from minigpt_cli.cli.train_options import (
     ListPresets,
     ListSettings,
     Log,
+    LoraRank,
     MaxIters,
     MaxMemory,
     Out,
@@ -68,9 +65,7 @@ if TYPE_CHECKING:
     from minigpt_cli.training.setup import TrainRequest
     from minigpt_cli.training.trainer import Trainer
 
-FINETUNE_PRESET = "finetune"
-
-_ANSWER_SECONDS = 5.0
+FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
 EXAMPLE = examples(
     "minigpt train --preset small",
@@ -107,6 +102,7 @@ def train(
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
     freeze: Freeze = None,
+    lora_rank: LoraRank = None,
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
@@ -128,6 +124,7 @@ def train(
         "train.batch_size": batch_size,
         "optimizer.learning_rate": learning_rate,
         "train.freeze": freeze,
+        "lora.rank": lora_rank,
         "train.precision": precision,
         "train.device": device,
         "train.seed": seed,
@@ -137,8 +134,10 @@ def train(
     overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
     overrides |= training_texts(data, val_data, data_dir, text_field)
     _check_usage(run, preset, init_from, resume, out, dry_run)
+    if lora_rank is not None and init_from is None and not resume:
+        raise typer.BadParameter(_("--lora-rank is only valid with --init-from"))
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
-    preset = preset or (DEFAULT_PRESET if init_from is None else FINETUNE_PRESET)
+    preset = preset or _usual_preset(init_from, overrides)
     following = _Following(watch, _trackers(log or []))
     wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if resume:
@@ -149,6 +148,14 @@ def train(
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
     else:
         _estimate(wanted, data_dir, as_json)
+
+
+def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
+    """The preset for a new model, for training another model on, or for adapters to it."""
+    if init_from is None:
+        return DEFAULT_PRESET
+    has_adapters = any(name.startswith("lora.") for name in overrides)
+    return LORA_PRESET if has_adapters else FINETUNE_PRESET
 
 
 def _check_usage(
@@ -291,6 +298,7 @@ def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: boo
 
 def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
     from minigpt_cli.cli.console import out, print_json, print_note
+    from minigpt_cli.cli.stopping import stopped_by_signals
     from minigpt_cli.cli.train_progress import (
         TrainProgress,
         next_commands,
@@ -302,7 +310,7 @@ def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: boo
     try:
         with (
             TrainProgress(trainer.config, trainer.state.step) as progress,
-            _stopped_by_signals(trainer, progress.stopping) as signals,
+            stopped_by_signals(trainer, progress.stopping) as signals,
         ):
             progress.print_lines(run_lines(trainer))
             result = following.fit(trainer, progress)
@@ -318,52 +326,6 @@ def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: boo
     next_commands(trainer, data_dir, result)
     if not result.finished:
         raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
-
-
-@contextmanager
-def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> Iterator[list[int]]:
-    """The first signal that ends a program ends the run after its step, the second immediately.
-
-    Args:
-        trainer: saves and stops.
-        answer: called at once with what happens now.
-
-    Yields:
-        The signals received so far.
-    """
-    received: list[int] = []
-    answered = _thread.allocate_lock()
-    before = {int(number): signal.getsignal(number) for number in ENDING}
-    # A shell has its background jobs ignore signals: they stay ignored.
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-
-    def say(message: str) -> None:
-        try:
-            answer(message)
-        finally:
-            answered.release()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        trainer.stop_requested = True
-        message = _("finishing step {step:,}, saving… (again: quit without saving)").format(
-            step=trainer.state.step + 1
-        )
-        # The main thread may be inside a write to the terminal, which cannot be entered again; and
-        # a `Thread` takes a lock to start, which the main thread may hold.
-        answered.acquire(blocking=False)
-        _thread.start_new_thread(say, (message,))
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        answered.acquire(timeout=_ANSWER_SECONDS)  # on a busy machine the run may end first
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
@@ -399,7 +361,6 @@ def _plan(
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:
-        config, found = planned(
-            wanted.request(Workspace(data_dir, progress, verify=wanted.verify)), machines
-        )
+        workspace = Workspace(data_dir, progress, verify=wanted.verify)
+        config, found = planned(wanted.request(workspace), machines)
     print_plan(config, found, as_json)

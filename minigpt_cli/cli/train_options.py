@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import in_data, in_run, in_settings, whole_number
+from minigpt_cli.cli.options import in_cost, in_data, in_run, in_settings, whole_number
 from minigpt_cli.cli.texts import LEARNED
 
 Words = Annotated[
@@ -23,7 +23,7 @@ Out = Annotated[
 ]
 Watch = Annotated[bool, in_run("--watch", help="Keep report.html in the run folder up to date.")]
 DryRun = Annotated[
-    bool, in_run("--dry-run", help="Estimate time, memory and disk from three real steps.")
+    bool, in_cost("--dry-run", help="Estimate time, memory and disk from three real steps.")
 ]
 _BYTES = {"": 1, "B": 1} | {
     f"{prefix}{unit}": base**power
@@ -49,7 +49,7 @@ def memory_size(text: str) -> int:
 
 Gpus = Annotated[
     int | None,
-    in_run(
+    in_cost(
         "--gpus",
         min=1,
         max=1_000_000,
@@ -59,7 +59,7 @@ Gpus = Annotated[
 ]
 Gpu = Annotated[
     str | None,
-    in_run(
+    in_cost(
         "--gpu",
         metavar="NAME",
         help="With --gpus: which, as in h100, h200, b200, a100, l40s, l4 or rtx4090.",
@@ -68,7 +68,7 @@ Gpu = Annotated[
 ]
 Utilization = Annotated[
     float | None,
-    in_run(
+    in_cost(
         "--utilization",
         min=0.01,
         max=1.0,
@@ -78,7 +78,7 @@ Utilization = Annotated[
 ]
 MaxMemory = Annotated[
     int | None,
-    in_run(
+    in_cost(
         "--max-memory",
         parser=memory_size,
         metavar="SIZE",
@@ -164,6 +164,15 @@ InitFrom = Annotated[
         metavar="RUN|FILE|FOLDER",
         help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
         show_default="new weights",
+    ),
+]
+LoraRank = Annotated[
+    int | None,
+    in_settings(
+        "--lora-rank",
+        help="Train low-rank adapters (LoRA) of this rank; with --init-from.",
+        parser=whole_number,
+        metavar="N",
     ),
 ]
 Freeze = Annotated[

@@ -30,6 +30,7 @@ from minigpt_cli.language import _, ngettext
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
 from minigpt_cli.training.estimate import Estimate
+from minigpt_cli.training.lora import parameter_counts
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
@@ -147,7 +148,11 @@ def run_lines(trainer: Trainer) -> list[str]:
     """What is about to be trained, on which text, where."""
     config, text, learner = trainer.config, trainer.dataset.metadata, trainer.learner
     sizes, device = config.model, learner.device
-    parameters = sum(p.numel() for p in learner.model.parameters())
+    parameters, trained = parameter_counts(learner.model)
+    part = _("; {trained} trained")
+    if config.lora is not None:
+        part = _("; {trained} trained in adapters")
+    of_these = "" if trained == parameters else part.format(trained=count(trained))
     cores = torch.get_num_threads()
     threads = ngettext(", {cores} thread", ", {cores} threads", cores).format(cores=cores)
     validation = count(text.val_tokens)
@@ -161,7 +166,8 @@ def run_lines(trainer: Trainer) -> list[str]:
     return [
         _("Model:  {family}, {parameters} parameters ({sizes})").format(
             family=sizes.family, parameters=count(parameters), sizes=model_size(sizes)
-        ),
+        )
+        + of_these,
         _("Text:   {corpus} ({kind}, vocabulary {vocab_size}), {tokens}").format(
             corpus=text.corpus, kind=text.kind, vocab_size=count(text.vocab_size), tokens=tokens
         ),

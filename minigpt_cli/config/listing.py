@@ -49,7 +49,8 @@ def list_settings() -> list[Setting]:
             for name in table.model_fields if name not in shared
         ]  # fmt: skip
     tables: dict[str, type[BaseModel]] = {
-        "data": schema.DataConfig, "optimizer": schema.OptimizerConfig, "train": schema.TrainConfig
+        "data": schema.DataConfig, "optimizer": schema.OptimizerConfig,
+        "train": schema.TrainConfig, "lora": schema.LoraConfig,
     }  # fmt: skip
     for section, table in tables.items():
         found += [_setting(section, name, table) for name in table.model_fields]

@@ -17,6 +17,7 @@ from minigpt_cli.config.presets import preset_path
 from minigpt_cli.config.schema import (
     ClassicConfig,
     DataConfig,
+    LoraConfig,
     ModernConfig,
     OptimizerConfig,
     RunConfig,
@@ -32,7 +33,7 @@ _MOST_BYTES = 1 << 20
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
-    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig
+    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig, "lora": LoraConfig
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""Every setting of a run with its default and limits: four tables in one frozen `RunConfig`."""
+"""Every setting of a run with its default and limits: its tables in one frozen `RunConfig`."""
 
 import json
 import math
 from bisect import bisect
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from minigpt_cli.config.choices import Documents, Newlines, Precision, TokenizerKind
+from minigpt_cli.config.choices import Documents, LoraTarget, Newlines, Precision, TokenizerKind
 from minigpt_cli.language import _
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -311,6 +311,17 @@ class TrainConfig(_Table):
     """Random seed of the weights, the batches and dropout."""
 
 
+class LoraConfig(_Table):
+    """Low-rank adapters, trained in place of the model's own weights (Hu et al. 2021)."""
+
+    rank: Count = 8
+    """Rank of the update of each weight matrix."""
+    alpha: Rate = 16.0
+    """Scale of the updates: each is multiplied by `alpha` / `rank`."""
+    targets: Annotated[tuple[LoraTarget, ...], Field(strict=False)] = get_args(LoraTarget)
+    """Matrices that get an adapter: query, key, value, output projection, feed-forward."""
+
+
 class RunConfig(_Table):
     """Everything that determines a run."""
 
@@ -318,11 +329,14 @@ class RunConfig(_Table):
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig.model_validate({})
     train: TrainConfig = TrainConfig()
+    lora: LoraConfig | None = None
 
     def to_toml(self) -> str:
         """The whole configuration as TOML: a preset that reproduces the run."""
         lines = []
         for section, table in self.model_dump(mode="json").items():
+            if table is None:
+                continue
             lines.append(f"[{section}]")
             lines += [
                 f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None
@@ -334,13 +348,14 @@ class RunConfig(_Table):
 def differences(*configs: RunConfig) -> dict[str, tuple[object, ...]]:
     """The settings that differ, by full name, with the value in each configuration.
 
-    A setting that a model's family does not have is None.
+    A setting that a model's family or a run without adapters does not have is None.
     """
     tables = [config.model_dump() for config in configs]
     found = {}
     for section in RunConfig.model_fields:
-        for key in sorted({key for table in tables for key in table[section]}):
-            values = tuple(table[section].get(key) for table in tables)
+        parts = [table[section] or {} for table in tables]
+        for key in sorted({key for part in parts for key in part}):
+            values = tuple(part.get(key) for part in parts)
             if any(value != values[0] for value in values):
                 found[f"{section}.{key}"] = values
     return found

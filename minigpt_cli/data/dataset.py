@@ -182,6 +182,8 @@ def find_prepared(data_dir: Path, fingerprint: str, verify: bool = False) -> Dat
     """
     problem = None
     for folder in sorted(data_dir.glob(f"*/{fingerprint}")):
+        if not (folder / METADATA).exists():
+            continue  # not a text by itself
         try:
             return _opened(folder, None, None, verify)
         except _DamagedError as error:

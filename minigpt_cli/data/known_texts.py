@@ -1,5 +1,6 @@
 """Reads a text, unless its files are those that were read before."""
 
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Reading, read_corpus
 from minigpt_cli.data.records import RECORD, Record, Sources, TextRecord, read_record
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.io.memory import keep_freed_memory
 
 _RECORDED = [field.name for field in fields(TextRecord)]
 
@@ -39,6 +41,7 @@ def read_texts(corpus: Corpus, validation: Corpus | None, progress: Progress) ->
     Raises:
         CorpusError: a file cannot be read or is not in its encoding, or the text is too short.
     """
+    keep_freed_memory()  # a piece of text frees what the next one allocates
     corpora = [corpus] if validation is None else [corpus, validation]
     before = Sources.of(corpora)
     reading = read_corpus(corpus, progress)
@@ -65,7 +68,9 @@ def recorded_texts(shelf: Path, corpus: Corpus, validation: Corpus | None) -> Kn
         CorpusError: a file is gone.
     """
     corpora = [corpus] if validation is None else [corpus, validation]
-    paths = sorted(shelf.glob(f"*/{RECORD}"))
+    paths: list[Path] = []
+    with suppress(OSError):  # what keeps the folder from being read is said when it is written
+        paths = sorted(shelf.glob(f"*/{RECORD}"))
     key = Sources.of(corpora).key if paths else ""
     for path in paths:
         texts = read_record(path.parent).texts.get(key)

@@ -22,6 +22,7 @@ from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.data.text_sample import spread
 from minigpt_cli.data.token_files import Tokens, narrowest
+from minigpt_cli.data.vocabulary import with_tokenizer
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.io.permissions import enterable, restrict
@@ -109,13 +110,7 @@ def prepare_mixture(
                 "restore the data folder, or train again from that model"
             )
         tokenizer = _learned(readings, config, documents, progress)
-    digest = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
-    each = config.model_copy(
-        update={
-            "weights": (), "tokenizer": tokenizer.kind, "vocab_size": None,
-            "tokenizer_sha256": digest,
-        }
-    )  # fmt: skip
+    each = with_tokenizer(config.model_copy(update={"weights": ()}), tokenizer)
     parts = tuple(
         prepare_dataset(corpus, each, data_dir, progress, None, tokenizer, validation, verify)
         for corpus in corpora

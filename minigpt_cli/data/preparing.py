@@ -45,6 +45,7 @@ from minigpt_cli.data.shards import (
 )
 from minigpt_cli.data.token_files import holds_ids_below, narrowest, write_split
 from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.io.permissions import enterable
 from minigpt_cli.io.regular import read_bounded
 from minigpt_cli.tokenizer.base import Job, Tokenizer
@@ -93,6 +94,7 @@ def write_dataset(
         ChangedWhileReadError: the text is not the one that was read before.
         OSError: the disk refuses.
     """
+    keep_freed_memory()
     started = time.perf_counter()
     reading, permissions = text.reading, text.reading.corpus.permissions
     in_shards = sum(each.bytes for each in reading.texts) > shards.WHOLE_BYTES

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from minigpt_cli.data.corpus import Corpus, Piece
 from minigpt_cli.data.progress import Progress, no_progress
+from minigpt_cli.tokenizer.char import code_points
 
 MOST_VALIDATION = 40_000_000
 """Characters that are kept for validation of a text with documents: about 10 million BPE tokens."""
@@ -153,8 +154,7 @@ class _Alphabet:
                 self._ascii += bytes(new)
                 self._seen[[*new]] = True
         else:
-            points = chunk.encode("utf-32-le", "surrogatepass")
-            self._seen[np.frombuffer(points, dtype=np.uint32)] = True
+            self._seen[code_points(chunk)] = True
 
     def __str__(self) -> str:
         return "".join(map(chr, np.flatnonzero(self._seen).tolist()))

@@ -1,5 +1,6 @@
 """The tokenizer of a prepared text: learned from it, or brought along by a model."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -42,6 +43,14 @@ def tokenizer_for(
         )
     _check_vocabulary(reading, brought)
     return brought
+
+
+def with_tokenizer(data: DataConfig, tokenizer: Tokenizer) -> DataConfig:
+    """The settings with a tokenizer that is brought along instead of learned."""
+    sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
+    return data.model_copy(
+        update={"tokenizer": tokenizer.kind, "vocab_size": None, "tokenizer_sha256": sha256}
+    )
 
 
 def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from minigpt_cli.language import mark
 from minigpt_cli.model.flops import forward_flops_per_token
-from minigpt_cli.runs.checkpoint_header import CheckpointMetadata, Header, TensorEntry, read_header
+from minigpt_cli.runs.checkpoint_header import (
+    LORA_SUFFIXES,
+    CheckpointMetadata,
+    Header,
+    TensorEntry,
+    read_header,
+)
 
 _COMPONENTS = {
     "token_embedding": mark("token embedding", "component"),
@@ -45,13 +51,23 @@ class Inspection(Header):
 
     @property
     def parameters(self) -> int:
-        """Weights of the model; a run's state contains the optimizer's tensors too."""
+        """Weights of the model.
+
+        A run's state contains the optimizer's tensors too, and both files may contain adapters.
+        """
         skipped = "optimizer." if self.is_state else ()
-        return sum(t.elements for t in self.tensors if not t.name.startswith(skipped))
+        return sum(t.elements for t in self._weights if not t.name.startswith(skipped))
+
+    @property
+    def _weights(self) -> tuple[TensorEntry, ...]:
+        """The tensors without those of adapters, whose effect is in the others."""
+        if not (self.is_state or self.is_checkpoint):
+            return self.tensors
+        return tuple(t for t in self.tensors if not t.name.endswith(LORA_SUFFIXES))
 
     @property
     def components(self) -> tuple[Component, ...] | None:
-        return _components(self.tensors) if self.checkpoint else None
+        return _components(self._weights) if self.checkpoint else None
 
     @property
     def flops_per_token(self) -> int | None:

@@ -1,7 +1,7 @@
 """The gradients of one training batch, parameter by parameter."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,6 +14,8 @@ from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.training.learner import freeze
+from minigpt_cli.training.lora import separate
 
 EXPLODING = 1.0
 """A gradient whose norm exceeds both this and the norm of its weights is exploding."""
@@ -63,13 +65,15 @@ class Gradients:
     norm: float
     """Global gradient norm, as used by gradient clipping."""
     parameters: tuple[ParameterGradient, ...]
-    """In the order of the model; a tied head is listed as its embedding."""
+    """In the order of the model; a tied head is listed as its embedding. Of a run that trained
+    adapters, those only."""
 
 
 def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
     """Measures the batch that the run takes next from these weights, without dropout.
 
     A checkpoint of minigpt 0.1.0 does not record its batch size and seed: the defaults are used.
+    Of a run with frozen weights or adapters, the model of `checkpoint` becomes what learned there.
 
     Raises:
         CorpusError: the training text is shorter than one window.
@@ -81,10 +85,18 @@ def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
         dataset.tokens("train"), metadata.model, metadata.data, train, dataset.train_parts
     )
     x, y = batches.batch(metadata.step * train.grad_accum_steps)
+    if metadata.lora is not None:
+        separate(checkpoint.model, metadata.lora, checkpoint.adapters)
+    else:
+        freeze(checkpoint.model, train.freeze)
     with reraise_out_of_memory(_("use a checkpoint of a smaller model")):
-        return measure(
+        found = measure(
             checkpoint.model, x, y, metadata.step + 1, as_in_run=metadata.train is not None
         )
+    if metadata.lora is None:
+        return found
+    adapters = tuple(one for one in found.parameters if one.name in checkpoint.adapters)
+    return replace(found, parameters=adapters)
 
 
 def measure(model: GPT, x: Tensor, y: Tensor, step: int = 1, as_in_run: bool = False) -> Gradients:

@@ -4,6 +4,7 @@ The files are what `from_pretrained` looks for.
 """
 
 import json
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def export_hf(
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     texts = {
         "README.md": model_card(checkpoint, out.resolve().name),
-        "config.json": _json(hf_config(model.config, model.vocab_size, dtype)),
-        "generation_config.json": _json(
+        "config.json": as_json(hf_config(model.config, model.vocab_size, dtype)),
+        "generation_config.json": as_json(
             {
                 # Without a prompt, generation begins where ours does.
                 "bos_token_id": tokenizer.start_ids[0],
@@ -61,7 +62,7 @@ def export_hf(
             }
         ),
         "tokenizer.json": to_hf(tokenizer).to_str(),
-        "tokenizer_config.json": _json(
+        "tokenizer_config.json": as_json(
             {
                 **TOKENIZER_CONFIG,
                 "model_max_length": model.config.block_size,
@@ -69,19 +70,35 @@ def export_hf(
             }
         ),
     }
+    write_folder(out, texts, WEIGHTS, hf_tensors(checkpoint, _DTYPES[dtype]))
+
+
+def write_folder(
+    out: Path, texts: Mapping[str, str], weights_name: str, tensors: dict[str, Tensor]
+) -> None:
+    """Writes a folder of text files and one of tensors, whole or not at all.
+
+    Raises:
+        InteropError: the disk refuses.
+    """
     hint, also = _("free some space or choose another path"), (SafetensorError,)
     with reraise_as(InteropError, out, "written", hint=hint, also=also):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(out) as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
-            save_file(hf_tensors(checkpoint, _DTYPES[dtype]), folder / WEIGHTS, {"format": "pt"})
+            save_file(tensors, folder / weights_name, {"format": "pt"})
             with suppress(PermissionError):  # the library lets nobody else read its file
-                (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode & 0o777)
+                (folder / weights_name).chmod((folder / name).stat().st_mode & 0o777)
 
 
-def check_folder(out: Path, force: bool) -> None:
+def check_folder(out: Path, force: bool, files: Collection[str] = FILES) -> None:
     """Refuses to replace a folder, unless it is an earlier export and that is wanted.
+
+    Args:
+        out: the folder.
+        force: whether replacing it is wanted.
+        files: what an earlier export holds, and nothing else.
 
     Raises:
         InteropError: with what to do instead.
@@ -97,7 +114,7 @@ def check_folder(out: Path, force: bool) -> None:
             )
         if not out.is_dir() or out.is_symlink():
             raise InteropError(_("{out}: not a folder; choose another path").format(out=out))
-        others = sorted(entry.name for entry in out.iterdir() if entry.name not in FILES)
+        others = sorted(entry.name for entry in out.iterdir() if entry.name not in files)
     if others:
         raise InteropError(
             _(
@@ -122,5 +139,6 @@ def hf_tensors(checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-def _json(value: dict[str, Any]) -> str:
+def as_json(value: dict[str, Any]) -> str:
+    """A file's content."""
     return json.dumps(value, indent=2) + "\n"

@@ -13,10 +13,10 @@ from torch import Tensor
 from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, ModelConfig
 from minigpt_cli.errors import InteropError, reraise_as
-from minigpt_cli.interop.hf_folder import CONFIG, INDEX, WEIGHTS
+from minigpt_cli.interop.hf_folder import CONFIG, INDEX, PICKLES, WEIGHTS, is_pickle
 from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
-from minigpt_cli.interop.parts import STACKED, parsed, weights
+from minigpt_cli.interop.parts import parsed, parts_of, weights
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
@@ -126,17 +126,9 @@ def _shards(folder: Path) -> list[Path]:
         return [folder / name for name in names]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    pickled = sorted(
-        path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")
-    )
+    pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
     if pickled:
-        raise InteropError(
-            _(
-                "{folder}: a pickle, which can run any program when opened; convert it where "
-                'you trust it: python -c "from transformers import AutoModelForCausalLM; '
-                "AutoModelForCausalLM.from_pretrained('FOLDER').save_pretrained('FOLDER')\""
-            ).format(folder=folder / pickled[0])
-        )
+        raise is_pickle(pickled[0])
     raise InteropError(
         _("{folder}: no {weights}; the weights are missing").format(folder=folder, weights=WEIGHTS)
     )
@@ -248,4 +240,4 @@ def _whole(name: str, parts: dict[str, Tensor]) -> Tensor:
         return parts[name].contiguous()
     _, layer, kind = parsed(name)
     before = name.removesuffix(f"{layer}.{kind}")
-    return torch.cat([parts[f"{before}{part}.{kind}"] for part in STACKED[layer]])
+    return torch.cat([parts[f"{before}{part}.{kind}"] for part in parts_of(layer)])

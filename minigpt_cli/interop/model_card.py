@@ -7,6 +7,7 @@ from minigpt_cli.config.schema import ClassicConfig, RunConfig
 from minigpt_cli.interop.hf_format import modern_kind
 from minigpt_cli.io.text import printable
 from minigpt_cli.runs.checkpoint import Checkpoint
+from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 
 _TEMPLATE = """\
 ---
@@ -18,7 +19,7 @@ tags:
 
 # {name}
 
-A small GPT trained from scratch with minigpt {version}. No remote code is needed to load it.
+A small GPT {made} with minigpt {version}. No remote code is needed to load it.
 
 | | |
 |---|---|
@@ -41,7 +42,7 @@ a time unless you choose a padding token yourself. {window}
 _RECIPE = """
 ## Training
 
-With these settings saved as `run.toml`, `minigpt train --preset run.toml` repeats the run:
+With these settings saved as `run.toml`, `{command}` repeats the run{base}:
 
 {fence}toml
 {toml}{fence}
@@ -71,6 +72,7 @@ def model_card(checkpoint: Checkpoint, name: str) -> str:
     rows += [(what, f"{n:.4f} {unit}".strip()) for what, n, unit in measured if n is not None]
     text = _TEMPLATE.format(
         name=_markdown(name),
+        made=_made(metadata),
         version=metadata.version,
         rows="\n".join(f"| {what} | {value} |" for what, value in rows),
         prompt=repr(checkpoint.tokenizer.decode(checkpoint.tokenizer.start_ids)),
@@ -86,8 +88,23 @@ def _recipe(run: RunConfig) -> str:
     names = tuple(PurePath(name).name or name for name in run.data.corpus)
     data = run.data.model_copy(update={"corpus": names})
     toml = printable(run.model_copy(update={"data": data}).to_toml())
+    began = run.data.tokenizer_sha256 is not None
     longest = max((len(ticks) for ticks in re.findall("`+", toml)), default=0)
-    return _RECIPE.format(fence="`" * max(3, longest + 1), toml=toml)
+    return _RECIPE.format(
+        fence="`" * max(3, longest + 1),
+        toml=toml,
+        command="minigpt train --preset run.toml" + (" --init-from BASE" if began else ""),
+        base=" from the same base model" if began else "",
+    )
+
+
+def _made(metadata: CheckpointMetadata) -> str:
+    """How the weights came about."""
+    if not metadata.fingerprint:  # read from another program's files
+        return "converted"
+    if metadata.data.tokenizer_sha256 is None:
+        return "trained from scratch"
+    return "finetuned" if metadata.lora is None else "finetuned by low-rank adapters, merged,"
 
 
 def _markdown(text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt_cli.config.schema import LoraConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.runs.checkpoint import model_tensors
@@ -55,6 +56,18 @@ def parsed(name: str) -> tuple[int | None, str, str]:
         return None, layer, kind
     _, number, inner = layer.split(".", 2)
     return int(number), inner, kind
+
+
+def parts_of(layer: str) -> tuple[str, ...]:
+    """The matrices stacked in a layer of a block, in order; itself if it is only one."""
+    return STACKED.get(layer, (layer,))
+
+
+def adapted_parts(name: str, config: LoraConfig) -> tuple[int, ...]:
+    """The indices of the matrices in a layer, such as `blocks.0.gate_up`, that get an adapter."""
+    _, layer, _ = parsed(f"{name}.weight")
+    short = [part.removeprefix("attention.") for part in parts_of(layer)]
+    return tuple(index for index, part in enumerate(short) if part in config.targets)
 
 
 def weights(model: GPT, names: Names) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from minigpt_cli.language import _
 from minigpt_cli.pages.render import render
 from minigpt_cli.pages.scripts import PAGE, WORKER, joined, page_script_hash, sha256
 from minigpt_cli.runs.checkpoint import Checkpoint, model_tensors
+from minigpt_cli.training.continuation import CHANGEABLE
 
 PageDtype = Literal["bf16", "int8"]
 
@@ -188,6 +189,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
 def _command(checkpoint: Checkpoint) -> str:
     """The command that trains such a model: the nearest preset, and what differs from it."""
     metadata = checkpoint.metadata
+    is_new = metadata.data.tokenizer_sha256 is None
 
     def settings(preset: RunConfig) -> dict[str, object]:
         config = metadata.config or preset.model_copy(
@@ -195,18 +197,32 @@ def _command(checkpoint: Checkpoint) -> str:
         )
         changed = differences(preset, config).items()
         found = {name: value for name, (_, value) in changed if value is not None}
-        return {name: value for name, value in found.items() if name not in _NOT_THE_MODEL}
+        return {
+            name: value for name, value in found.items()
+            if name not in _NOT_THE_MODEL and (is_new or not _comes_with_the_base(name))
+        }  # fmt: skip
 
+    presets = {name: load_run_config(name) for name in preset_names()}
     nearest = min(
-        ((name, settings(load_run_config(name))) for name in preset_names()),
+        (
+            (name, settings(preset)) for name, preset in presets.items()
+            if (preset.lora is None) == (metadata.lora is None)
+        ),
         key=lambda preset: len(preset[1]),
-    )
+    )  # fmt: skip
     words = ["minigpt", "train", "--preset", nearest[0]]
+    words += [] if is_new else ["--init-from", "BASE"]
     for name in metadata.data.corpus:
         words += ["--data", Path(name).name]
     for name, value in nearest[1].items():
         words += ["--set", f"{name}={value if isinstance(value, str) else toml_value(value)}"]
     return printable(" ".join(shlex.quote(word) for word in words))
+
+
+def _comes_with_the_base(setting: str) -> bool:
+    """Whether a run that began from another model has this setting from there."""
+    tokenizer = setting.startswith("data.tokenizer") or setting == "data.vocab_size"
+    return tokenizer or (setting.startswith("model.") and setting not in CHANGEABLE)
 
 
 def _json(value: Any) -> Markup:

@@ -7,7 +7,8 @@ and would load a flipped bit silently.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint_header import (
     CHECKPOINT_FORMAT,
     FORMAT_VERSION,
+    LORA_SUFFIXES,
     CheckpointMetadata,
     Header,
     TensorEntry,
@@ -51,6 +53,8 @@ class Checkpoint:
     model: GPT
     tokenizer: Tokenizer
     metadata: CheckpointMetadata
+    adapters: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of a run that trained adapters: their weights by name. The model includes their effect."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,20 @@ class PendingFile:
         write_tensors(self.path, self.tensors, self.metadata)
 
 
-def checkpoint_file(path: Path, model: GPT, metadata: CheckpointMetadata) -> PendingFile:
-    """A model with everything needed to use it, as the content of one file."""
+def checkpoint_file(
+    path: Path,
+    model: GPT,
+    metadata: CheckpointMetadata,
+    adapters: Mapping[str, Tensor] | None = None,
+) -> PendingFile:
+    """A model with everything needed to use it, as the content of one file.
+
+    Adapters are kept beside the weights that include their effect.
+    """
     values = metadata_adapter().dump_python(metadata, mode="json")
     values["format_version"] = FORMAT_VERSION
     header = {"format": CHECKPOINT_FORMAT, "minigpt": json.dumps(values)}
-    return PendingFile(path, model_tensors(model), header)
+    return PendingFile(path, {**model_tensors(model), **(adapters or {})}, header)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -94,6 +106,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     with open_tensors(path) as (header, file):
         metadata = header.checkpoint_metadata()
         tensors, _metadata = _verified(header, file)
+    adapters = {
+        name: tensors.pop(name)
+        for name in [*tensors]
+        if metadata.lora is not None and name.endswith(LORA_SUFFIXES)
+    }
     try:
         tokenizer = tokenizer_from_json(metadata.tokenizer)
     except TokenizerError as error:
@@ -106,7 +123,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
             ),
         )
     model = filled_model(metadata.model, metadata.vocab_size, tensors, path)
-    return Checkpoint(model.to(device).eval(), tokenizer, metadata)
+    return Checkpoint(model.to(device).eval(), tokenizer, metadata, adapters)
 
 
 def filled_model(

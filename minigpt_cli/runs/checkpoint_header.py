@@ -18,6 +18,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from minigpt_cli.config.schema import (
     Count,
     DataConfig,
+    LoraConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
@@ -30,6 +31,8 @@ from minigpt_cli.language import _
 
 FORMAT_VERSION = 1
 CHECKPOINT_FORMAT, STATE_FORMAT = "minigpt-checkpoint", "minigpt-state"
+LORA_A, LORA_B = LORA_SUFFIXES = (".lora_a", ".lora_b")
+"""What the names of an adapter's weights end in, after the name of its layer."""
 LARGEST_HEADER = 100_000_000
 """The safetensors library's own limit, in bytes."""
 _MOST_AXES = 64
@@ -86,6 +89,7 @@ class CheckpointMetadata:
     optimizer: OptimizerConfig | None = None
     """The run's settings; minigpt 0.1.0 did not record these, nor `train`."""
     train: TrainConfig | None = None
+    lora: LoraConfig | None = None
 
     @property
     def config(self) -> RunConfig | None:
@@ -93,8 +97,9 @@ class CheckpointMetadata:
         if self.optimizer is None or self.train is None:
             return None
         return RunConfig(
-            model=self.model, data=self.data, optimizer=self.optimizer, train=self.train
-        )
+            model=self.model, data=self.data, optimizer=self.optimizer, train=self.train,
+            lora=self.lora,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

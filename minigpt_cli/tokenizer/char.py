@@ -49,14 +49,21 @@ class CharTokenizer(Tokenizer):
     def _encode(self, text: str, before: int) -> NDArray[np.uint32]:
         if text.isascii() and not (data := text.encode()).translate(None, delete=self._ascii):
             return np.frombuffer(data.translate(self._id_of_byte), np.uint8).astype(np.uint32)
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         # The table's last entry stands for all characters beyond it, which are unknown.
-        ids = self._id_of_point.take(points, mode="clip")
-        unknown = np.flatnonzero(ids == _UNKNOWN)
-        if unknown.size:
+        ids = self._id_of_point.take(code_points(text), mode="clip")
+        if int(ids.max(initial=0)) == _UNKNOWN:
+            unknown = np.flatnonzero(ids == _UNKNOWN)
             raise unknown_characters(text, unknown.tolist(), self.kind, self.stoi, before)
         return ids
 
     def to_json(self) -> str:
         saved = {"kind": self.kind, "vocabulary": "".join(self.itos)}
         return json.dumps({**saved, **self._saved_end()})
+
+
+def code_points(text: str) -> NDArray[np.uint16] | NDArray[np.uint32]:
+    """The number of each character of a text, (T,)."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    if len(data) == 2 * len(text):  # no character takes two units
+        return np.frombuffer(data, dtype="<u2")
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")

@@ -1,13 +1,12 @@
 """The settings of a run that begins from a model, or a tokenizer, that exists already."""
 
-import hashlib
 from pathlib import Path
 
 from minigpt_cli.config.loading import Overrides, resolve
-from minigpt_cli.config.schema import ClassicConfig, DataConfig, RunConfig
+from minigpt_cli.config.schema import ClassicConfig, RunConfig
+from minigpt_cli.data.vocabulary import with_tokenizer
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.runs.checkpoint import Checkpoint
-from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.files import read_tokenizer
 
 CHANGEABLE = ("model.block_size", "model.dropout")
@@ -25,6 +24,11 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
     Raises:
         ConfigError: an override would make it another model, or another tokenizer.
     """
+    if config.lora is not None and config.optimizer.name != "adamw":
+        raise ConfigError(
+            f"optimizer.name = {config.optimizer.name}: adapters are trained with AdamW",
+            settings=("optimizer.name=adamw", "optimizer.learning_rate=0.001"),
+        )
     own = {name: value for name, value in overrides.items() if name.startswith("model.")}
     chosen = {"data.tokenizer", "data.tokenizer_file", "data.vocab_size"}
     for name in [*own, *(overrides.keys() & chosen)]:
@@ -40,7 +44,7 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
             f"model.block_size = {model.block_size}: the model learned {before.block_size} "
             "positions; use at most as many"
         )
-    data = _with_tokenizer(config.data, initial.tokenizer)
+    data = with_tokenizer(config.data, initial.tokenizer)
     data = data.model_copy(update={"tokenizer_file": None})
     return config.model_copy(update={"model": model, "data": data})
 
@@ -60,17 +64,10 @@ def with_tokenizer_file(config: RunConfig, overrides: Overrides) -> RunConfig:
     assert file is not None
     for name in sorted(overrides.keys() & {"data.tokenizer", "data.vocab_size"}):
         raise ConfigError(f"{name}: comes with the tokenizer in {file}; leave one out")
-    data = _with_tokenizer(config.data, read_tokenizer(Path(file)))
+    data = with_tokenizer(config.data, read_tokenizer(Path(file)))
     if config.data.tokenizer_sha256 not in (None, data.tokenizer_sha256):
         raise ConfigError(
             f"{file}: not the tokenizer that this configuration was made with; restore it, or "
             "remove data.tokenizer_sha256"
         )
     return config.model_copy(update={"data": data})
-
-
-def _with_tokenizer(data: DataConfig, tokenizer: Tokenizer) -> DataConfig:
-    sha256 = hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
-    return data.model_copy(
-        update={"tokenizer": tokenizer.kind, "vocab_size": None, "tokenizer_sha256": sha256}
-    )

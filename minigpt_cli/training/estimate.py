@@ -14,6 +14,7 @@ from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.lora import parameter_counts
 from minigpt_cli.training.memory import Memory
 from minigpt_cli.training.schedule import evaluates
 from minigpt_cli.training.setup import TrainRequest
@@ -63,7 +64,7 @@ def estimate(request: TrainRequest) -> tuple[RunConfig, Estimate]:
     weights = sum(p.numel() * 4 for p in learner.model.parameters())
     state = sum(t.numel() * t.element_size() for t in learner.optimizer.state_tensors().values())
     return config, Estimate(
-        parameters=weights // 4,
+        parameters=parameter_counts(learner.model)[0],
         tokens_per_step=learner.tokens_per_step,
         training_tokens=metadata.train_tokens,
         epochs=learner.tokens_per_step * train.max_iters / metadata.train_tokens,

@@ -5,6 +5,7 @@ from math import isqrt
 
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.training.lora import adapter_count
 from minigpt_cli.training.memory import Memory, Pass, training_memory
 
 
@@ -25,7 +26,9 @@ def memory_here(config: RunConfig, vocab_size: int, batch_size: int | None = Non
         accumulates=train.batch_size * train.grad_accum_steps > size,
         checkpointing=bool(getattr(train, "activation_checkpointing", False)),
     )
-    return training_memory(config.model, vocab_size, config.optimizer, of)
+    return training_memory(
+        config.model, vocab_size, config.optimizer, of, adapters=adapter_count(config)
+    )
 
 
 def fit_batch(

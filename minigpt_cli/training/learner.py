@@ -14,11 +14,13 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.ahead import BatchesAhead
 from minigpt_cli.data.batches import BatchSampler, training_batches
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.device import keep_freed_memory, pick_dtype, reraise_out_of_memory, synchronize
+from minigpt_cli.device import pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
+from minigpt_cli.training.lora import add_adapters, draw_adapters
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
@@ -62,6 +64,9 @@ class Learner:
             if initial is not None:
                 copy_weights(initial, model)
             freeze(model, train.freeze)
+            if config.lora is not None:
+                add_adapters(model, config.lora)
+                draw_adapters(model)
             self.model = model.to(self.device)
         self.model.compute_dtype = pick_dtype(train.precision, self.device)
         self.optimizer = Optimizer(self.model, config.optimizer)
@@ -77,8 +82,12 @@ class Learner:
 
     @property
     def flops_per_token(self) -> int:
-        """FLOPs of the forward and backward pass for one token."""
-        return 3 * forward_flops_per_token(self.config.model, self.model.vocab_size)
+        """FLOPs of the forward and backward pass for one token.
+
+        With adapters, the backward pass computes no gradients of the model's own weights.
+        """
+        passes = 3 if self.config.lora is None else 2
+        return passes * forward_flops_per_token(self.config.model, self.model.vocab_size)
 
     @reraise_out_of_memory(_SMALLER)
     def rehearse(self) -> float:

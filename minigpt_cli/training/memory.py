@@ -35,7 +35,7 @@ _LIBRARIES = 50_000_000
 """What PyTorch's libraries and threads allocate when they are first used."""
 _FRAGMENTATION = 1.5
 """Heap that short-lived blocks occupy, per byte alive. Blocks of many sizes come and go in the
-backward pass, the freed ones are kept (see `device.keep_freed_memory`), and a later one needs a
+backward pass, the freed ones are kept (see `io.memory.keep_freed_memory`), and a later one needs a
 hole of its own size."""
 _OUTSIDE_THE_HEAP = 32 * 2**20
 """Larger blocks come from the system, and are returned to it when they are freed."""
@@ -249,6 +249,7 @@ def training_memory(
     *,
     replicas: int = 1,
     shards: int = 1,
+    adapters: int = 0,
 ) -> Memory:
     """What one process takes at its peak.
 
@@ -259,11 +260,13 @@ def training_memory(
         of: the forward and backward pass.
         replicas: processes that each hold a whole model, and sum its gradients (DDP).
         shards: processes that each hold a part of everything (FSDP).
+        adapters: weights of low-rank adapters, which alone are trained then, by AdamW; 0 without.
     """
     sizes = sizes_of(config, vocab_size)
     P = sizes.parameters
-    weights = gradients = _FP32 * P // shards
-    state = _state(sizes, config, optimizer) // shards
+    weights = _FP32 * (P + adapters) // shards
+    gradients = _FP32 * (adapters or P) // shards
+    state = 2 * gradients if adapters else _state(sizes, config, optimizer) // shards
     blocks = 1 if of.checkpointing else config.n_layer
     kept = [replace(s, tensors=blocks * s.tensors) for s in saved_by_block(config, of)]
     if of.checkpointing:
@@ -278,7 +281,8 @@ def training_memory(
         unsharded += _FP32 * (rest + max(rest, sizes.per_block))
     buckets = 2 * BUCKET_BYTES if replicas > 1 else 0
     update = _update(sizes, config, optimizer, shards)
-    again = _FP32 * sizes.embedding if config.tie_embeddings or of.accumulates else 0
+    twice = not adapters and (config.tie_embeddings or of.accumulates)
+    again = _FP32 * sizes.embedding if twice else 0
     heap = _heap(kept, copies) if of.on_cpu else sum(s.bytes for s in kept) + copies
     passing = heap + logits + (gradients if of.accumulates else 0) + unsharded
     stepping = gradients + max(buckets + again // shards + unsharded, update)

@@ -16,6 +16,7 @@ from minigpt_cli.tokenizer.bpe import DEFAULT_VOCAB_SIZE
 from minigpt_cli.training.accelerators import PER_MACHINE, Accelerator
 from minigpt_cli.training.automatic import AUTO
 from minigpt_cli.training.fitting import fit_batch, smaller_batches
+from minigpt_cli.training.lora import adapter_count
 from minigpt_cli.training.memory import Memory, Pass, replica_fits, sizes_of, training_memory
 from minigpt_cli.training.setup import TrainRequest
 
@@ -232,8 +233,9 @@ def memory_per_gpu(
     )
     replicas, shards = (N if strategy == "ddp" else 1), (N if strategy == "fsdp" else 1)
     return training_memory(
-        config.model, vocab_size, config.optimizer, of, replicas=replicas, shards=shards
-    )
+        config.model, vocab_size, config.optimizer, of,
+        replicas=replicas, shards=shards, adapters=adapter_count(config),
+    )  # fmt: skip
 
 
 def _traffic(

@@ -27,7 +27,7 @@ from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
-from minigpt_cli.training.speed import choose_threads, expected_seconds
+from minigpt_cli.training.speed import expected_seconds, training_threads
 from minigpt_cli.training.state import SavedRun, saved_run
 from minigpt_cli.training.trainer import Trainer
 
@@ -102,6 +102,10 @@ class TrainRequest:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
+        elif config.lora is not None:
+            raise ConfigError(
+                "lora: adapters are for a model that exists; name it with --init-from"
+            )
         elif config.data.tokenizer_file is not None:
             config = with_tokenizer_file(config, self.overrides)
         elif config.data.tokenizer_sha256 is not None:
@@ -139,7 +143,7 @@ class TrainRequest:
                 settings=("data.val_fraction=0.2",),
             )
         # Before there is a run folder: also finds out whether memory suffices for a step.
-        chosen = config.train.threads or choose_threads(learner)
+        chosen = config.train.threads or training_threads(learner)
         train = config.train.model_copy(update={"threads": chosen})
         learner.config = config.model_copy(update={"train": train})
         if train.compile != "on":

@@ -6,42 +6,29 @@ from statistics import median
 
 import torch
 
+from minigpt_cli.device import choose_threads
 from minigpt_cli.training.learner import Learner
 
 # A step also updates the weights, and a run also evaluates and saves.
 _BESIDES = 1.2
-# Where the passes take this long, no other number is tried: large models profit from all threads.
-_LONG_SECONDS = 2.0
-# Fewer threads are chosen for a clear gain only.
-_GAIN = 0.95
+_LARGE = 5e11
+"""FLOPs of a pass from which all threads are used without asking: they rarely wait for each other,
+and a pass takes seconds."""
 _WINDOW, _FIRST_STEPS = 20, 3
 SLOWDOWN = 2.0
 """A run is said to have slowed down when its steps take this many times what they took."""
 
 
-def choose_threads(learner: Learner) -> int:
+def training_threads(learner: Learner) -> int:
     """The fastest number of CPU threads, by a few passes of the model.
 
-    Threads wait for each other by spinning: beside another busy program, all of them together can
-    be slower than one. Chosen once and recorded with the run, because sums in another order differ
-    in their last digits: a run that changed its threads on its own could not be repeated exactly.
+    Chosen once and recorded with the run, because sums in another order differ in their last
+    digits: a run that changed its threads on its own could not be repeated exactly.
     """
-    most = torch.get_num_threads()
-    if most == 1:
-        return most
-    candidates = dict.fromkeys([most, most // 2, 1] if most > 3 else [most, 1])
-    best, best_seconds = most, float("inf")
-    for threads in candidates:
-        torch.set_num_threads(threads)
-        learner.rehearse()  # the first one also allocates
-        # The median: among busy neighbors, a single quick pass says nothing.
-        seconds = median(learner.rehearse() for _ in range(5))
-        if seconds < _GAIN * best_seconds:
-            best, best_seconds = threads, seconds
-        if 5 * seconds > _LONG_SECONDS:
-            break
-    torch.set_num_threads(best)
-    return best
+    passes = learner.config.train.grad_accum_steps
+    if learner.flops_per_token * learner.tokens_per_step / passes > _LARGE:
+        return torch.get_num_threads()
+    return choose_threads(learner.rehearse)
 
 
 def expected_seconds(learner: Learner, steps: int) -> float:

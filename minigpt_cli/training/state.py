@@ -22,9 +22,10 @@ from minigpt_cli.runs.checkpoint import (
     model_tensors,
     read_tensors,
 )
-from minigpt_cli.runs.checkpoint_header import STATE_FORMAT, damaged, read_header
+from minigpt_cli.runs.checkpoint_header import LORA_A, STATE_FORMAT, damaged, read_header
 from minigpt_cli.runs.folder import CHECKPOINT
 from minigpt_cli.runs.metrics import StepNumber
+from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge
 from minigpt_cli.training.optimizer import Optimizer
 from minigpt_cli.training.stability import MAX_REWINDS
 
@@ -157,12 +158,19 @@ def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     best = load_checkpoint(path.with_name(CHECKPOINT), device)
     if best.metadata.fingerprint != metadata.get("fingerprint"):
         raise CheckpointError(f"{path}: does not belong to the {CHECKPOINT} beside it")
-    load_model_tensors(best.model, _part(tensors, "model."), path)
+    weights, adapters = _part(tensors, "model."), {}
+    if best.metadata.lora is not None:
+        layers = {name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)}
+        add_adapters(best.model, best.metadata.lora, layers)
+    load_model_tensors(best.model, weights, path)
+    if best.metadata.lora is not None:
+        adapters = adapter_tensors(best.model)
+        merge(best.model)
     known = replace(
         best.metadata,
         step=state.step, train_loss=state.recent_loss, val_loss=None, bits_per_byte=None,
     )  # fmt: skip
-    return replace(best, metadata=known)
+    return replace(best, metadata=known, adapters=adapters)
 
 
 def is_state(path: Path) -> bool:

@@ -20,6 +20,7 @@ from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, Sampl
 from minigpt_cli.runs.writer import RunWriter
 from minigpt_cli.training import schedule
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.lora import adapter_tensors, merged
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes
@@ -260,9 +261,13 @@ class Trainer:
         return read / self.dataset.metadata.train_tokens
 
     def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
-        with self._eagerly(), self._finite("validation loss"):
+        with (
+            self._eagerly(),
+            self._finite("validation loss"),
+            merged(self.learner.model) as model,
+        ):
             result = evaluate(
-                self.learner.model,
+                model,
                 self.dataset.tokenizer,
                 self._validation,
                 most,
@@ -287,8 +292,12 @@ class Trainer:
         """Generates a text from an empty prompt, with its own random numbers."""
         sampling = Sampling(seed=self.state.step)
         count = self.config.train.sample_tokens
-        writer = ModelAndTokenizer(self.learner.model, self.dataset.tokenizer)
-        with self._eagerly(), self._finite("sample's logits"):
+        with (
+            self._eagerly(),
+            self._finite("sample's logits"),
+            merged(self.learner.model) as model,
+        ):
+            writer = ModelAndTokenizer(model, self.dataset.tokenizer)
             return ended("".join(generate(writer, "", count, sampling)))
 
     @contextmanager
@@ -317,6 +326,7 @@ class Trainer:
             bits_per_byte=result.bits_per_byte if result else None,
             optimizer=self.config.optimizer,
             train=self.config.train,
+            lora=self.config.lora,
         )
 
     def _save_is_due(self) -> bool:
@@ -329,7 +339,10 @@ class Trainer:
         model, folder = self.learner.model, self.folder
         run = SavedRun(self.config, self.dataset.metadata.fingerprint)
         state = state_file(folder.state, run, self.state, model, self.learner.optimizer)
-        checkpoint = checkpoint_file(folder.checkpoint, model, metadata) if metadata else None
+        adapters, checkpoint = adapter_tensors(model), None
+        if metadata is not None:
+            with merged(model):
+                checkpoint = checkpoint_file(folder.checkpoint, model, metadata, adapters)
         self.writer.save(self.state.step, state, checkpoint)
 
     def _is_finished(self) -> bool:

@@ -127,6 +127,10 @@ def test_a_run_takes_its_tokenizer_from_a_file(
     config = Path("r/config.toml").read_text()
     assert 'tokenizer = "pretrained"' in config
     assert 'tokenizer_file = "gpt2"' in config
+    shown = json.loads(minigpt("tokenize", "story.txt", "--kind", "gpt2", "-t", "he<|endoftext|>",
+                               "--json").stdout)  # fmt: skip
+    assert (shown["kind"], shown["vocab_size"]) == ("pretrained", theirs.get_vocab_size() + 1)
+    assert theirs.get_vocab_size() not in shown["text"]["ids"]
     again = minigpt("train", "--preset", "r/config.toml", "--out", "again")
     assert again.exit_code == 0, again.output
     Path("gpt2/vocab.json").unlink()

@@ -1,6 +1,7 @@
 """`minigpt train --init-from`, and other commands on a model that another program made."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,35 @@ def test_training_begins_with_the_weights_of_the_model(
             assert model(ids).equal(initial.model(ids))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *product(("modern", "classic"), ("char", "word", "byte", "bpe")),
+        *((name, "byte") for name in CONFIGS if name not in ("modern", "classic")),
+    ],
+)
+@torch.inference_mode()
+def test_training_on_from_an_export_begins_with_the_same_logits(
+    home: Path, name: str, kind: str
+) -> None:
+    from minigpt_cli.interop.hf_export import export_hf
+
+    tokenizer = tokenizer_of(kind, (home / "story.txt").read_text(encoding="utf-8"))
+    before = random_checkpoint(CONFIGS[name].model_copy(update={"block_size": 32}), tokenizer)
+    export_hf(before, home / "out")
+    overrides = {"data.corpus": "story.txt", "train.device": "cpu", "train.threads": 1}
+    for preset in ("finetune", "lora"):
+        request = TrainRequest(
+            preset, overrides, None, Workspace(home / "data"), initial=read_hf(home / "out")
+        )
+        with torch.inference_mode(False):
+            learner = request.learner()
+        assert learner.dataset.tokenizer.to_json() == tokenizer.to_json()
+        ids = torch.tensor([tokenizer.encode("The old heron counts")])
+        with learner.model.evaluating(torch.float32):
+            assert learner.model(ids).equal(before.model(ids))
+
+
 def test_a_folder_of_transformers_is_finetuned_with_its_own_tokenizer(
     minigpt: Minigpt, folder: Path, more: Path
 ) -> None:
@@ -137,6 +167,22 @@ def test_characters_that_the_vocabulary_lacks_are_all_named(refused: Refused, ho
         "odd: the model's vocabulary lacks '7' (U+0037), 'Ω' (U+03A9), '∑' (U+2211); remove these "
         "characters from the text, or train a new model on both texts"
     )
+
+
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "ckpt.pth"])
+def test_a_pickle_is_refused_with_how_to_convert_it(refused: Refused, name: str) -> None:
+    Path(name).write_bytes(b"PK\x03\x04 and so on")
+    for command in (("train", "--data", "story.txt", "--init-from"), ("generate", "-c")):
+        message = refused(*command, name)
+        assert message.startswith(f"{name}: a pickle, which can run any program when opened")
+        assert "save_pretrained" in message
+
+
+def test_adapters_alone_are_refused_with_how_to_merge_them(refused: Refused) -> None:
+    Path("adapters").mkdir()
+    Path("adapters/adapter_config.json").write_text("{}")
+    message = refused("generate", "-c", "adapters")
+    assert message.startswith("adapters: adapters without their model; merge them")
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def test_resuming_takes_the_newest_unfinished_run_and_says_so(minigpt: Minigpt, 
     said = minigpt("train", "--resume").stderr
     assert said.startswith(
         "The newest run, runs/later, is finished; the newest unfinished one is runs/long\n"
-        "Resuming runs/long at step 20\n"
     )
+    assert "\nResuming runs/long at step 20\n" in said
     assert "Time:   about " in said
     again = minigpt("train", "--resume")
     assert "already finished, at step 22" in again.stderr
@@ -75,3 +75,14 @@ def test_where_a_run_stopped_is_the_step_of_its_state(minigpt: Minigpt, home: Pa
     metrics.write_text("".join(row + "\n" for row in rows))
     assert "20 of 3,000" in minigpt("inspect", "runs").stdout
     assert "20 of 3,000" in minigpt("inspect", "runs/long").stdout
+
+
+def test_threads_are_chosen_by_timing_for_every_command_that_computes(
+    minigpt: Minigpt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[float] = []
+    monkeypatch.setattr("minigpt_cli.device.choose_threads", lambda work: timed.append(work()))
+    for command in ("generate", "-n", 2), ("eval",), ("inspect", "next", "The"):
+        assert minigpt(*command).exit_code == 0
+    assert len(timed) == 3
+    assert min(timed) > 0

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.boundary import ErrorBoundary
 from minigpt_cli.cli.options import SETTING_OPTIONS, how_to_set, parse_settings
-from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.config.schema import LoraConfig, RunConfig
 from minigpt_cli.errors import ConfigError
 
 TRAIN = {"--batch-size", "--set", "--tokenizer", "--data-dir"}
@@ -47,9 +47,8 @@ def test_every_option_of_a_setting_exists_and_every_setting_too() -> None:
         for parameter in commands[name].params
         for option in parameter.opts
     }
-    fields = {
-        f"{section}.{key}" for section, table in RunConfig().model_dump().items() for key in table
-    }
+    tables = RunConfig(lora=LoraConfig()).model_dump()
+    fields = {f"{section}.{key}" for section, table in tables.items() for key in table}
     assert SETTING_OPTIONS.keys() <= fields | {"data_dir", "out"}
     assert {option for names in SETTING_OPTIONS.values() for option in names} <= options
 

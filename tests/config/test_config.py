@@ -293,6 +293,7 @@ configurations = st.builds(
 
 
 @given(configurations)
+@example(resolve({"lora": {"rank": 4, "targets": ["q", "v"]}}, {}, ""))
 @example(resolve({"data": {"corpus": ['a \x7f\x00\n"\\ é 文']}}, {}, ""))
 def test_configuration_survives_a_round_trip_through_toml(config: RunConfig) -> None:
     assert resolve(tomli.loads(config.to_toml()), {}, "") == config
@@ -332,3 +333,12 @@ def test_differences_name_every_setting_that_differs() -> None:
     assert found["model.family"] == ("modern", "classic", "modern")
     assert found["model.rope_theta"] == (10_000.0, None, 10_000.0)
     assert {name.partition(".")[0] for name in found} == {"model", "train"}
+
+
+def test_settings_of_adapters_are_there_only_in_a_run_that_trains_them() -> None:
+    plain, adapted = RunConfig(), resolve({}, {"lora.rank": 4}, "")
+    assert "[lora]" not in plain.to_toml()
+    assert "[lora]\nrank = 4\nalpha = 16.0\n" in adapted.to_toml()
+    found = differences(plain, adapted)
+    assert found["lora.rank"] == (None, 4)
+    assert {name.partition(".")[0] for name in found} == {"lora"}

@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
 from minigpt_cli.config.listing import list_settings, names_for_completion
-from minigpt_cli.config.schema import ClassicConfig, RunConfig
+from minigpt_cli.config.schema import ClassicConfig, LoraConfig, RunConfig
 
 SETTINGS = {setting.name: setting for setting in list_settings()}
 
 
 def test_every_setting_of_both_families_is_listed_with_a_line() -> None:
-    dump = RunConfig().model_dump() | {}
+    dump = RunConfig(lora=LoraConfig()).model_dump()
     names = {f"{section}.{key}" for section, table in dump.items() for key in table}
     names |= {f"model.{key}" for key in ClassicConfig.model_fields}
     assert set(SETTINGS) == names

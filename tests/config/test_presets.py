@@ -14,7 +14,8 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 
 PRESETS = [
-    "classic", "finetune", "gpt2", "large", "medium", "nanogpt", "small", "speedrun", "tiny",
+    "classic", "finetune", "gpt2", "large", "lora", "medium", "nanogpt", "small", "speedrun",
+    "tiny",
 ]  # fmt: skip
 # Documented number of layers, number of heads, width, and block size.
 SIZES = {

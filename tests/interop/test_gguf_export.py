@@ -1,6 +1,5 @@
 """What llama.cpp makes of an exported file is what minigpt makes of the checkpoint."""
 
-import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,9 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.gguf_export import GGUFDtype, caveats, export_gguf
-from minigpt_cli.interop.hf_tokenizer import from_hf
 from minigpt_cli.model.layers import RMSNorm
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -29,7 +26,6 @@ from tests.helpers.exports import (
     tokenizer_of,
 )
 from tests.helpers.llama import Llama
-from tests.helpers.transformers_models import save_tokenizer
 
 pytest.importorskip("gguf", reason="needs gguf: pip install 'minigpt-cli[interop]'")
 pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install xllamacpp")
@@ -188,41 +184,3 @@ def test_an_unknown_character_is_dropped_as_the_caveat_says() -> None:
     tokenizer, llama = both("char")
     assert llama.encode("The\u0416 old") == tokenizer.encode("The old")
     assert any("drops characters" in one for one in caveats(random_model("modern", "char")))
-
-
-def test_a_word_vocabulary_is_refused_with_what_would_do(tmp_path: Path) -> None:
-    checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer_of("word"))
-    with pytest.raises(InteropError, match=r"cannot hold a word tokenizer.*Hugging Face"):
-        export_gguf(checkpoint, tmp_path / "model.gguf")
-    assert not [*tmp_path.iterdir()]
-
-
-def test_a_tokenizer_from_elsewhere_is_left_to_llama_cpps_converter(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, "gpt2")
-    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
-    checkpoint = random_checkpoint(CONFIGS["modern"], from_hf(text, 0, [0]))
-    with pytest.raises(InteropError, match=r"convert_hf_to_gguf.py"):
-        export_gguf(checkpoint, tmp_path / "model.gguf")
-    assert tokenizer
-
-
-def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
-    checkpoint = random_model("modern", "byte")
-    out = tmp_path / "model.gguf"
-    out.write_text("mine")
-    with pytest.raises(InteropError, match=r"already exists; replace it with --force"):
-        export_gguf(checkpoint, out)
-    assert out.read_text() == "mine"
-    export_gguf(checkpoint, out, force=True)
-    assert out.read_bytes()[:4] == b"GGUF"
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InteropError, match=r"a folder; GGUF is one file"):
-        export_gguf(checkpoint, tmp_path / "folder", force=True)
-
-
-def test_a_missing_library_is_named_with_its_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(InteropError, match=r"pip install 'minigpt-cli\[interop\]'"):
-        export_gguf(random_model("modern", "byte"), tmp_path / "model.gguf")

@@ -103,6 +103,16 @@ def test_an_export_comes_back_with_the_same_logits(name: str, tmp_path: Path) ->
     assert after.model(ids).equal(before.model(ids))
 
 
+@pytest.mark.parametrize("name", ["modern-gqa-tied", "classic"])
+def test_an_export_in_bf16_comes_back_with_the_rounded_weights(name: str, tmp_path: Path) -> None:
+    before = random_checkpoint(CONFIGS[name], tokenizer_of("byte"))
+    export_hf(before, tmp_path / "out", "bf16")
+    after = read_hf(tmp_path / "out").model.state_dict()
+    for weight_name, weight in before.model.state_dict().items():
+        assert after[weight_name].dtype == torch.float32
+        assert after[weight_name].equal(weight.bfloat16().float())
+
+
 @pytest.mark.parametrize("name", ["qwen3", "qwen2", "llama", "gpt2"])
 @torch.inference_mode()
 def test_what_was_opened_can_be_exported_again(name: str, tmp_path: Path) -> None:

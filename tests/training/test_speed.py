@@ -9,7 +9,7 @@ import torch
 
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.training.learner import Learner
-from minigpt_cli.training.speed import Slowdown, StepTimes, choose_threads, expected_seconds
+from minigpt_cli.training.speed import Slowdown, StepTimes, expected_seconds, training_threads
 from tests.helpers.training import Watcher, differences, new_trainer, small_config, train
 
 pytestmark = pytest.mark.usefixtures("no_measuring")
@@ -23,8 +23,13 @@ def threads() -> Any:
     torch.set_num_threads(before)
 
 
-def learner_that_takes(seconds: dict[int, float]) -> Any:
-    return SimpleNamespace(rehearse=lambda: seconds[torch.get_num_threads()])
+def learner_that_takes(seconds: dict[int, float], flops: float = 1e9) -> Any:
+    return SimpleNamespace(
+        rehearse=lambda: seconds[torch.get_num_threads()],
+        flops_per_token=flops,
+        tokens_per_step=2,
+        config=small_config(),  # two passes a step
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,21 +38,26 @@ def learner_that_takes(seconds: dict[int, float]) -> Any:
         ({2: 0.051, 1: 0.087}, 2),  # an idle machine
         ({2: 0.202, 1: 0.086}, 1),  # one busy neighbor
         ({2: 0.087, 1: 0.086}, 2),  # no clear gain
-        ({2: 9.0, 1: 1.0}, 2),  # too long to be tried
+        ({2: 9.0, 1: 0.3}, 1),  # several, that slow even the first pass to a crawl
     ],
 )
 def test_fastest_number_of_threads_is_chosen(
     threads: Any, seconds: dict[int, float], chosen: int
 ) -> None:
     threads(2)
-    assert choose_threads(learner_that_takes(seconds)) == chosen
+    assert training_threads(learner_that_takes(seconds)) == chosen
     assert torch.get_num_threads() == chosen
+
+
+def test_large_models_use_all_threads_unasked(threads: Any) -> None:
+    threads(2)
+    assert training_threads(learner_that_takes({2: 9.0, 1: 1.0}, 1e12)) == 2
 
 
 def test_rehearsing_learns_nothing_and_changes_no_step(dataset: Dataset) -> None:
     whole = train(small_config(), dataset)
     rehearsed = new_trainer(small_config(), dataset)
-    choose_threads(rehearsed.learner)
+    training_threads(rehearsed.learner)
     assert expected_seconds(rehearsed.learner, 10) > 0
     rehearsed.fit(Watcher())
     assert differences(rehearsed, whole) == []

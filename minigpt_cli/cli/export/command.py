@@ -13,10 +13,11 @@ EXAMPLE = examples(
     "minigpt export runs/small --to html letters.html",
     "minigpt export --to hf my-model",
     "minigpt export --to gguf my-model.gguf",
+    "minigpt export runs/tuned --to peft my-adapter",
 )
 PAGE = "Page"
 
-ExportFormat = Literal["html", "hf", "gguf"]
+ExportFormat = Literal["html", "hf", "gguf", "peft"]
 
 Paths = Annotated[
     list[Path],
@@ -32,7 +33,8 @@ To = Annotated[
         "--to",
         help="html: one page that runs the model in a browser, without a network. "
         "hf: a folder for Hugging Face transformers. "
-        "gguf: a file for llama.cpp, Ollama and LM Studio.",
+        "gguf: a file for llama.cpp, Ollama and LM Studio. "
+        "peft: a folder with only the adapters that --lora-rank trained.",
         show_default=False,
     ),
 ]
@@ -81,7 +83,7 @@ def export(
     no_inspect: NoInspect = False,
     force: Force = False,
 ) -> None:
-    """Export a model: to a web page, to Hugging Face, or to llama.cpp."""
+    """Export a model: to a web page, to Hugging Face, to llama.cpp, or to peft."""
     if len(paths) > 2:
         raise typer.BadParameter(_("pass at most [RUN|FILE] and OUTPUT"))
     if to != "html":
@@ -100,7 +102,11 @@ def export(
         from minigpt_cli.cli.export.hf import export_hf
 
         export_hf(request)
-    else:
+    elif to == "gguf":
         from minigpt_cli.cli.export.gguf import export_gguf
 
         export_gguf(request)
+    else:
+        from minigpt_cli.cli.export.peft import export_peft
+
+        export_peft(request)

@@ -89,6 +89,12 @@ def _described(metadata: CheckpointMetadata) -> list[tuple[str, str]]:
             ),
         ),
         (_("text files"), ", ".join(metadata.data.corpus)),
+        (
+            _("adapters"),
+            ""
+            if metadata.lora is None
+            else _("rank {rank}, merged").format(rank=metadata.lora.rank),
+        ),
         (_("step"), count(metadata.step)),
         (_("loss"), losses(metadata.train_loss, metadata.val_loss) + also),
         (_("written by"), f"minigpt {metadata.version}"),

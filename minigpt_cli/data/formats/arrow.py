@@ -23,8 +23,8 @@ def read_arrow(file: Opened, how: Reading) -> Iterator[Part]:
         with damaged(file.path):
             source = pyarrow.PythonFile(opened, mode="r")
             table = ipc.open_file(source) if random_access else ipc.open_stream(source)
-        check_column(file.path, table.schema, how.text_field)
-        column = table.schema.names.index(how.text_field)
+            check_column(file.path, table.schema, how.text_field)
+            column = table.schema.names.index(how.text_field)
         batches = _batches(table) if random_access else iter(table)
         row, place = 0, 0
         while True:

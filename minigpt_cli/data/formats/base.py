@@ -63,7 +63,9 @@ def with_line_ends(text: str, newlines: Newlines) -> str:
 
 def no_field(where: str, field: str, names: list[str]) -> CorpusError:
     """The error for a record, or a whole file, without the wanted field."""
-    shown = ", ".join(f"{name:.40}" for name in names[:12]) + (" ..." if len(names) > 12 else "")
+    shown = ", ".join(repr(name)[1:-1][:40] for name in names[:12]) + (
+        " ..." if len(names) > 12 else ""
+    )
     return CorpusError(
         f'{where}: no field "{field}"; it has: {shown or "nothing"}; choose one as the text',
         settings=("data.text_field",),

@@ -26,8 +26,8 @@ def damaged(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else "it claims to be larger"
         raise CorpusError(
             f"{path}: cannot be read ({reason}); it may be damaged or incomplete: copy or download "
             "it again"
@@ -74,6 +74,8 @@ def texts(path: Path, column: Any, before: int) -> Iterator[str]:
     """
     from pyarrow import types
 
+    with damaged(path):
+        column.validate(full=True)  # an offset that is not checked leads out of memory
     encoded = types.is_dictionary(column.type)
     values = column.dictionary if encoded else column
     indices = column.indices.to_pylist() if encoded else range(len(column))

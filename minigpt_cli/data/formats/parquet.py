@@ -24,16 +24,14 @@ def read_parquet(file: Opened, how: Reading) -> Iterator[Part]:
         with damaged(file.path):
             source = pyarrow.PythonFile(opened, mode="r")
             metadata = ParquetFile(source).metadata
-            schema = metadata.schema.to_arrow_schema()
-        check_column(file.path, schema, field)
-        with damaged(file.path):
+            check_column(file.path, metadata.schema.to_arrow_schema(), field)
             # A value that is stored once for all its rows is not copied for each of them.
             table = ParquetFile(
                 source, metadata=metadata, read_dictionary=[field], buffer_size=_BUFFER,
                 pre_buffer=False,
             )  # fmt: skip
         total, done, read = table.metadata.num_rows, 0, 0
-        batches = table.iter_batches(_rows(table, field), columns=[field], use_threads=False)
+        batches = table.iter_batches(_rows(metadata), columns=[field], use_threads=False)
         while True:
             with damaged(file.path):
                 batch = next(batches, None)
@@ -47,14 +45,14 @@ def read_parquet(file: Opened, how: Reading) -> Iterator[Part]:
     yield Part("", True, size - read)
 
 
-def _rows(table: Any, field: str) -> int:
-    """Rows of a batch, such that it has a few megabytes."""
-    metadata = table.metadata
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+def _rows(metadata: Any) -> int:
+    """Rows of a batch, such that it has a few megabytes.
+
+    The sizes of all columns together: those of one cannot be asked for safely, since pyarrow ends
+    the process where they are damaged.
+    """
     largest = 1.0
-    for group in groups:
-        for place in range(group.num_columns):
-            column = group.column(place)
-            if column.path_in_schema == field and group.num_rows:
-                largest = max(largest, column.total_uncompressed_size / group.num_rows)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        largest = max(largest, group.total_byte_size / max(1, group.num_rows))
     return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / largest)))
