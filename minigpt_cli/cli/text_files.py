@@ -6,8 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
-from minigpt_cli.data.checking import RARE
-from minigpt_cli.data.sources import TextFile, count_kinds
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import _, ngettext
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
+    from minigpt_cli.data.sources import TextFile
 
 _NAMED = 3
 """Files that a line names before it only counts them."""
@@ -26,6 +25,8 @@ _NAMED = 3
 
 def corpus_lines(corpus: "Corpus") -> list[str]:
     """What is worth a line about the files of a text; nothing for a single plain file."""
+    from minigpt_cli.data.sources import count_kinds
+
     lines = list(corpus.notes)
     if len(corpus.files) > 1 or corpus.left_out:
         line = _("Read {files} ({size})").format(
@@ -149,7 +150,7 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
         yield table
 
 
-def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, int, int]]:
+def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple["TextFile", int, int]]:
     """Each file with its characters, and how many of them are for validation."""
     left = reading.training_characters(val_fraction)
     for file, characters in zip(reading.corpus.files, reading.file_characters, strict=True):
@@ -200,6 +201,8 @@ def damage_error(damaged: "list[Unreadable]") -> CorpusError:
 
 def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
     """What is worth knowing before training, a line each."""
+    from minigpt_cli.data.checking import RARE
+
     table = grid(_("check"), _("found"), text_columns=2, prose=[1])
     units = {
         "documents": (_("documents"), _("repeated documents")),

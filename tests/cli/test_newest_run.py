@@ -65,7 +65,7 @@ def test_resuming_takes_the_newest_unfinished_run_and_says_so(minigpt: Minigpt, 
     assert "\nResuming runs/long at step 20\n" in said
     assert "Time:   about " in said
     again = minigpt("train", "--resume")
-    assert "already finished, at step 22" in again.stderr
+    assert "already finished" in again.stderr
 
 
 def test_where_a_run_stopped_is_the_step_of_its_state(minigpt: Minigpt, home: Path) -> None:
