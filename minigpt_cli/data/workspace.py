@@ -106,7 +106,7 @@ class Workspace:
         try:
             return self._same_dataset(trained)
         except CorpusError as error:
-            problem = str(error)
+            problem, is_new = str(error), isinstance(error, TextChangedError)
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
         prepared = self._found(trained.fingerprint) if is_ours else None
@@ -119,7 +119,11 @@ class Workspace:
                 settings=("data.corpus", "data_dir"),
             )
         problem = problem.partition(";")[0]
-        self.note(f"{problem}; going on with the text as it was prepared then: {prepared.folder}")
+        instead = "; to train on the new text, begin from this model (train --init-from)"
+        self.note(
+            f"{problem}; going on with the text as it was prepared then: {prepared.folder}"
+            f"{instead if is_new else ''}"
+        )
         return prepared
 
     def _same_dataset(self, trained: HasText) -> Dataset:

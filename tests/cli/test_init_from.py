@@ -165,7 +165,8 @@ def test_characters_that_the_vocabulary_lacks_are_all_named(refused: Refused, ho
     message = refused("train", "--init-from", "runs/tiny", "--data", "odd.txt")
     assert message == (
         "odd: the model's vocabulary lacks '7' (U+0037), 'Ω' (U+03A9), '∑' (U+2211); remove these "
-        "characters from the text, or train a new model on both texts"
+        "characters from the text, or train a new model on both texts: minigpt train --data OLD "
+        "--data odd.txt --tokenizer bpe, which knows every character, as byte does"
     )
 
 
