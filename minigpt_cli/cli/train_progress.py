@@ -1,10 +1,13 @@
 """How training looks in the terminal, while it runs and at its end."""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import torch
+from rich.cells import cell_len
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -36,6 +39,8 @@ from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 _MANY_EPOCHS, _SMALL_TEXT = 20, 200_000
+_LABEL = re.compile(r"\s*[^\s:：]*[:：]\s*|\s+")
+"""What a line of the header begins with."""
 _NOTICEABLE_SHARE = 0.01
 """Of the machine's peak; a smaller one says only that the model is tiny."""
 
@@ -77,7 +82,8 @@ class TrainProgress(Reporter):
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            err.print(raw(line), soft_wrap=not err.is_terminal)
+            for part in _hanging(line, err.width) if err.is_terminal else [raw(line)]:
+                err.print(part, soft_wrap=True)
 
     def stepped(self, row: StepRow) -> None:
         self._progress.update(
@@ -133,6 +139,16 @@ class TrainProgress(Reporter):
 
     def noted(self, message: str) -> None:
         print_note(message)
+
+
+def _hanging(line: str, width: int) -> Iterator[Text]:
+    """A line of the header, such as `Text:   ...`, in parts that begin below its value."""
+    label = _LABEL.match(line)
+    head = label[0] if label else ""
+    indent = " " * cell_len(head)
+    for part in raw(line.removeprefix(head)).wrap(err, max(20, width - len(indent))):
+        yield raw(head + part.plain.rstrip())
+        head = indent
 
 
 def _header() -> str:
