@@ -76,22 +76,17 @@ def load(
     from minigpt_cli.device import choose_threads, pick_device, pick_dtype
     from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
     from minigpt_cli.model.quantization import quantize_int8
-    from minigpt_cli.runs.checkpoint import load_checkpoint
-    from minigpt_cli.runs.folder import STATE
-    from minigpt_cli.training.state import is_state, load_last
+    from minigpt_cli.training.opening import open_model
 
     target = pick_device("cpu" if quantize and device == "auto" else device)
     folder = None if given is None else named_run(given)
     if folder is not None and is_hf_folder(folder):
-        from minigpt_cli.interop.hf_import import read_hf
-
-        path, checkpoint = folder, read_hf(folder, target)
+        path = folder
     else:
         if folder is not None:
             check_openable(folder)
         path = checkpoint_path(given)
-        read = load_last if path.name == STATE and is_state(path) else load_checkpoint
-        checkpoint = read(path, target)
+    checkpoint = open_model(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:

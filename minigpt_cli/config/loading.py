@@ -100,6 +100,15 @@ def parse_override(text: str) -> tuple[str, object]:
     return name, value
 
 
+def with_full_names(overrides: Overrides) -> Overrides:
+    """Overrides by the full name of their setting, of which the section may have been left out.
+
+    Raises:
+        ConfigError: a name without a section is not a setting.
+    """
+    return {name if "." in name else _full_name(name): v for name, v in overrides.items()}
+
+
 def setting_names() -> dict[str, list[Any]]:
     """Every setting's full name, with its type in each table that has it."""
     tables = [*_TABLES.items(), *(("model", family) for family in _FAMILIES.values())]

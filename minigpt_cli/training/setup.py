@@ -8,7 +8,13 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import (
+    Overrides,
+    load_run_config,
+    read_toml,
+    resolve,
+    with_full_names,
+)
 from minigpt_cli.config.schema import RunConfig, differences
 from minigpt_cli.data.corpus import known_corpora
 from minigpt_cli.data.dataset import Dataset
@@ -177,10 +183,11 @@ def train(
 
     Args:
         config: a configuration, a shipped preset's name, or the path of a TOML file.
-        overrides: settings to change, by full name, as in `{"train.max_iters": 500}`.
+        overrides: settings to change, as in `{"train.max_iters": 500}`; the section may be left
+            out.
         out: the new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`.
         data_dir: where downloaded and prepared texts are kept.
-        reporter: receives training events.
+        reporter: receives training events; a `Reporter` of one's own overrides what it needs.
 
     Returns:
         How the run ended; its `run` is the folder with the checkpoint and the metrics.
@@ -189,7 +196,10 @@ def train(
         MinigptError: in the configuration, the data or the run folder; or training failed.
     """
     request = TrainRequest(
-        config, overrides or {}, Path(out) if out is not None else None, Workspace(Path(data_dir))
+        config,
+        with_full_names(overrides or {}),
+        Path(out) if out is not None else None,
+        Workspace(Path(data_dir)),
     )
     with start(request) as trainer:
         return trainer.fit(reporter or Reporter())
