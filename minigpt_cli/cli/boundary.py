@@ -146,8 +146,13 @@ def _spell(error: Any, option: str, words: list[str]) -> None:
 
 
 def _printable(error: Any) -> Any:
-    """A usage error whose message cannot control the terminal."""
+    """A usage error whose message cannot control the terminal.
+
+    It offers the help of a command that was typed: a hidden one stands for its group.
+    """
     translate_typer()
+    if error.ctx is not None and error.ctx.command.hidden and error.ctx.parent is not None:
+        error.ctx = error.ctx.parent
     message = usage_message(printable_line(error.format_message()))
     error.format_message = lambda: message
     return error

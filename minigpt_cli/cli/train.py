@@ -16,7 +16,6 @@ from minigpt_cli.cli.options import (
     DataDir,
     DeviceOverride,
     Encoding,
-    Json,
     PrecisionOverride,
     Preset,
     SeedOverride,
@@ -46,6 +45,7 @@ from minigpt_cli.cli.train_options import (
     MaxIters,
     MaxMemory,
     Out,
+    ResultJson,
     Resume,
     Settings,
     TokenizerOption,
@@ -106,7 +106,7 @@ def train(
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
-    as_json: Json = False,
+    as_json: ResultJson = False,
 ) -> None:
     """Train a model on a text, from scratch or from another model.
 

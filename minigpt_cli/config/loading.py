@@ -219,6 +219,11 @@ def _location(problem: dict[str, Any]) -> tuple[str, ...]:
     return tuple(location)
 
 
+def plain_problem(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of a value, without its name for the kind of error."""
+    return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     """One pydantic error as `table.key = value: reason`, and whether an override caused it."""
     location = _location(problem)
@@ -250,7 +255,7 @@ def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     elif problem["type"] == "missing":
         text = _("{name} = {value}: too few values").format(name=name, value=_shown(value))
     else:
-        reason = problem["msg"].replace("Input should be", "must be")
+        reason = plain_problem(problem).replace("Input should be", "must be")
         text = f"{name}{item} = {_shown(value)}: {reason[0].lower()}{reason[1:]}"
     is_override = name in changed or any(part.startswith(f"{name}.") for part in changed)
     return is_override, text

@@ -15,6 +15,7 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
+from minigpt_cli.config.loading import plain_problem
 from minigpt_cli.config.schema import (
     Count,
     DataConfig,
@@ -152,7 +153,7 @@ class Header:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or _("metadata")
-            reason = f"{place:.80}: {first['msg']}"
+            reason = f"{place:.80}: {plain_problem(first)}"
         except (TypeError, AttributeError):
             reason = _("not a JSON object")
         except ValueError as error:

@@ -105,7 +105,7 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
         raise CheckpointError(
             f"{path}: was trained on another text or tokenizer (fingerprint "
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
-            "leave out data.corpus to go on with the text as it was, or train a new model"
+            "leave out --data to go on with the text as it was, or train a new model"
         )
     weights, moments = _part(tensors, "model."), _part(tensors, "optimizer.")
     learned = state.step > sum(step <= state.step for step in state.skipped)
