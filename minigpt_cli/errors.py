@@ -110,7 +110,7 @@ def reraise_as(
         if isinstance(error, ValueError) and not isinstance(error, also) and _can_name_a_file(path):
             raise  # a bug
         if missing and isinstance(error, FileNotFoundError):
-            raise kind(f"{path}: {missing}{did_you_mean(path)}", settings) from None
+            raise kind(about(path, missing) + did_you_mean(path), settings) from None
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) in _NO_LOCKS:
             # Free space, with which such a hint may begin, does not help.
@@ -122,6 +122,11 @@ def reraise_as(
         }
         advice = _("; {hint}").format(hint=hint) if hint else ""
         raise kind(failed[done].format(path=path, reason=reason) + advice, settings) from None
+
+
+def about(what: Path | str, problem: str) -> str:
+    """`WHAT: PROBLEM`, as messages about a file begin."""
+    return _("{what}: {problem}").format(what=what, problem=problem)
 
 
 def did_you_mean(path: Path | str) -> str:

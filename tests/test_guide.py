@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import polib
 import pytest
 from typer.testing import CliRunner
 
@@ -23,6 +24,8 @@ from minigpt_cli.training.learner import Learner
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh.md"
 README, COMMANDS = ROOT / "README.md", ROOT / "docs" / "commands.md"
+CHINESE_README = ROOT / "README.zh.md"
+CATALOG = ROOT / "minigpt_cli" / "languages" / "zh_CN.po"
 PAGES = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
 
 SHORT: dict[str, list[str]] = {
@@ -159,7 +162,7 @@ def as_commented(snippet: str) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) -> Path:
-    """An empty folder, where a play of our own is known as `shakespeare` and is there already."""
+    """An empty folder, where texts of our own are known as `shakespeare` and `lunyu` already."""
     names = ("ROMEO", "JULIET", "NURSE", "First Watchman", "QUEEN MAB")
     lines = ("To be, or not to be", "My lord, the quick fox jumps", "But soft", "Hark; away we go")
     ends = ("and so good night!", "is it thy will?", "for the lazy, vexed dog.", "upon the hour.")
@@ -167,17 +170,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
         f"{name}:\n{line}, {end}\n\n" for name, line, end in product(names, lines, ends)
     )
     play = (8 * scene).encode()
-    sha256 = hashlib.sha256(play).hexdigest()
-    (tmp_path / "cards" / "data").mkdir(parents=True)
-    card = (ROOT / "data" / "shakespeare.toml").read_text(encoding="utf-8")
-    card = re.sub(r"^sha256 = .*", f'sha256 = "{sha256}"', card, count=1, flags=re.MULTILINE)
-    (tmp_path / "cards" / "data" / "shakespeare.toml").write_text(card, encoding="utf-8")
+    desk = tmp_path / "desk"
+    sayings = "".join(
+        f"子曰：“{word}而不{other}，何也？”\n" for word in "学思行问" for other in "知乐倦"
+    )
+    known(desk, "shakespeare", "input.txt", play)
+    known(desk, "lunyu", "lunyu.txt", (20 * sayings).encode())
     monkeypatch.setattr(
         "minigpt_cli.data.corpus.shipped_folder", lambda name: tmp_path / "cards" / name
     )
-    desk = tmp_path / "desk"
-    (desk / "data" / "shakespeare").mkdir(parents=True)
-    (desk / "data" / "shakespeare" / "input.txt").write_bytes(play)
     who, does = ("宝玉", "船夫", "老人", "孩子"), ("看见", "数着", "忘了", "画出")
     what = ("三只纸船", "河上的灯", "远处的桥", "慢慢的潮水")
     novel = "".join(f"{a}{b}{c}。\n" for a, b, c in product(who, does, what))
@@ -188,6 +189,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
     monkeypatch.chdir(desk)
     monkeypatch.setenv("COLUMNS", "90")  # as wide as the page shows it
     return desk
+
+
+def known(desk: Path, name: str, file: str, text: bytes) -> None:
+    """Puts a text of our own where a known corpus is kept, with a card that fits it."""
+    card = (ROOT / "data" / f"{name}.toml").read_text(encoding="utf-8")
+    sha256 = f'sha256 = "{hashlib.sha256(text).hexdigest()}"'
+    card = re.sub(r"^sha256 = .*", sha256, card, count=1, flags=re.MULTILINE)
+    cards, folder = desk.parent / "cards" / "data", desk / "data" / name
+    cards.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
+    (cards / f"{name}.toml").write_text(card, encoding="utf-8")
+    (folder / file).write_bytes(text)
 
 
 @pytest.fixture
@@ -232,6 +245,24 @@ def test_reader_who_types_all_that_a_page_says_sees_what_it_shows(
 def test_both_languages_type_and_show_the_same() -> None:
     assert steps(CHINESE) == steps(ENGLISH)
     assert len(steps(ENGLISH)) > 40
+
+
+def test_readme_in_chinese_types_the_same() -> None:
+    assert [step.text for step in steps(CHINESE_README)] == [step.text for step in steps(README)]
+    for page, other in ((README, CHINESE_README), (CHINESE_README, README)):
+        assert f"]({other.name})" in page.read_text(encoding="utf-8")[:200]
+
+
+def test_readme_in_chinese_shows_what_the_program_says() -> None:
+    said = [message.msgstr for message in polib.pofile(CATALOG.read_text(encoding="utf-8"))]
+    labels = {
+        re.split(r"\s{2,}|：| [a-z]", line.strip())[0]
+        for language, block in blocks(CHINESE_README)
+        for line in (block if language in ("text", "console") and len(block) > 1 else [])
+        if re.match(r"\s{,8}[\u4e00-\u9fff]", line)
+    }
+    assert len(labels) > 30
+    assert [label for label in labels if not any(label in text for text in said)] == []
 
 
 @PAGES

@@ -58,15 +58,20 @@ def test_wheel_holds_presets_cards_and_pages_and_nothing_foreign(wheel: Path) ->
             p for kind in ("jinja", "js") for p in ROOT.glob(f"minigpt_cli/pages/*.{kind}")
         ):
             assert archive.read(page.relative_to(ROOT).as_posix()) == page.read_bytes()
-        for shipped in [*ROOT.glob("configs/*.toml"), ROOT / "data" / "shakespeare.toml"]:
+        for shipped in [*ROOT.glob("configs/*.toml"), *ROOT.glob("data/*.toml")]:
             inside = f"minigpt_cli/shipped/{shipped.relative_to(ROOT).as_posix()}"
             assert archive.read(inside) == shipped.read_bytes()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {
         "minigpt_cli"
     }  # and minigpt_cli-x.y.z.dist-info
     data = {name for name in names if name.startswith("minigpt_cli/shipped/data/")}
-    assert data == {"minigpt_cli/shipped/data/shakespeare.toml"}
-    assert "minigpt_cli/py.typed" in names
+    assert data == {f"minigpt_cli/shipped/data/{card.name}" for card in ROOT.glob("data/*.toml")}
+    catalogs = {
+        f"minigpt_cli/languages/{path.name}"
+        for path in (ROOT / "minigpt_cli" / "languages").iterdir()
+    }
+    assert "minigpt_cli/languages/zh_CN.po" in catalogs
+    assert names >= {"minigpt_cli/py.typed", *catalogs}
 
 
 def test_installed_package_lists_its_own_presets_from_anywhere(environment: Path) -> None:

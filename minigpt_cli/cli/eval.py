@@ -164,7 +164,7 @@ def _print_table(scored: list[Scored], text: Text) -> None:
     table = grid(
         _("checkpoint"), _("kind"), _("step"), _("tokens"), _("loss"), _("perplexity"),
         _("bits/byte"), _("accuracy"),
-        text_columns=2, title=raw(f"{', '.join(text.sources or own)}, {parts[text.split]}"),
+        text_columns=2, title=raw(", ".join(text.sources or own) + _(", ") + parts[text.split]),
     )  # fmt: skip
     for one in scored:
         result = one.result

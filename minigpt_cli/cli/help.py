@@ -77,13 +77,25 @@ def in_users_language(command: Any) -> None:
 
 
 def translate_typer() -> None:
-    """Translates Typer's own words in a page of help or a usage error."""
+    """Translates Typer's own words in a page of help or a usage error.
+
+    Chinese has no spaces, and Typer cuts what it cannot break at one: its texts are folded instead.
+    """
     if language() == ENGLISH:
         return
     from typer import rich_utils
 
     for name, text in _TYPERS.items():
         setattr(rich_utils, name, _(text))
+    make = getattr(rich_utils, "_make_rich_text", None)
+    if make is not None and make.__name__ != "fold":
+
+        def fold(**settings: Any) -> Any:
+            made = make(**settings)
+            made.overflow = "fold"
+            return made
+
+        setattr(rich_utils, "_make_rich_text", fold)  # noqa: B010 - mypy knows it otherwise
 
 
 def usage_message(message: str) -> str:

@@ -29,7 +29,7 @@ def list_presets(as_json: bool) -> None:
         model = config.model
         size = f"{model.n_layer}/{model.n_head}/{model.n_embd}"
         numbers = [count(n) for n in (model.block_size, config.train.max_iters)]
-        table.add_row(name, first_sentence(name), model.family, size, *numbers)
+        table.add_row(name, _(first_sentence(name)), model.family, size, *numbers)
     out.print(fit(table, out.width))
 
 
@@ -47,9 +47,15 @@ def list_settings(as_json: bool) -> None:
     for setting in settings:
         family = _(" ({family} only)").format(family=setting.family) if setting.family else ""
         default = setting.default or "-"
-        limits = f" [{setting.limits}]" if setting.limits else ""
-        table.add_row(setting.name, raw(default), raw(f"{setting.text}{family}{limits}"))
+        limits = f" [{_limits(setting.limits)}]" if setting.limits else ""
+        table.add_row(setting.name, raw(default), raw(f"{_(setting.text)}{family}{limits}"))
     out.print(fit(table, out.width))
+
+
+def _limits(limits: str) -> str:
+    """Limits such as `above 0, up to 1` in the user's language."""
+    parts = (limit.rpartition(" ") for limit in limits.split(", "))
+    return ", ".join(_(word) + space + number for word, space, number in parts)
 
 
 def first_sentence(preset: str) -> str:

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, in_unicode
+from minigpt_cli.cli.console import err, has_wide, in_unicode
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.io.text import duration, printable_line
 from minigpt_cli.language import _
@@ -31,6 +31,8 @@ and light terminals, and the backgrounds differ in brightness, not only in hue."
 
 PASSAGE_WIDTH = 24
 """Columns that a passage of a text needs at least; it is broken anywhere."""
+_LEAST_CHINESE = 24
+"""Columns below which a Chinese text is not squeezed."""
 
 
 def legend(names: Sequence[str], styles: Sequence[str]) -> Text:
@@ -110,9 +112,14 @@ def needed_width(table: Table) -> int:
         widest = max(map(_cells, texts))
         if not column.no_wrap:
             words = (word for text in texts for word in _plain(text).split())
-            least = column.min_width or max(map(cell_len, words), default=0)
+            least = column.min_width or max(map(_least_cells, words), default=0)
             spare += widest - min(widest, least)
     return measure - spare
+
+
+def _least_cells(word: str) -> int:
+    """The room that a word needs; Chinese has no spaces and may be broken anywhere."""
+    return min(cell_len(word), _LEAST_CHINESE) if has_wide(word) else cell_len(word)
 
 
 def _title_of(table: Table) -> Text | None:
@@ -185,7 +192,7 @@ def model_size(model: "ModelConfig") -> str:
 def losses(train: float | None, validation: float | None) -> str:
     """The known losses, by name."""
     named = ((_("train {loss:.4f}"), train), (_("validation {loss:.4f}"), validation))
-    return ", ".join(name.format(loss=loss) for name, loss in named if loss is not None)
+    return _(", ").join(name.format(loss=loss) for name, loss in named if loss is not None)
 
 
 class TimeLeft(ProgressColumn):

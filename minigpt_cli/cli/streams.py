@@ -54,8 +54,7 @@ def set_up() -> None:
 
     Pipes and files are UTF-8. A terminal keeps its encoding, with a question mark for what that
     cannot show; `lacks_characters` then says so. Messages are in English where a stream cannot show
-    the user's language. A closed stdin or stdout fails when it is used, a
-    closed stderr is silent.
+    the user's language. A closed stdin or stdout fails when it is used, a closed stderr is silent.
     """
     _fill_closed()
     codecs.register_error(_MARK, _question_mark)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
-from minigpt_cli.errors import CorpusError
+from minigpt_cli.errors import CorpusError, about
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def corpus_lines(corpus: "Corpus") -> list[str]:
         if file.detected and file.encoding != "utf-8":
             by_encoding[file.encoding].append(file.path.name)
         if file.note:
-            lines.append(f"{file.path}: {file.note}")
+            lines.append(about(file.path, file.note))
     return lines + [
         _("Read {files} as {encoding}: {names}").format(
             files=_files(len(names)), encoding=encoding, names=_first(names)

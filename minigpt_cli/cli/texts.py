@@ -117,13 +117,13 @@ def weighted(names: Sequence[str]) -> tuple[list[str], list[float]]:
         typer.BadParameter: some have weights and some do not.
     """
     found = [_weighted(name) for name in names]
-    weights = [weight for _, weight in found if weight is not None]
+    weights = [weight for _name, weight in found if weight is not None]
     if weights and len(weights) < len(found):
         without = next(name for name, weight in found if weight is None)
         raise typer.BadParameter(
             _("{name} has no weight: give each text one, or none").format(name=without)
         )
-    return [name for name, _ in found], weights
+    return [name for name, _weight in found], weights
 
 
 def _weighted(name: str) -> tuple[str, float | None]:

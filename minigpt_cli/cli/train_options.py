@@ -15,6 +15,7 @@ from minigpt_cli.cli.options import (
     whole_number,
 )
 from minigpt_cli.cli.texts import LEARNED
+from minigpt_cli.language import _
 
 Words = Annotated[
     list[str] | None,
@@ -50,7 +51,7 @@ def memory_size(text: str) -> int:
     factor = units.get(found[2].lower()) if found and len(found[1]) < 20 else None
     size = 0 if found is None or factor is None else int(float(found[1]) * factor)
     if not size:
-        raise typer.BadParameter(f"{text!r} is not a size, as in 8GiB or 500MB")
+        raise typer.BadParameter(_("{text!r} is not a size, as in 8GiB or 500MB").format(text=text))
     return size
 
 

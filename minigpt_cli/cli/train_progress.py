@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note
+from minigpt_cli.cli.console import err, has_wide, line_breaks, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import (
@@ -146,7 +146,9 @@ def _hanging(line: str, width: int) -> Iterator[Text]:
     label = _LABEL.match(line)
     head = label[0] if label else ""
     indent = " " * cell_len(head)
-    for part in raw(line.removeprefix(head)).wrap(err, max(20, width - len(indent))):
+    text, room = raw(line.removeprefix(head)), max(20, width - len(indent))
+    wide = has_wide(text.plain)
+    for part in text.divide(line_breaks(text.plain, room)) if wide else text.wrap(err, room):
         yield raw(head + part.plain.rstrip())
         head = indent
 
@@ -269,7 +271,8 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
         return
     print_note(_("Next:"))
     # Any other text may lack the characters of a prompt that could be suggested here.
-    prompt = '--prompt "ROMEO:" ' if corpus == "shakespeare" else ""
+    known = {"shakespeare": "ROMEO:", "lunyu": "子曰："}.get(corpus)
+    prompt = f'--prompt "{known}" ' if known else ""
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
         err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)

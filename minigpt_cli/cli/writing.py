@@ -92,7 +92,7 @@ class Writer:
         self.note_prompts(prompts)
         self.explain_colors()
         if len(prompts) * self.num_samples == 1:
-            for _ in self.stream(prompts[0]):
+            for _piece in self.stream(prompts[0]):
                 pass
             return
         for i, pieces in enumerate(self._texts(prompts)):
@@ -106,7 +106,7 @@ class Writer:
         if not self.probabilities:
             return
         if out.is_terminal and out.color_system and not out.no_color:
-            shades = [style for _, style in SHADES]
+            shades = [style for _least, style in SHADES]
             names = [_(name) for name in SHADE_NAMES]
             err.print(Text(_("probability of each token: ")) + legend(names, shades))
         else:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from minigpt_cli.config import schema
+from minigpt_cli.language import mark
 
 _TOO_LARGE_TO_MATTER = 2**31
 
@@ -30,6 +31,11 @@ class Setting:
     """The only model family that has it."""
 
 
+_BOUNDS = (
+    ("gt", mark("above")), ("ge", mark("from")), ("lt", mark("below")), ("le", mark("up to"))
+)  # fmt: skip
+
+
 def list_settings() -> list[Setting]:
     """Every setting, in the order of a run's configuration."""
     families: dict[str, type[BaseModel]] = {
@@ -38,7 +44,9 @@ def list_settings() -> list[Setting]:
     }
     modern: type[BaseModel] = schema.ModernConfig
     shared = set(schema.ClassicConfig.model_fields) & set(schema.ModernConfig.model_fields)
-    found = [Setting("model.family", '"modern"', "classic, modern", "Which family of models.")]
+    found = [
+        Setting("model.family", '"modern"', "classic, modern", mark("Which family of models."))
+    ]
     found += [
         _setting("model", name, modern)
         for name in modern.model_fields if name in shared - {"family"}
@@ -70,7 +78,7 @@ def _limits(annotation: Any, metadata: list[Any]) -> str:
     for part in metadata:
         words += [
             f"{word} {getattr(part, bound)}"
-            for bound, word in (("gt", "above"), ("ge", "from"), ("lt", "below"), ("le", "up to"))
+            for bound, word in _BOUNDS
             if getattr(part, bound, None) not in (None, _TOO_LARGE_TO_MATTER)
         ]
         words += [w for w in [_limits(None, getattr(part, "metadata", []))] if w]

@@ -23,9 +23,9 @@ from minigpt_cli.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from minigpt_cli.errors import ConfigError, reraise_as
+from minigpt_cli.errors import ConfigError, about, reraise_as
 from minigpt_cli.io.regular import read_bounded
-from minigpt_cli.language import _
+from minigpt_cli.language import _, mark
 
 Overrides = Mapping[str, object]
 _MOST_BYTES = 1 << 20
@@ -169,7 +169,7 @@ def resolve(tables: dict[str, Any], overrides: Overrides, source: str) -> RunCon
     }
     changed = set()
     for name, value in overrides.items():
-        section, _, key = name.partition(".")
+        section, _dot, key = name.partition(".")
         target = tables.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = value
@@ -185,7 +185,9 @@ def resolve(tables: dict[str, Any], overrides: Overrides, source: str) -> RunCon
     problems = [_describe(problem, changed) for problem in errors]
     inside = [text for is_override, text in problems if not is_override]
     outside = [text for is_override, text in problems if is_override]
-    raise ConfigError("; ".join(([f"{source}: {'; '.join(inside)}"] if inside else []) + outside))
+    raise ConfigError(
+        _("; ").join(([about(source, _("; ").join(inside))] if inside else []) + outside)
+    )
 
 
 def _between_fields(tables: dict[str, Any], errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -255,10 +257,37 @@ def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     elif problem["type"] == "missing":
         text = _("{name} = {value}: too few values").format(name=name, value=_shown(value))
     else:
-        reason = plain_problem(problem).replace("Input should be", "must be")
-        text = f"{name}{item} = {_shown(value)}: {reason[0].lower()}{reason[1:]}"
+        text = _("{name} = {value}: {reason}").format(
+            name=name + item, value=_shown(value), reason=_reason(problem)
+        )
     is_override = name in changed or any(part.startswith(f"{name}.") for part in changed)
     return is_override, text
+
+
+_REASONS = {
+    "greater_than": mark("must be greater than {gt}"),
+    "greater_than_equal": mark("must be greater than or equal to {ge}"),
+    "less_than": mark("must be less than {lt}"),
+    "less_than_equal": mark("must be less than or equal to {le}"),
+    "literal_error": mark("must be {expected}"),
+    "int_type": mark("must be a valid integer"),
+    "int_parsing": mark("must be a valid integer"),
+    "int_from_float": mark("must be a valid integer"),
+    "float_type": mark("must be a valid number"),
+    "float_parsing": mark("must be a valid number"),
+    "bool_type": mark("must be a valid boolean"),
+    "bool_parsing": mark("must be a valid boolean"),
+    "string_type": mark("must be a valid string"),
+    "finite_number": mark("must be a finite number"),
+}
+"""What is wrong with a value, by pydantic's type of error; other reasons are pydantic's own."""
+
+
+def _reason(problem: dict[str, Any]) -> str:
+    if known := _REASONS.get(problem["type"]):
+        return _(known).format(**problem.get("ctx", {}))
+    reason = plain_problem(problem).replace("Input should be", "must be")
+    return reason[0].lower() + reason[1:]
 
 
 def _shown(value: object) -> str:
@@ -291,4 +320,4 @@ def _nearest(key: str, table: type[BaseModel]) -> str:
         return _("; it belongs to model.family = {family}; {hint}").format(
             family=_shown(families[0]), hint=hint
         )
-    return f"; {hint}"
+    return _("; {hint}").format(hint=hint)

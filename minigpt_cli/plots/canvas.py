@@ -216,10 +216,15 @@ def image_format(path: Path) -> Format:
     raise ConfigError(_("--plot {path}: must end in .png or .svg").format(path=path))
 
 
-def image_bytes(figure: Figure, file_format: Format) -> bytes:
-    """The figure as an image file, byte for byte reproducible: no date and no random ids."""
+def set_families(figure: Figure) -> None:
+    """Has every text drawn in the fonts it was measured with."""
     for text in figure.findobj(Text):
         text.set_fontfamily(families())
+
+
+def image_bytes(figure: Figure, file_format: Format) -> bytes:
+    """The figure as an image file, byte for byte reproducible: no date and no random ids."""
+    set_families(figure)
     buffer = io.BytesIO()
     fixed = {"Date": None} if file_format == "svg" else None
     with rc_context({"svg.hashsalt": "minigpt"}):

@@ -19,6 +19,7 @@ from minigpt_cli.plots.canvas import (
     in_picture,
     name_in,
     new_figure,
+    set_families,
 )
 
 _COLORS: dict[Kind, str] = {
@@ -61,6 +62,7 @@ def draw_embeddings(embeddings: Embeddings, model: str, width: float = 9) -> Fig
     title = figure.suptitle(
         in_picture("Token embeddings in two dimensions\n{name}").format(name=name), fontsize=10
     )
+    set_families(figure)
     figure.draw_without_rendering()  # fixes the layout
     named = _name(axes, embeddings.named)
     if named < len(embeddings.points):

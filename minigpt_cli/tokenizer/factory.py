@@ -96,7 +96,7 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         saved = read_json(text)
         kind, ends = saved["kind"], saved.get("end_of_text", False)
         if not isinstance(ends, bool):
-            raise ValueError("end_of_text is not true or false")
+            raise ValueError(_("end_of_text is not true or false"))
         if kind == "bpe":
             return BPETokenizer.from_saved(saved["tokenizer"], ends)
         if kind == "pretrained":

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import socketserver
 import subprocess
@@ -185,7 +186,7 @@ def test_an_encoding_that_is_none_is_refused(tmp_path: Path, encoding: str) -> N
 
 
 def test_a_missing_file_is_named_with_the_known_texts() -> None:
-    with pytest.raises(CorpusError, match=r"^nowhere\.txt: no such .*\(shakespeare\)"):
+    with pytest.raises(CorpusError, match=r"^nowhere\.txt: no such .*\(lunyu, shakespeare\)"):
         read("nowhere.txt")
 
 
@@ -290,6 +291,25 @@ class Tale:
             member = "tale/input.txt"
             [url]
             address = "{url}"
+            """,
+        )
+
+    def card_of_records(self, url: str, served: bytes, fields: str = '"where", "said"') -> None:
+        """A card without a wheel, whose address serves JSON."""
+        written(
+            self.folder / "cards" / "tale.toml",
+            f"""
+            name = "tale"
+            title = "A tale"
+            file = "input.txt"
+            bytes = {len(SAYINGS)}
+            sha256 = "{self.sha256(SAYINGS)}"
+            [url]
+            address = "{url}"
+            [url.records]
+            fields = [{fields}]
+            bytes = {len(served)}
+            sha256 = "{self.sha256(served)}"
             """,
         )
 
@@ -570,6 +590,61 @@ def test_known_and_own_texts_are_read_together(tale: Tale) -> None:
     corpus = open_corpus((str(own), "tale"), tale.folder, newlines="keep")
     assert corpus.name == "own+tale"
     assert "".join(corpus.chunks()) == "Mine.\n" + TALE.decode()
+
+
+SAYINGS = "河边\n老船夫说：“慢慢来。”\n苍鹭不说话。\n\n桥上\n没有人。\n".encode()
+RECORDS = [
+    {"where": "河边", "said": ["老船夫说：“慢慢来。”", "苍鹭不说话。"], "id": 1},
+    {"said": "没有人。", "where": "桥上"},
+]
+
+
+def test_records_become_a_text(tale: Tale, serve: Callable[..., str]) -> None:
+    served = json.dumps(RECORDS, ensure_ascii=False).encode()
+    tale.card_of_records(serve(served), served)
+    tale.pip(error=AssertionError("there is no wheel"))
+    assert tale.read() == SAYINGS
+    assert tale.left_behind() == ["input.txt"]
+
+
+def test_other_records_than_the_cards_are_refused(tale: Tale, serve: Callable[..., str]) -> None:
+    served = json.dumps(RECORDS, ensure_ascii=False).encode()
+    tale.card_of_records(serve(served.replace(b"1", b"2")), served)
+    with pytest.raises(CorpusError) as caught:
+        tale.read()
+    assert "url: the records do not match the dataset card" in str(caught.value)
+    assert "use a file of your own as data.corpus" in str(caught.value)
+    assert tale.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("served", "reason"),
+    [
+        (b'{"where": "x"}', "not a list"),
+        (b"[1]", "not an object"),
+        (b'[{"where": "x"}]', "no text in said"),
+        (b'[{"where": "x", "said": ["a", 1]}]', "no text in said"),
+        (b'[{"where": "x", "where": "y", "said": "z"}]', "duplicate key"),
+        (b"[", "Expecting value"),
+        (b"\xff", "can't decode"),
+    ],
+)
+def test_records_that_are_not_text_are_refused(
+    tale: Tale, serve: Callable[..., str], served: bytes, reason: str
+) -> None:
+    tale.card_of_records(serve(served), served)
+    with pytest.raises(CorpusError, match=reason):
+        tale.read()
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in shipped_folder("data").glob("*.toml")))
+def test_shipped_cards_can_be_read(name: str) -> None:
+    card = read_card(shipped_folder("data") / f"{name}.toml")
+    digests = [card.sha256, card.records.sha256 if card.records else card.wheel_sha256]
+    assert card.name == name
+    assert card.url.startswith("https://")
+    assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
+    assert bool(card.records) != bool(card.requirement)
 
 
 def test_shipped_card_describes_tiny_shakespeare() -> None:

@@ -100,8 +100,9 @@ def _constant(node: ast.expr) -> str | None:
 
 def untranslated_literals(path: Path) -> list[str]:
     """Texts that a user sees and that no translator was asked for, as `line: text`."""
-    found = []
-    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [f"{line}: {text}" for line, text in _sentences(tree) if path.name not in _OWN_WORDS]
+    for call in ast.walk(tree):
         if isinstance(call, ast.Call) and _name(call.func) in _SHOWN | _ERRORS:
             only_first = _name(call.func) in _ERRORS  # then come settings
             for arg in call.args[:1] if only_first else call.args:
@@ -109,6 +110,33 @@ def untranslated_literals(path: Path) -> list[str]:
     return found
 
 
+def _sentences(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Literals that read like a message: three words or more, wherever they are."""
+    other: set[int] = set()  # translated, or documentation
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in TRANSLATORS | {PLURAL}:
+            other |= {id(inner) for inner in ast.walk(node)}
+        elif isinstance(node, ast.keyword) and node.arg in ("help", "show_default"):
+            other |= {id(inner) for inner in ast.walk(node)}  # translated where it is shown
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            other.add(id(node.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in other:
+            words = [
+                w for w in (word.strip(",.;:()") for word in node.value.split()) if w.isalpha()
+            ]
+            is_command = node.value.startswith("minigpt ") or node.value in _NO_MESSAGES
+            if len(words) > 2 and sum(word.islower() for word in words) > 1 and not is_command:
+                yield node.lineno, node.value
+
+
+_NO_MESSAGES = {
+    "copies in places", "outside lower center", " has no attribute ", "Input should be",
+    "Choice of the next token",
+}  # fmt: skip
+"""Names in data, of others, and of parts of the help, which are translated where it is shown."""
+_OWN_WORDS = {"model_card.py", "playground.py"}
+"""Modules of files for other readers: a model card is English, the page has words of its own."""
 _SHOWN = {
     "print_note", "print_error", "noted", "_note", "_note_once", "grid", "add_row", "set_title",
     "suptitle", "supxlabel", "supylabel", "set_xlabel", "set_ylabel", "set_label", "set_text",

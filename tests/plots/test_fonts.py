@@ -7,7 +7,7 @@ import pytest
 from matplotlib.font_manager import findSystemFonts, fontManager
 
 from minigpt_cli.plots import canvas
-from minigpt_cli.plots.canvas import label, missing_font_note, text_inches
+from minigpt_cli.plots.canvas import in_picture, label, missing_font_note, text_inches
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,20 @@ def test_a_block_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canvas, "_other_fonts", lambda: next(looked))
     label("\U00013000\U00013001\U00013002")
     assert next(looked, None) is None
+
+
+def test_labels_are_in_english_where_no_font_has_the_users_language(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MINIGPT_LANG", "zh_CN")
+    monkeypatch.setattr(canvas, "findSystemFonts", list)
+    assert in_picture("loss (nats per token)") == "loss (nats per token)"
+    assert missing_font_note() is None  # nothing of the picture is missing
+
+
+@pytest.mark.skipif(chinese_font() is None, reason="needs a font that has Chinese")
+def test_labels_are_in_the_users_language_where_a_font_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MINIGPT_LANG", "zh_CN")
+    assert in_picture("loss (nats per token)") == "损失（每词元奈特）"

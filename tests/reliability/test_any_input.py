@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from typer.testing import CliRunner
 
 from minigpt_cli.cli.app import app
-from minigpt_cli.config.loading import load_run_config, parse_override
+from minigpt_cli.config.loading import load_run_config, parse_override, setting_names
 from minigpt_cli.config.schema import RunConfig, toml_value
 from minigpt_cli.errors import CheckpointError, ConfigError, MinigptError, TokenizerError
 from minigpt_cli.runs.checkpoint import load_checkpoint
@@ -82,15 +82,10 @@ anything = st.recursive(
     max_leaves=6,
 )
 FIELDS = [
-    (section, key)
-    for section, field in RunConfig.model_fields.items()
-    if section != "model"
-    for key in field.annotation.model_fields  # type: ignore[union-attr]
-    if key != "compile"  # takes a minute
+    name.split(".")
+    for name in setting_names()
+    if name != "train.compile"  # takes a minute
 ]
-FIELDS += [
-    ("model", key) for model in (MODERN, CLASSIC) for key in type(model).model_fields
-]  # fmt: skip
 fields = st.sampled_from(FIELDS)
 
 

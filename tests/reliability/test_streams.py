@@ -176,6 +176,14 @@ def test_console_that_cannot_show_a_character_is_told_once(home: Path) -> None:
     assert b"cannot show" not in output
 
 
+def test_messages_are_in_english_where_a_terminal_cannot_show_the_users_language() -> None:
+    for encoding, error in (("ascii", "nowhere: no such"), ("utf-8", "nowhere：没有")):
+        environment = {"MINIGPT_LANG": "zh_CN", "PYTHONIOENCODING": encoding}
+        code, output = on_a_terminal("eval", "nowhere", **environment)
+        assert code == 1
+        assert error in output.decode()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -126,7 +126,7 @@ def _map(attention: "Attention") -> Iterator[Text]:
     for i in range(first, count):
         row = "".join(width * shades[_shade(weight)] for weight in head.weights[i, first : i + 1])
         yield raw(f"{set_cell_size(names[i], margin)} {row}")
-    legend = ", ".join(
+    legend = _(", ").join(
         f"{shade} {least:.0%}" for shade, least in zip(shades, LEAST, strict=True) if least
     )
     down = _(" Read the numbers downwards.") if numbered else ""

@@ -52,9 +52,9 @@ def chart(
         label: formats the label of a height.
         axis: whether to add the x axis, in two more rows.
     """
-    heights = [y for one in series for _, y in one.points]
+    heights = [y for one in series for _x, y in one.points]
     curves = [one for one in series if one.line] or series
-    top = ceiling([[y for _, y in one.points] for one in curves])
+    top = ceiling([[y for _x, y in one.points] for one in curves])
     least, most = min(heights), max(heights) if top is None else top
     low, high = _apart(least, most)
     rows = {row: label(high - (high - low) * row / (height - 1)) for row in _labeled(height)}

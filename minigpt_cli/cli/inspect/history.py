@@ -13,6 +13,7 @@ from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.render import count, grid, key_value_table, losses, model_size, number, raw
 from minigpt_cli.config.schema import differences, toml_value
+from minigpt_cli.errors import about
 from minigpt_cli.inspection.run_history import RunHistory, letter, read_run
 from minigpt_cli.io.text import duration
 from minigpt_cli.language import _
@@ -66,7 +67,7 @@ def summary(run: RunHistory) -> Table:
         sizes = _("{sizes}, block {block_size}").format(
             sizes=model_size(model), block_size=count(model.block_size)
         )
-        table.add_row(_("model"), f"{model.family}, {sizes}")
+        table.add_row(_("model"), model.family + _(", ") + sizes)
         table.add_row(_("text"), raw(f"{', '.join(data.corpus)} ({data.tokenizer})"))
     end = (
         _(" of {max_iters}").format(max_iters=count(run.config.train.max_iters))
@@ -130,9 +131,9 @@ def _compared(runs: Sequence[RunHistory]) -> Iterator[Table | Text]:
     yield table
     for name, run in zip(names, runs, strict=True):
         if run.rise:
-            yield Text(f"{name}: {run.rise}", "bold red")
+            yield Text(about(name, str(run.rise)), "bold red")
         if run.config_problem:
-            yield raw(f"{name}: {run.config_problem}", "red")
+            yield raw(about(name, run.config_problem), "red")
     yield _differences(names, runs)
     all_curves: dict[str, list[list[tuple[float, float]]]] = {
         _("validation loss, nats per token"): [_val_losses(run) for run in runs],

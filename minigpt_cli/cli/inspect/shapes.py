@@ -56,7 +56,7 @@ def show(
 
         save_plot(draw_shapes(trace, loaded.name), plot)
     axes = (f"{axis.letter} {_(axis.meaning)} ({count(axis.size)})" for axis in trace.axes)
-    output.show(asdict(trace), [Text(", ".join(axes), "dim"), _table(trace)])
+    output.show(asdict(trace), [Text(_(", ").join(axes), "dim"), _table(trace)])
 
 
 def _table(trace: "ShapeTrace") -> Table:
