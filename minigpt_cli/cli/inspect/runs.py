@@ -76,7 +76,7 @@ def _table_as(shape: _Shape, runs: "list[RunSummary]") -> Table:
             _progress(run, shape.brief),
             f"{time:%Y-%m-%d}" if shape.brief else f"{time:%Y-%m-%d %H:%M}",
         )
-        table.add_row(*compress(cells, shown))
+        table.add_row(*(cell for cell, is_shown in zip(cells, shown, strict=True) if is_shown))
     return table
 
 
