@@ -341,7 +341,7 @@ def _head(path: Path) -> tuple[bytes, Compression]:
 
 def reason(path: Path, error: CorpusError) -> str:
     """An error about a file, without the file's name."""
-    return str(error).removeprefix(about(path, ""))
+    return str(error).removeprefix(about(path, "")).removeprefix(f"{path}: ")
 
 
 def _a(noun: str) -> str:
