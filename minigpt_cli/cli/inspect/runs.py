@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
+from rich.text import Text
 
 from minigpt_cli.cli.console import in_unicode, out, print_note
 from minigpt_cli.cli.inspect.output import Output
@@ -68,15 +69,15 @@ def _table_as(shape: _Shape, runs: "list[RunSummary]") -> Table:
     table = grid(*compress(columns, shown), text_columns=1 + shown[1])
     for run in runs:
         texts, time = _texts(run.corpus), run.updated.astimezone()
-        cells = (
+        cells: list[str | Text] = [
             raw(str(run.path)),
             raw(texts if shape.text is None else _cut(texts, shape.text)),
             "-" if run.parameters is None else short_count(run.parameters),
             number(run.best_val_loss, ".4f"),
             _progress(run, shape.brief),
             f"{time:%Y-%m-%d}" if shape.brief else f"{time:%Y-%m-%d %H:%M}",
-        )
-        table.add_row(*(cell for cell, is_shown in zip(cells, shown, strict=True) if is_shown))
+        ]
+        table.add_row(*compress(cells, shown))
     return table
 
 
