@@ -25,7 +25,7 @@ ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 """The signals that ask a program to end: Ctrl-C, `kill`, and a terminal that was closed."""
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
 
 
 class ErrorBoundary(TyperGroup):
@@ -57,7 +57,7 @@ class ErrorBoundary(TyperGroup):
         """Parses the arguments; a usage error shows them with control characters escaped."""
         try:
             return super().make_context(*args, **settings)
-        except _UsageError as error:
+        except UsageError as error:
             raise _printable(error) from None
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,7 +67,7 @@ class ErrorBoundary(TyperGroup):
         words = list(ctx.args)
         try:
             return super().invoke(ctx)
-        except _UsageError as error:
+        except UsageError as error:
             if option := getattr(error, "option_name", ""):
                 _spell(error, option, words)
             raise _printable(error) from None
@@ -110,7 +110,7 @@ class ErrorBoundary(TyperGroup):
 
         try:
             return super().resolve_command(ctx, args)
-        except _UsageError as error:
+        except UsageError as error:
             if ctx.parent is None and (meant := COMMANDS.get(args[0])):
                 message = str(getattr(error, "message", "")).rstrip(".")
                 error.message = message + did_you_mean_option(f"minigpt {meant}")  # type: ignore[attr-defined]
@@ -146,13 +146,8 @@ def _spell(error: Any, option: str, words: list[str]) -> None:
 
 
 def _printable(error: Any) -> Any:
-    """A usage error whose message cannot control the terminal.
-
-    It offers the help of a command that was typed: a hidden one stands for its group.
-    """
+    """A usage error whose message cannot control the terminal."""
     translate_typer()
-    if error.ctx is not None and error.ctx.command.hidden and error.ctx.parent is not None:
-        error.ctx = error.ctx.parent
     message = usage_message(printable_line(error.format_message()))
     error.format_message = lambda: message
     return error

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Set
 
 from minigpt_cli.cli.options import SETTING_OPTIONS
-from minigpt_cli.config.loading import setting_names
 from minigpt_cli.language import _
 
 _NAMES: Mapping[str, str] = {
@@ -92,6 +91,8 @@ def _existing(key: str, command: str, commands: Commands) -> str:
 
 def _setting(key: str, cutoff: float = 0.85) -> str:
     """The full name of the setting with this key, or nearly this one."""
+    from minigpt_cli.config.loading import setting_names
+
     keys = {name.partition(".")[2]: name for name in setting_names()}
     near = difflib.get_close_matches(key, keys, n=1, cutoff=cutoff)
     return keys[near[0]] if near else ""
