@@ -18,6 +18,14 @@ def main() -> None:
         from minigpt_cli.cli import streams
 
         streams.set_up()
+        from minigpt_cli.io.ranks import end_with_parent, started_together
+
+        if sys.argv[1:2] == ["train"] and started_together():
+            # PyTorch describes a lost connection in a hundred lines; one line of ours says it.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+            end_with_parent()
+            if os.environ["RANK"] != "0":
+                streams.leave_to_rank_0()
         from minigpt_cli.cli.app import app
 
         app(prog_name="minigpt")

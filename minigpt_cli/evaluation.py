@@ -4,8 +4,9 @@ Shapes: B batch, T time, V vocab, N tokens.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.device import reraise_out_of_memory
-from minigpt_cli.errors import CorpusError
+from minigpt_cli.errors import CorpusError, NonFiniteError
 from minigpt_cli.language import _, mark
 from minigpt_cli.model.gpt import GPT, check_logits
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -48,6 +49,23 @@ class Evaluation:
         return math.exp(min(self.loss, 700.0))
 
 
+class Sharing(Protocol):
+    """Several processes that evaluate one model together."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether all must make the same number of forward passes."""
+        ...
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Each number summed over all processes."""
+        ...
+
+
 @reraise_out_of_memory(
     mark("use a model with a smaller window (block_size), or a machine with more memory")
 )
@@ -57,6 +75,7 @@ def evaluate(
     tokens: Tokens,
     max_tokens: int | None = None,
     progress: Progress = no_progress,
+    sharing: Sharing | None = None,
 ) -> Evaluation:
     """Scores a model on a text, in adjacent windows of `block_size`.
 
@@ -68,6 +87,7 @@ def evaluate(
         tokens: ids of one text, (N,).
         max_tokens: read about this many at most, in windows spread evenly over the text.
         progress: called with the number of tokens predicted so far, and of all.
+        sharing: the processes that share the forward passes; all get the same result.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -77,14 +97,25 @@ def evaluate(
     byte_lengths = counted_bytes(tokenizer)
     nats, correct, count, text_bytes, unknown = 0.0, 0, 0, 0, 0
     total = min(len(tokens) - 1, max_tokens or len(tokens))
-    for predicted in predict_tokens(model, tokens, max_tokens):
-        nats += predicted.nats.double().sum().item()
-        correct += int(predicted.correct.sum().item())
-        count += len(predicted.ids)
-        text_bytes += int(byte_lengths[predicted.ids].sum().item())
-        if tokenizer.unknown_id is not None:
-            unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
-        progress(mark("Evaluating"), count, total)
+    processes = 1 if sharing is None else sharing.size
+    try:
+        for predicted in predict_tokens(model, tokens, max_tokens, sharing=sharing):
+            nats += predicted.nats.double().sum().item()
+            correct += int(predicted.correct.sum().item())
+            count += len(predicted.ids)
+            text_bytes += int(byte_lengths[predicted.ids].sum().item())
+            if tokenizer.unknown_id is not None:
+                unknown += int((predicted.ids == tokenizer.unknown_id).sum().item())
+            progress(mark("Evaluating"), min(total, count * processes), total)
+    except NonFiniteError:
+        if sharing is None:
+            raise
+        nats = math.nan  # told to the others, who wait for these numbers
+    if sharing is not None:
+        numbers = sharing.sums([nats, correct, count, text_bytes, unknown])
+        if math.isnan(nats := numbers[0]):
+            raise NonFiniteError
+        correct, count, text_bytes, unknown = map(int, numbers[1:])
     return Evaluation(
         tokens=count,
         loss=nats / count,
@@ -115,7 +146,11 @@ class Predicted:
 
 
 def predict_tokens(
-    model: GPT, tokens: Tokens, max_tokens: int | None = None, context: int = 1
+    model: GPT,
+    tokens: Tokens,
+    max_tokens: int | None = None,
+    context: int = 1,
+    sharing: Sharing | None = None,
 ) -> Iterator[Predicted]:
     """Predicts every token but the first exactly once, pass by pass.
 
@@ -125,9 +160,10 @@ def predict_tokens(
         max_tokens: read about this many at most, in windows spread evenly over the text.
         context: the fewest tokens to read before each predicted one, from 1 (adjacent windows) to
             `block_size`; at the beginning of the text there are fewer.
+        sharing: the processes among which the forward passes are dealt out.
 
     Yields:
-        The predictions of one forward pass.
+        The predictions of one forward pass; of this process's own.
 
     Raises:
         CorpusError: there are fewer than two tokens.
@@ -141,26 +177,49 @@ def predict_tokens(
             settings=("data.corpus", "data.val_fraction"),
         )
     with model.evaluating():
-        for x, y in _windows(tokens, model, max_tokens, context):
-            yield _predict(model, x, y.flatten())
+        if sharing is None:
+            for x, y in _windows(tokens, model, max_tokens, context, 1):
+                yield _predict(model, x, y.flatten())
+            return
+        passes = _windows(tokens, model, max_tokens, context, sharing.size)
+        for number, (x, y) in enumerate(_padded(passes, sharing)):
+            if number % sharing.size == sharing.rank:
+                # Tensors of inference mode cannot be gathered again afterwards.
+                yield _predict(model, x, y.flatten(), inference=not sharing.in_lockstep)
 
 
-@torch.inference_mode()
-def _predict(model: GPT, x: Tensor, targets: Tensor) -> Predicted:
+def _padded(
+    passes: Iterator[tuple[Tensor, Tensor]], sharing: Sharing
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The passes; in lockstep, with some at the end that score nothing, as many for each."""
+    count, x = 0, torch.zeros(1, 1, dtype=torch.int64)
+    for x, y in passes:
+        yield x, y
+        count += 1
+    for _number in range(-count % sharing.size if sharing.in_lockstep else 0):
+        yield x[:1], torch.full_like(x[:1], _CONTEXT)
+
+
+@torch.no_grad()
+def _predict(model: GPT, x: Tensor, targets: Tensor, inference: bool = True) -> Predicted:
     counted = targets != _CONTEXT
     device = model.head.weight.device
-    logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
-    targets = targets.to(device)
-    nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
-    check_logits(nats)
-    correct = (logits.argmax(-1) == targets).cpu()
-    return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
+    with torch.inference_mode(inference):
+        logits = model(x.to(device)).flatten(0, 1)  # (B*T, V)
+        targets = targets.to(device)
+        nats = F.cross_entropy(logits, targets, reduction="none", ignore_index=_CONTEXT).cpu()
+        check_logits(nats)
+        correct = (logits.argmax(-1) == targets).cpu()
+        return Predicted(targets.cpu()[counted], nats[counted], correct[counted])
 
 
 def _windows(
-    tokens: Tokens, model: GPT, max_tokens: int | None, context: int
+    tokens: Tokens, model: GPT, max_tokens: int | None, context: int, processes: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets, (B, T) each; the last window of the text may be shorter."""
+    """Inputs and targets, (B, T) each; the last window of the text may be shorter.
+
+    With several processes, passes are smaller where otherwise some would have none.
+    """
     T = model.config.block_size
     predicted = len(tokens) - 1
     overlap = context - 1
@@ -171,6 +230,7 @@ def _windows(
     else:
         rest = predicted - (starts[-1] + T if len(starts) else 0)
     per_pass = max(1, min(_TOKENS_PER_PASS, _LOGITS_PER_PASS // model.vocab_size) // T)
+    per_pass = min(per_pass, -(-len(starts) // processes) or 1)
     for i in range(0, len(starts), per_pass):
         batch = starts[i : i + per_pass]
         windows = torch.from_numpy(tokens[batch[:, None] + np.arange(T + 1)].astype(np.int64))

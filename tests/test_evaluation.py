@@ -1,6 +1,7 @@
 """A model's score, against a plain loop over the text, a window at a time."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
+from minigpt_cli.data.progress import no_progress
 from minigpt_cli.data.token_files import Tokens
-from minigpt_cli.errors import CorpusError
+from minigpt_cli.errors import CorpusError, NonFiniteError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.tokenizer.base import Tokenizer
@@ -234,3 +236,57 @@ def test_a_text_too_short_to_predict_anything_is_refused_with_both_numbers(lengt
 def test_perplexity_is_finite_for_any_loss() -> None:
     assert Evaluation(1, 1e6, 1.0, 0.0, 0).perplexity > 1e300
     assert Evaluation(1, math.log(7), 1.0, 0.0, 0).perplexity == pytest.approx(7)
+
+
+# --- Several processes ----------------------------------------------------------------------------
+
+
+class Shared:
+    """One of several processes; what it adds up is kept, and the others add `others`."""
+
+    def __init__(self, rank: int, size: int, in_lockstep: bool, others: float = 0.0) -> None:
+        self.rank, self.size, self.in_lockstep, self.others = rank, size, in_lockstep, others
+        self.numbers: list[float] = []
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        self.numbers = list(numbers)
+        return [number + self.others for number in numbers]
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+@pytest.mark.parametrize("in_lockstep", [False, True])
+def test_processes_share_the_passes_out(size: int, in_lockstep: bool) -> None:
+    model, tokens = random_gpt(MODERN, 256), text_of(5 * MODERN.block_size + 3)
+    whole = evaluate(model, ByteTokenizer(), tokens)
+    passes: list[int] = []
+    total = torch.zeros(5, dtype=torch.float64)
+    for rank in range(size):
+        count = [0]
+        handle = model.register_forward_hook(
+            lambda *_, count=count: count.__setitem__(0, count[0] + 1)
+        )
+        shared = Shared(rank, size, in_lockstep, others=1.0)
+        evaluate(model, ByteTokenizer(), tokens, None, no_progress, shared)
+        handle.remove()
+        passes.append(count[0])
+        total += torch.tensor(shared.numbers, dtype=torch.float64)
+    assert total[2] == whole.tokens
+    assert total[0] / total[2] == pytest.approx(whole.loss, abs=1e-6)
+    assert total[1] / total[2] == pytest.approx(whole.accuracy)
+    if in_lockstep:
+        assert len(set(passes)) == 1
+    elif size <= 5:
+        assert min(passes) >= 1
+
+
+def test_what_is_not_finite_in_one_process_is_known_to_all() -> None:
+    model = random_gpt(MODERN, 256)
+    other = Shared(0, 2, False, others=math.nan)
+    with pytest.raises(NonFiniteError):
+        evaluate(model, ByteTokenizer(), text_of(300), None, no_progress, other)
+    with torch.no_grad():
+        model.head.weight.fill_(math.nan)
+    mine = Shared(0, 2, False)
+    with pytest.raises(NonFiniteError):
+        evaluate(model, ByteTokenizer(), text_of(300), None, no_progress, mine)
+    assert math.isnan(mine.numbers[0])

@@ -9,6 +9,8 @@ import io
 import os
 import select
 import sys
+import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
 from minigpt_cli.language import ENGLISH, VARIABLE, _
@@ -74,6 +76,18 @@ def _shows_messages(stream: TextIO) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def leave_to_rank_0() -> None:
+    """Makes one of several processes of a run silent, except about bugs."""
+    speaking = sys.stderr
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.stdout = sys.stderr = nowhere
+
+    def show(*problem: Any) -> None:
+        traceback.print_exception(*problem, file=speaking)
+
+    sys.excepthook = show  # before Typer remembers it
 
 
 def silence(stream: TextIO) -> None:

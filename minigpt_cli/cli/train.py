@@ -1,6 +1,6 @@
 """`minigpt train`: train a model on a text."""
 
-import signal
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 
 from minigpt_cli.cli import listings
 from minigpt_cli.cli.help import examples
+from minigpt_cli.cli.launch import launch
 from minigpt_cli.cli.options import (
     DEFAULT_DATA_DIR,
     DEFAULT_PRESET,
@@ -31,6 +32,7 @@ from minigpt_cli.cli.texts import (
 )
 from minigpt_cli.cli.train_options import (
     BatchSize,
+    Continue,
     Data,
     DryRun,
     Freeze,
@@ -45,6 +47,7 @@ from minigpt_cli.cli.train_options import (
     MaxIters,
     MaxMemory,
     Out,
+    Processes,
     ResultJson,
     Resume,
     Settings,
@@ -54,16 +57,17 @@ from minigpt_cli.cli.train_options import (
     Watch,
     Words,
 )
+from minigpt_cli.cli.training import Following, fit
 from minigpt_cli.cli.typed import model_to_begin_from, preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
+from minigpt_cli.io.ranks import started_together
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.reporter import Reporter, TrainResult
+    from minigpt_cli.training.distributed import Group
     from minigpt_cli.training.setup import TrainRequest
-    from minigpt_cli.training.trainer import Trainer
 
 FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
 
@@ -80,6 +84,8 @@ def train(
     init_from: InitFrom = None,
     resume: Resume = False,
     out: Out = None,
+    continue_: Continue = False,
+    processes: Processes = None,
     watch: Watch = False,
     log: Log = None,
     dry_run: DryRun = False,
@@ -115,6 +121,8 @@ def train(
     if list_presets or list_settings:
         (listings.list_presets if list_presets else listings.list_settings)(as_json)
         return
+    if processes is not None and processes > 1 and not dry_run and not started_together():
+        launch(processes)
     run = resumed_run(words or []) if resume else None
     if words and not resume:
         preset, data = preset_and_texts(words, preset, data)
@@ -133,21 +141,55 @@ def train(
     overrides |= {name: value for name, value in named.items() if value is not None}
     overrides |= tokenizer_settings(tokenizer) | reading_settings(include, text_field)
     overrides |= training_texts(data, val_data, data_dir, text_field)
-    _check_usage(run, preset, init_from, resume, out, dry_run)
+    _check_usage(run, preset, init_from, resume, out, dry_run, continue_)
     if lora_rank is not None and init_from is None and not resume:
         raise typer.BadParameter(_("--lora-rank is only valid with --init-from"))
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or _usual_preset(init_from, overrides)
-    following = _Following(watch, _trackers(log or []))
+    following = Following(watch, _trackers(log or []))
     wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
-    if resume:
-        _resume(replace(wanted, out=run or out), data_dir, following, as_json)
-    elif not dry_run:
-        _start(wanted, data_dir, following, as_json)
-    elif gpus or gpu or utilization:
+    if dry_run and (gpus or gpu or utilization):
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)
-    else:
+    elif dry_run:
         _estimate(wanted, data_dir, as_json)
+    elif resume:
+        _train(replace(wanted, out=run or out), data_dir, following, as_json, resume=True)
+    else:
+        may_resume = continue_ or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        _train(wanted, data_dir, following, as_json, may_resume=may_resume)
+
+
+def _train(
+    wanted: "_Wanted",
+    data_dir: Path,
+    following: Following,
+    as_json: bool,
+    *,
+    resume: bool = False,
+    may_resume: bool = False,
+) -> None:
+    """Trains, together with the other processes that were started with this one.
+
+    Args:
+        wanted: the run.
+        data_dir: of texts.
+        following: where the run can be followed.
+        as_json: whether to print the result as JSON.
+        resume: whether the run is there.
+        may_resume: whether it is continued if it is there.
+    """
+    from minigpt_cli.runs.folder import RunFolder
+    from minigpt_cli.training.distributed import connected
+
+    following.check()
+    folder = RunFolder(wanted.out) if may_resume and wanted.out is not None else None
+    with connected() as group:
+        if resume:
+            _resume(wanted, data_dir, following, as_json, group)
+        elif folder is not None and group.first(lambda: folder.has(folder.state)):
+            _continue(wanted, data_dir, following, as_json, group)
+        else:
+            _start(wanted, data_dir, following, as_json, group)
 
 
 def _usual_preset(init_from: Path | None, overrides: "Overrides") -> str:
@@ -165,8 +207,15 @@ def _check_usage(
     resume: bool,
     out: Path | None,
     dry_run: bool,
+    continue_: bool,
 ) -> None:
     """Raises if options contradict each other."""
+    if continue_ and (resume or dry_run):
+        raise typer.BadParameter(_("--continue cannot be combined with --resume or --dry-run"))
+    if continue_ and out is None:
+        raise typer.BadParameter(_("--continue needs --out, which names the run to continue"))
+    if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not (out or resume):
+        raise typer.BadParameter(_("torchrun --max-restarts needs --out, which names the run"))
     if resume and (preset is not None or dry_run or init_from is not None):
         raise typer.BadParameter(
             _("--resume cannot be combined with --preset, --init-from or --dry-run")
@@ -208,33 +257,6 @@ def _trackers(names: list[str]) -> tuple[TrackerName, ...]:
 
 
 @dataclass(frozen=True)
-class _Following:
-    """Where a run can be followed, besides the terminal."""
-
-    report: bool
-    trackers: tuple[TrackerName, ...]
-
-    def check(self) -> None:
-        """Raises unless every tracker can be used, before the work begins."""
-        from minigpt_cli.runs.trackers import check_installed
-
-        for name in self.trackers:
-            check_installed(name)
-
-    def fit(self, trainer: "Trainer", reporter: "Reporter") -> "TrainResult":
-        """Trains, and keeps the report and the trackers current."""
-        from minigpt_cli.cli.live_report import LiveReport
-        from minigpt_cli.cli.tracking import Tracking
-
-        with ExitStack() as held:
-            if self.trackers:
-                reporter = held.enter_context(Tracking(reporter, trainer, self.trackers))
-            if self.report:
-                reporter = held.enter_context(LiveReport(reporter, trainer))
-            return trainer.fit(reporter)
-
-
-@dataclass(frozen=True)
 class _Wanted:
     """A run, as the user asked for it."""
 
@@ -245,7 +267,7 @@ class _Wanted:
     verify: bool
     max_memory: int | None = None
 
-    def request(self, workspace: "Workspace") -> "TrainRequest":
+    def request(self, workspace: "Workspace", group: "Group | None" = None) -> "TrainRequest":
         """The same for the core, with the model to begin from loaded.
 
         Raises:
@@ -253,30 +275,54 @@ class _Wanted:
         """
         from minigpt_cli.cli.console import print_note
         from minigpt_cli.cli.loading import load
+        from minigpt_cli.training.distributed import ALONE
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None
         if self.init_from is not None:
             initial = load(model_to_begin_from(self.init_from)).checkpoint
         return TrainRequest(
-            self.preset, self.overrides, self.out, workspace, print_note, initial, self.max_memory
+            self.preset,
+            self.overrides,
+            self.out,
+            workspace,
+            print_note,
+            initial,
+            self.max_memory,
+            group or ALONE,
         )
 
 
-def _start(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
+def _start(
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
+) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.training.setup import start
 
-    following.check()
     with ExitStack() as held:
         with file_progress() as progress:
-            request = wanted.request(Workspace(data_dir, progress, verify=wanted.verify))
+            request = wanted.request(Workspace(data_dir, progress, verify=wanted.verify), group)
             trainer = held.enter_context(start(request))
-        _fit(trainer, data_dir, following, as_json)
+        fit(trainer, data_dir, following, as_json)
 
 
-def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: bool) -> None:
+def _continue(
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
+) -> None:
+    """Continues a run that a restarted command names; a finished one needs nothing more."""
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.training.setup import FinishedError
+
+    try:
+        _resume(wanted, data_dir, following, as_json, group)
+    except FinishedError as finished:
+        print_note(str(finished).partition(";")[0])
+
+
+def _resume(
+    wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
+) -> None:
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.cli.loading import run_to_resume
     from minigpt_cli.cli.render import file_progress
@@ -284,48 +330,18 @@ def _resume(wanted: _Wanted, data_dir: Path, following: _Following, as_json: boo
     from minigpt_cli.runs.folder import RunFolder
     from minigpt_cli.training.setup import resume
 
-    following.check()
-    folder = RunFolder(wanted.out) if wanted.out else run_to_resume(set(wanted.overrides))
+    named = wanted.out
+    folder = RunFolder(
+        Path(group.first(lambda: str(named or run_to_resume(set(wanted.overrides)).path)))
+    )
     with ExitStack() as held:
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note, wanted.verify)
-            trainer = held.enter_context(resume(folder, wanted.overrides, workspace))
+            trainer = held.enter_context(resume(folder, wanted.overrides, workspace, group))
         print_note(
             _("Resuming {path} at step {step:,}").format(path=folder.path, step=trainer.state.step)
         )
-        _fit(trainer, data_dir, following, as_json)
-
-
-def _fit(trainer: "Trainer", data_dir: Path, following: _Following, as_json: bool) -> None:
-    from minigpt_cli.cli.console import out, print_json, print_note
-    from minigpt_cli.cli.stopping import stopped_by_signals
-    from minigpt_cli.cli.train_progress import (
-        TrainProgress,
-        next_commands,
-        quit_message,
-        result_table,
-        run_lines,
-    )
-
-    try:
-        with (
-            TrainProgress(trainer.config, trainer.state.step) as progress,
-            stopped_by_signals(trainer, progress.stopping) as signals,
-        ):
-            progress.print_lines(run_lines(trainer))
-            result = following.fit(trainer, progress)
-    except KeyboardInterrupt:  # the second
-        print_note(quit_message(trainer))
-        raise
-    if signals and signals[0] not in (signal.SIGINT, signal.SIGTERM):
-        raise typer.Exit(128 + signals[0])  # the terminal is gone, and nobody reads on
-    if as_json:
-        print_json({**asdict(result), "run": str(result.run)})
-    else:
-        out.print(result_table(trainer.folder, result))
-    next_commands(trainer, data_dir, result)
-    if not result.finished:
-        raise typer.Exit(128 + (signals[0] if signals else signal.SIGINT))
+        fit(trainer, data_dir, following, as_json)
 
 
 def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:

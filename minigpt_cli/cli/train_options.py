@@ -25,6 +25,24 @@ Words = Annotated[
     ),
 ]
 Resume = Annotated[bool, in_run("--resume", help="Continue a run that was stopped.")]
+Continue = Annotated[
+    bool,
+    in_run(
+        "--continue",
+        help="Continue the run in --out if it is there, else start it: for a command that may be "
+        "restarted.",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    in_run(
+        "--processes",
+        min=1,
+        metavar="N",
+        help="Train with N processes on this machine (torchrun starts them on several).",
+        show_default="1",
+    ),
+]
 Out = Annotated[
     Path | None,
     in_run("--out", "-o", help="The run folder.", show_default="runs/PRESET or runs/TEXT"),

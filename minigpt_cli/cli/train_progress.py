@@ -173,6 +173,11 @@ def run_lines(trainer: Trainer) -> list[str]:
     of_these = "" if trained == parameters else part.format(trained=count(trained))
     cores = torch.get_num_threads()
     threads = ngettext(", {cores} thread", ", {cores} threads", cores).format(cores=cores)
+    threads = threads if device.type == "cpu" else ""
+    if trainer.group.size > 1:
+        threads += _(", {number} processes ({strategy})").format(
+            number=trainer.group.size, strategy=learner.strategy.name
+        )
     validation = count(text.val_tokens)
     epochs = learner.tokens_per_step * config.train.max_iters / text.train_tokens
     steps = _("{max_iters} steps of {tokens_per_step} tokens").format(
@@ -195,7 +200,7 @@ def run_lines(trainer: Trainer) -> list[str]:
             epochs=three_digits(epochs),
             device=device,
             precision=config.train.precision,
-            threads=threads if device.type == "cpu" else "",
+            threads=threads,
         ),
         _("Output: {path}").format(path=trainer.folder.path),
         *_forecast(trainer, epochs),

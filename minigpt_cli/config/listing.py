@@ -58,7 +58,8 @@ def list_settings() -> list[Setting]:
         ]  # fmt: skip
     tables: dict[str, type[BaseModel]] = {
         "data": schema.DataConfig, "optimizer": schema.OptimizerConfig,
-        "train": schema.TrainConfig, "lora": schema.LoraConfig,
+        "train": schema.TrainConfig, "distributed": schema.DistributedConfig,
+        "lora": schema.LoraConfig,
     }  # fmt: skip
     for section, table in tables.items():
         found += [_setting(section, name, table) for name in table.model_fields]

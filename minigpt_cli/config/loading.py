@@ -17,6 +17,7 @@ from minigpt_cli.config.presets import preset_path
 from minigpt_cli.config.schema import (
     ClassicConfig,
     DataConfig,
+    DistributedConfig,
     LoraConfig,
     ModernConfig,
     OptimizerConfig,
@@ -33,7 +34,8 @@ _MOST_BYTES = 1 << 20
 
 _FAMILIES: dict[str, type[BaseModel]] = {"classic": ClassicConfig, "modern": ModernConfig}
 _TABLES: dict[str, type[BaseModel]] = {
-    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig, "lora": LoraConfig
+    "data": DataConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
+    "distributed": DistributedConfig, "lora": LoraConfig,
 }  # fmt: skip
 
 

@@ -297,18 +297,32 @@ class TrainConfig(_Table):
     """Tokens generated as a sample at each evaluation; 0 turns samples off."""
     precision: Precision = "auto"
     """Numeric precision of the forward and backward pass; `auto` uses bf16 where it is faster."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each block and compute it again in the backward pass: less memory,
+    about a third more time."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compilation of the blocks by `torch.compile`; `auto` compiles long runs on an NVIDIA GPU."""
     on_nonfinite: Literal["rewind", "stop"] = "rewind"
     """Action when a loss or gradient is NaN or infinite: rewind past the batch, or stop."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 takes the fastest number in a short timing, which the run then keeps."""
+    """CPU threads of each process; 0 takes the fastest number in a short timing, which the run then
+    keeps, or with several processes their share of the cores."""
     device: str = "auto"
     """Device to train on: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Weights that are not trained, as patterns of their names: `blocks.0.*`, `*embedding*`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Random seed of the weights, the batches and dropout."""
+
+
+class DistributedConfig(_Table):
+    """How several processes train one model together; one process ignores it."""
+
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """`ddp` gives every process a copy of the model, `fsdp` a part of it; `auto` takes `ddp` while
+    a copy fits the memory of one device."""
+    timeout_seconds: Annotated[float, Field(ge=1.0, le=86_400.0)] = 600.0
+    """Seconds after which a process that does not answer counts as lost."""
 
 
 class LoraConfig(_Table):
@@ -329,6 +343,7 @@ class RunConfig(_Table):
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig.model_validate({})
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     lora: LoraConfig | None = None
 
     def to_toml(self) -> str:

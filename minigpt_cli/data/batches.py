@@ -133,6 +133,16 @@ class BatchSampler:
         both = torch.from_numpy(windows.astype(np.int64))
         return both[:, :-1].contiguous(), both[:, 1:].contiguous()
 
+    def windows(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """`count` windows, from the `first` of all batches one after another, (count, T) each."""
+        size = self._batch_size
+        batches = [self.batch(n) for n in range(first // size, (first + count - 1) // size + 1)]
+        if len(batches) == 1 and count == size:
+            return batches[0]
+        skipped = first % size
+        x, y = (torch.cat(parts)[skipped : skipped + count] for parts in zip(*batches, strict=True))
+        return x, y
+
     def starts(self, number: int) -> NDArray[np.int64]:
         """Where the windows of a batch begin in the split, (B,)."""
         if self._sampling == "random":

@@ -152,7 +152,7 @@ def filled_model(
         )
     with torch.device("meta"):  # sizes without memory
         model = GPT(config, vocab_size)
-    _check_tensors(model, tensors, path)
+    check_model_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
     if config.tie_embeddings:
         model.head.weight = model.token_embedding.weight
@@ -173,11 +173,16 @@ def load_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> No
     Raises:
         CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
     """
-    _check_tensors(model, tensors, path)
+    check_model_tensors(model, tensors, path)
     model.load_state_dict(tensors, strict=False)  # a tied head comes with its embedding
 
 
-def _check_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
+def check_model_tensors(model: GPT, tensors: dict[str, Tensor], path: Path) -> None:
+    """Compares tensors with those of a model.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes do not match, or a weight is not finite.
+    """
     wanted = model_tensors(model)
     for name in sorted(wanted.keys() ^ tensors.keys()):
         state = _("missing") if name in wanted else _("unexpected")

@@ -141,6 +141,10 @@ class MachineRow:
     threads: int | None = None
     device: str | None = None
     minigpt: str | None = None
+    processes: Annotated[int, Field(gt=0, lt=2**31)] | None = None
+    """Number of processes that train together; None in runs of 0.1.0."""
+    strategy: str | None = None
+    """How several processes share the model: `ddp` or `fsdp`; None for one."""
 
 
 Row = StepRow | EvaluationRow | SampleRow | SpikeRow | RewindRow | MachineRow

@@ -1,12 +1,56 @@
 """Writes a run's files during training, and keeps training alive while the disk refuses."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import PendingFile
+from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import Row
 from minigpt_cli.runs.run import Run
+
+
+class Writer(Protocol):
+    """Writes a run's files during training, or leaves that to another process."""
+
+    saved_step: int | None
+    """The last step whose state is on the disk, as far as this process knows."""
+    lost_checkpoint: bool
+    """Whether the best model was deleted with its folder, and none has been saved since."""
+
+    @property
+    def folder(self) -> RunFolder: ...
+    def begin(self, config: str, note: Callable[[str], None]) -> None: ...
+    def row(self, row: Row) -> None: ...
+    def save(
+        self, step: int, state: PendingFile, checkpoint: PendingFile | None = None
+    ) -> None: ...
+    def forget_after(self, step: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class NoWriter:
+    """The writer of the processes that leave a run's folder to rank 0."""
+
+    lost_checkpoint = False
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.saved_step: int | None = 0
+
+    def begin(self, config: str, note: Callable[[str], None]) -> None:
+        """Writes nothing, like the other methods."""
+
+    def row(self, row: Row) -> None: ...
+
+    def save(
+        self, step: int, state: PendingFile, checkpoint: PendingFile | None = None
+    ) -> None: ...
+
+    def forget_after(self, step: int) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 class RunWriter:
@@ -24,9 +68,7 @@ class RunWriter:
         self._checkpoint: PendingFile | None = None
         self._problem: CheckpointError | None = None
         self.saved_step: int | None = None
-        """The last step whose state is on the disk, as far as this process knows."""
         self.lost_checkpoint = False
-        """Whether the best model was deleted with its folder, and none has been saved since."""
 
     def begin(self, config: str, note: Callable[[str], None]) -> None:
         """Writes the run's configuration, and again later if the folder is deleted.

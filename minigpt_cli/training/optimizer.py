@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,44 @@ from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.private_torch import add_each_, fused_adamw_
 from minigpt_cli.runs.checkpoint_header import damaged
+
+
+class Placement:
+    """Where the tensors of a model are: here, whole and in one process.
+
+    A strategy of several processes overrides what is different for it.
+    """
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """The part of a parameter, a gradient or a state that this process updates."""
+        return tensor
+
+    def first_row(self, parameter: Tensor) -> int:  # noqa: ARG002 - for those that share it
+        """The row of the whole parameter with which that part begins."""
+        return 0
+
+    def whole(self, update: Tensor, parameter: Tensor) -> Tensor:  # noqa: ARG002
+        """A matrix in one piece, given this process's part of it.
+
+        Args:
+            update: this process's rows.
+            parameter: whose update it is.
+
+        Returns:
+            The shape of the parameter; its dtype may be bf16.
+        """
+        return update
+
+    def orthogonalized(self, matrices: Tensor) -> Tensor:
+        """As from `newton_schulz`, of (N, rows, columns)."""
+        return newton_schulz(matrices)
+
+    def assign(self, like: Tensor, whole: Tensor) -> Tensor:
+        """A tensor placed as `like` is, from the same one in one piece."""
+        return whole.to(like.device)
+
+
+_HERE = Placement()
 
 
 class _Updater:
@@ -42,6 +81,7 @@ class Muon(_Updater):
         lr: learning rate; an update has a Frobenius norm of about lr · √rows.
         momentum: share of the past gradients kept.
         weight_decay: decoupled, times the learning rate.
+        placement: where the weights are.
     """
 
     state_has_shape: ClassVar = {"momentum_buffer": True}
@@ -52,34 +92,54 @@ class Muon(_Updater):
         lr: float,
         momentum: float,
         weight_decay: float,
+        placement: Placement = _HERE,
     ) -> None:
         matrices = [parameter for parameter, _ in parameters]
         super().__init__([{"params": matrices, "lr": lr, "weight_decay": weight_decay}])
-        self._rows, self._momentum = dict(parameters), momentum
+        self._rows, self._momentum, self._placement = dict(parameters), momentum, placement
 
     @torch.no_grad()
     def step(self) -> None:
         """Updates every parameter that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[tuple[Tensor, slice, Tensor]]] = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                buffer = state["momentum_buffer"].lerp_(p.grad, 1 - self._momentum)
-                update = p.grad.lerp(buffer, self._momentum)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                for piece, target in zip(
-                    update.split(self._rows[p]), p.split(self._rows[p]), strict=True
-                ):
-                    by_shape[piece.shape].append((piece, target))
-            for (rows, columns), pairs in by_shape.items():
-                stacked = torch.stack([piece for piece, _ in pairs])
-                directions = newton_schulz(stacked).to(pairs[0][1].dtype)
+                if p.grad is not None:
+                    for matrix in self._matrices(p, group["lr"] * group["weight_decay"]):
+                        by_shape[matrix[0].shape].append(matrix)
+            for (rows, columns), found in by_shape.items():
+                stacked = torch.stack([update for update, _, _ in found])
+                directions = self._placement.orthogonalized(stacked).to(found[0][2].dtype)
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                add_each_([target for _, target in pairs], directions.unbind(), alpha=-scale)
+                mine = [
+                    (target, direction[own])
+                    for direction, (_, own, target) in zip(directions, found, strict=True)
+                    if target.numel()
+                ]
+                if mine:  # a process may have rows of other matrices only
+                    add_each_([t for t, _ in mine], [move for _, move in mine], alpha=-scale)
+
+    def _matrices(self, p: Tensor, decay: float) -> Iterator[tuple[Tensor, slice, Tensor]]:
+        """Decays a parameter and updates its momentum.
+
+        Yields:
+            For each matrix stacked in it: its update, the rows of it that this process has, and
+            these rows of the parameter.
+        """
+        place = self._placement
+        if not self.state[p]:
+            self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        weight, grad = place.local(p), place.local(p.grad)  # type: ignore[arg-type]
+        buffer = place.local(self.state[p]["momentum_buffer"]).lerp_(grad, 1 - self._momentum)
+        update = place.whole(grad.lerp(buffer, self._momentum), p)
+        weight.mul_(1 - decay)
+        begin, first, count = 0, place.first_row(p), weight.size(0)
+        for piece in torch.split(update, list(self._rows[p])):
+            low = min(max(first - begin, 0), len(piece))
+            high = max(min(first + count - begin, len(piece)), low)
+            start = begin + low - first
+            yield piece, slice(low, high), weight[start : start + high - low]
+            begin += len(piece)
 
 
 class AdamW(_Updater):
@@ -88,13 +148,19 @@ class AdamW(_Updater):
     Args:
         groups: each has `params`, `lr` and `weight_decay`.
         betas: shares of the past kept in the running means of gradients and their squares.
+        placement: where the weights are.
     """
 
     state_has_shape: ClassVar = {"step": False, "exp_avg": True, "exp_avg_sq": True}
 
-    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        betas: tuple[float, float],
+        placement: Placement = _HERE,
+    ) -> None:
         super().__init__(groups)
-        self._betas = betas
+        self._betas, self._placement = betas, placement
 
     @torch.no_grad()
     def step(self) -> None:
@@ -113,12 +179,16 @@ class AdamW(_Updater):
             states = [self.state[p] for p in parameters]
             steps = [state["step"] for state in states]
             add_each_(steps, 1)
+            local = self._placement.local
+            mine = [
+                (local(p), local(p.grad), local(state["exp_avg"]), local(state["exp_avg_sq"]), step)
+                for p, state, step in zip(parameters, states, steps, strict=True)
+                if p.grad is not None and local(p).numel()
+            ]
+            if not mine:
+                continue
             fused_adamw_(
-                parameters,
-                [p.grad for p in parameters if p.grad is not None],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                steps,
+                *map(list, zip(*mine, strict=True)),
                 lr=group["lr"],
                 betas=self._betas,
                 weight_decay=group["weight_decay"],
@@ -149,9 +219,17 @@ def newton_schulz(matrices: Tensor) -> Tensor:
 class Optimizer:
     """One or two optimizers that update a model, but for frozen weights; state is by name."""
 
-    def __init__(self, model: GPT, config: OptimizerConfig) -> None:
+    def __init__(self, model: GPT, config: OptimizerConfig, placement: Placement = _HERE) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-        self._parts = _build(model, config)
+        self.placement = placement
+        self._parts = _build(model, config, placement)
+        self._places = {
+            f"{self._names[parameter]}.{key}": (part, parameter, key)
+            for part in self._parts
+            for group in part.param_groups
+            for parameter in group["params"]
+            for key in part.state_has_shape
+        }
         self._peaks = [[group["lr"] for group in part.param_groups] for part in self._parts]
 
     def set_lr(self, scale: float) -> None:
@@ -183,18 +261,21 @@ class Optimizer:
         Raises:
             CheckpointError: names, shapes or dtypes do not match, or a value is NaN or infinite.
         """
-        places = {
-            f"{self._names[parameter]}.{key}": (part, parameter, key)
-            for part in self._parts
-            for group in part.param_groups
-            for parameter in group["params"]
-            for key in part.state_has_shape
-        }
+        self.check_state_tensors(tensors, path)
+        self.forget_state()
+        for name, tensor in tensors.items():
+            self.load_state_tensor(name, tensor)
+
+    def check_state_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Compares tensors with those that `load_state_tensor` takes; none are right too.
+
+        Raises:
+            CheckpointError: names, shapes or dtypes do not match, or a value is NaN or infinite.
+        """
+        places = self._places
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
             state = "missing" if name in places else "unexpected"
             raise damaged(path, f"{name} is {state}")
-        for part in self._parts:
-            part.state.clear()
         for name, tensor in tensors.items():
             part, parameter, key = places[name]
             shape = parameter.shape if part.state_has_shape[key] else torch.Size([])
@@ -206,10 +287,23 @@ class Optimizer:
                 )
             if not tensor.isfinite().all():
                 raise damaged(path, f"{name} contains NaN or infinity")
-            part.state[parameter][key] = tensor.to(parameter.device)
+
+    def forget_state(self) -> None:
+        """Returns to the state before the first step."""
+        for part in self._parts:
+            part.state.clear()
+
+    def load_state_tensor(self, name: str, tensor: Tensor) -> None:
+        """Replaces one tensor of the state, given in one piece."""
+        part, parameter, key = self._places[name]
+        part.state[parameter][key] = (
+            self.placement.assign(parameter, tensor)
+            if part.state_has_shape[key]
+            else tensor.to(parameter.device)
+        )
 
 
-def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
+def _build(model: GPT, config: OptimizerConfig, placement: Placement) -> list[Muon | AdamW]:
     """Puts every parameter into exactly one group.
 
     Muon updates the matrices in the blocks, and AdamW the rest, without weight decay. Without Muon,
@@ -226,11 +320,13 @@ def _build(model: GPT, config: OptimizerConfig) -> list[Muon | AdamW]:
     decay, rate = config.weight_decay, config.learning_rate
     if config.name == "muon":
         if matrices:
-            muon = [Muon(list(matrices.items()), config.learning_rate, config.momentum, decay)]
+            rows = list(matrices.items())
+            muon = [Muon(rows, config.learning_rate, config.momentum, decay, placement)]
         parameters = [p for p in parameters if p not in matrices]
         decay, rate = 0.0, config.adamw_learning_rate
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "lr": rate, "weight_decay": decay},
         {"params": [p for p in parameters if p.dim() < 2], "lr": rate, "weight_decay": 0.0},
     ]
-    return [*muon, AdamW([group for group in groups if group["params"]], config.betas)]
+    used = [group for group in groups if group["params"]]
+    return [*muon, AdamW(used, config.betas, placement)]

@@ -1,8 +1,8 @@
 """From what a user asks for to a trainer that is ready, for a new run or a resumed one."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +25,18 @@ from minigpt_cli.model.compilation import should_compile
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
-from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
 from minigpt_cli.tokenizer.files import read_tokenizer
+from minigpt_cli.training.agreement import (
+    check_same_overrides,
+    check_same_settings,
+    for_these_processes,
+    shared_dataset,
+    told,
+)
 from minigpt_cli.training.automatic import AUTO, automatic_config
 from minigpt_cli.training.continuation import continued, with_tokenizer_file
+from minigpt_cli.training.distributed import ALONE, Group, connected
 from minigpt_cli.training.fitting import fit_batch, memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.reporter import Reporter, TrainResult
@@ -40,8 +48,9 @@ from minigpt_cli.training.trainer import Trainer
 RESUMABLE_SETTINGS = {
     "train.max_iters", "train.eval_interval", "train.eval_tokens", "train.log_interval",
     "train.sample_tokens", "train.save_every_seconds", "train.device", "train.compile",
-    "train.threads", "train.on_nonfinite", "train.patience", "data.corpus",
-    "data.val_corpus", "data.encoding", "data.include", "data.text_field",
+    "train.threads", "train.on_nonfinite", "train.patience", "train.activation_checkpointing",
+    "data.corpus", "data.val_corpus", "data.encoding", "data.include", "data.text_field",
+    "distributed.strategy", "distributed.timeout_seconds",
 }  # fmt: skip
 """The settings that a resumed run may change; any other would make it a different run.
 
@@ -69,6 +78,8 @@ class TrainRequest:
     """The model to begin from, with its tokenizer; None begins from nothing."""
     max_memory: int | None = None
     """Bytes that the process, or its accelerator, may take: a batch that needs more is split."""
+    group: Group = ALONE
+    """The processes that train together."""
 
     @property
     def run_name(self) -> str:
@@ -127,12 +138,16 @@ class TrainRequest:
         Raises:
             MinigptError: in the preset or the data, or memory ran out.
         """
-        config = self.config()
-        initial = self.initial
+        wanted, initial, group = self.unresolved_config(), self.initial, self.group
+        check_same_settings(wanted, group)
+        config = resolve_machine(wanted)
         tokenizer = None if initial is None else initial.tokenizer
         if initial is None and config.data.tokenizer_file is not None:
             tokenizer = read_tokenizer(Path(config.data.tokenizer_file))
-        dataset = self.workspace.dataset(config.data, tokenizer)
+        dataset = shared_dataset(
+            lambda: self.workspace.dataset(config.data, tokenizer), self.workspace, group
+        )
+        group.join(config.distributed.timeout_seconds)
         if self.preset == AUTO:
             config, why = self._automatic(config, dataset)
             self.note(f"Preset auto: {why}")
@@ -140,7 +155,8 @@ class TrainRequest:
             at = partial(memory_here, config, dataset.tokenizer.vocab_size)
             config, note = fit_batch(config, self.max_memory, at)
             self.note(note)
-        learner = Learner(config, dataset, None if initial is None else initial.model)
+        config = told(config, group)
+        learner = Learner(config, dataset, None if initial is None else initial.model, group)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
                 f"{dataset.metadata.corpus}: the validation text has "
@@ -149,7 +165,8 @@ class TrainRequest:
                 settings=("data.val_fraction=0.2",),
             )
         # Before there is a run folder: also finds out whether memory suffices for a step.
-        chosen = config.train.threads or training_threads(learner)
+        chosen = config.train.threads or group.threads() or training_threads(learner)
+        torch.set_num_threads(chosen)
         train = config.train.model_copy(update={"threads": chosen})
         learner.config = config.model_copy(update={"train": train})
         if train.compile != "on":
@@ -171,6 +188,10 @@ class TrainRequest:
         return learner.dataset.metadata.corpus if own and not is_again else self.run_name
 
 
+class FinishedError(CheckpointError):
+    """A run that is to be continued has reached its end."""
+
+
 def train(
     config: RunConfig | str,
     overrides: Overrides | None = None,
@@ -180,6 +201,8 @@ def train(
     reporter: Reporter | None = None,
 ) -> TrainResult:
     """Trains a model from scratch, as `minigpt train` does.
+
+    In a program that `torchrun` started several times, all of them train one model together.
 
     Args:
         config: a configuration, a shipped preset's name, or the path of a TOML file.
@@ -201,7 +224,7 @@ def train(
         Path(out) if out is not None else None,
         Workspace(Path(data_dir)),
     )
-    with start(request) as trainer:
+    with connected() as group, start(replace(request, group=group)) as trainer:
         return trainer.fit(reporter or Reporter())
 
 
@@ -214,39 +237,65 @@ def start(request: TrainRequest) -> Iterator[Trainer]:
     Raises:
         MinigptError: in the preset, the data or the folder.
     """
-    learner = request.learner()
-    with Run.new(request.run_name_for(learner), request.out) as run:
-        yield Trainer(learner, RunWriter(run))
+    learner, group = request.learner(), request.group
+    with ExitStack() as held:
+        name = request.run_name_for(learner)
+        yield Trainer(learner, _writer(held, lambda: Run.new(name, request.out), group))
+
+
+def _writer(
+    held: ExitStack, hold: Callable[[], AbstractContextManager[Run]], group: Group
+) -> Writer:
+    """The writer of a run's folder, which rank 0 holds until `held` ends."""
+    run: Run | None = None
+
+    def enter() -> str:
+        nonlocal run
+        run = held.enter_context(hold())
+        return str(run.folder.path)
+
+    path = group.first(enter)
+    return NoWriter(RunFolder(Path(path))) if run is None else RunWriter(run)
 
 
 @contextmanager
-def resume(folder: RunFolder, overrides: Overrides, workspace: Workspace) -> Iterator[Trainer]:
+def resume(
+    folder: RunFolder, overrides: Overrides, workspace: Workspace, group: Group = ALONE
+) -> Iterator[Trainer]:
     """Prepares to continue a run from its last save, and holds its folder while in the context.
 
+    The number of processes may be another than before. Only rank 0 needs the folder.
+
     Raises:
+        FinishedError: the run has reached its end.
         CheckpointError: nothing is saved, or an override is not in `RESUMABLE_SETTINGS`.
         MinigptError: in the overrides or the data.
     """
-    with Run.existing(folder) as run:
-        config = _resumed_config(folder, overrides)
-        trained = SavedRun(config, saved_run(folder.state).fingerprint)
+    check_same_overrides(overrides, group)
+    with ExitStack() as held:
+        writer = _writer(held, lambda: Run.existing(folder), group)
+        folder = writer.folder
+        config, fingerprint = _resumed_config(folder, overrides, group)
+        trained = SavedRun(config, fingerprint)
         named = {"data.corpus", "data.val_corpus"} & overrides.keys()
-        dataset = workspace.own_dataset(trained, named)
-        trainer = Trainer(Learner(config, dataset), RunWriter(run))
+        dataset = shared_dataset(lambda: workspace.own_dataset(trained, named), workspace, group)
+        group.join(config.distributed.timeout_seconds)
+        trainer = Trainer(Learner(config, dataset, group=group), writer)
         trainer.restore()
         if trainer.stopped_early:
-            raise CheckpointError(
+            raise FinishedError(
                 f"{folder.path}: ended early, at step {trainer.state.step}; to train longer, raise "
                 "train.patience, or set it to 0",
                 settings=("train.patience=0",),
             )
         if trainer.state.step >= config.train.max_iters:
-            raise CheckpointError(
+            raise FinishedError(
                 f"{folder.path}: already finished, at step {trainer.state.step}; to train longer, "
                 "raise train.max_iters",
                 settings=("train.max_iters",),
             )
-        _say_if_the_rate_jumps(folder, trainer, workspace)
+        if group.is_first:
+            _say_if_the_rate_jumps(folder, trainer, workspace)
         yield trainer
 
 
@@ -265,28 +314,30 @@ def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Works
         )
 
 
-def _resumed_config(folder: RunFolder, overrides: Overrides) -> RunConfig:
-    """The run's configuration with overrides applied."""
-    tables = read_toml(folder.config)
-    before = saved_run(folder.state).config
-    after = resolve_machine(resolve(tables, overrides, str(folder.config)))
-    if not after.train.threads:
-        train = after.train.model_copy(update={"threads": torch.get_num_threads()})
-        after = after.model_copy(update={"train": train})
-    changed = [
-        f"{name} was {old}, now {new}"
-        for name, (old, new) in differences(before, after).items()
-        if name not in RESUMABLE_SETTINGS
-    ]
-    if changed:
-        sizes = any(text.startswith(("model.", "data.")) for text in changed)
-        instead = "start a new run" if sizes else f"go on in a new run (--init-from {folder.path})"
-        raise CheckpointError(
-            f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); leave them "
-            f"out, or {instead}; only its length, its evaluations, the place of its text and the "
-            "machine may change (docs/commands.md)"
-        )
-    return after
+def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tuple[RunConfig, str]:
+    """The run's configuration with overrides applied, and the fingerprint of its text."""
+
+    def read() -> tuple[str, str]:
+        saved = saved_run(folder.state)
+        after = resolve(read_toml(folder.config), overrides, str(folder.config))
+        after = resolve_machine(for_these_processes(after, overrides, group))
+        changed = [
+            f"{name} was {old}, now {new}"
+            for name, (old, new) in differences(saved.config, after).items()
+            if name not in RESUMABLE_SETTINGS
+        ]
+        if changed:
+            sizes = any(text.startswith(("model.", "data.")) for text in changed)
+            begin = f"go on in a new run (--init-from {folder.path})"
+            raise CheckpointError(
+                f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); leave "
+                f"them out, or {'start a new run' if sizes else begin}; only its length, its "
+                "evaluations, the place of its text and the machine may change (docs/commands.md)"
+            )
+        return after.model_dump_json(), saved.fingerprint
+
+    config, fingerprint = group.first(read)
+    return RunConfig.model_validate_json(config), fingerprint
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:

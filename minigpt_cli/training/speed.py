@@ -34,7 +34,7 @@ def training_threads(learner: Learner) -> int:
 def expected_seconds(learner: Learner, steps: int) -> float:
     """Estimated seconds for this many steps, with the evaluations and saves between them."""
     seconds = min(learner.rehearse() for _ in range(2))
-    return seconds * learner.config.train.grad_accum_steps * steps * _BESIDES
+    return seconds * learner.passes_per_step * steps * _BESIDES
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,51 @@
 
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
+from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
+from minigpt_cli.evaluation import Evaluation
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import (
     Checkpoint,
     PendingFile,
+    check_model_tensors,
     load_checkpoint,
     load_model_tensors,
     model_tensors,
     read_tensors,
 )
-from minigpt_cli.runs.checkpoint_header import LORA_A, STATE_FORMAT, damaged, read_header
-from minigpt_cli.runs.folder import CHECKPOINT
+from minigpt_cli.runs.checkpoint_header import (
+    LORA_A,
+    STATE_FORMAT,
+    CheckpointMetadata,
+    damaged,
+    read_header,
+)
+from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge
 from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.replication import Description, described
 from minigpt_cli.training.stability import MAX_REWINDS
+
+if TYPE_CHECKING:
+    from minigpt_cli.training.learner import Learner
 
 RECENT_STEPS = 50
 """The reported training loss is the mean of at most this many last steps."""
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+"""What the names of a state's tensors begin with."""
 _NOT_A_STATE = "not the state of a run"
 
 Loss = Annotated[float, Field(ge=0, lt=1e39)]  # of fp32
@@ -82,19 +98,24 @@ def state_file(
     path: Path, run: SavedRun, state: TrainState, model: GPT, optimizer: Optimizer
 ) -> PendingFile:
     """Everything that resuming needs, as the content of one file."""
-    tensors = {f"model.{name}": t for name, t in model_tensors(model).items()}
-    tensors |= {f"optimizer.{name}": t for name, t in optimizer.state_tensors().items()}
+    tensors = {f"{_MODEL}{name}": t for name, t in model_tensors(model).items()}
+    tensors |= {f"{_OPTIMIZER}{name}": t for name, t in optimizer.state_tensors().items()}
     metadata = {
         "format": STATE_FORMAT,
-        "state": json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)}),
+        "state": to_json(state),
         "config": run.config.model_dump_json(),
         "fingerprint": run.fingerprint,
     }
     return PendingFile(path, tensors, metadata)
 
 
-def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str) -> TrainState:
-    """Fills a model and an optimizer from a file, and returns the training loop's variables.
+def read_state(
+    path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
+) -> tuple[TrainState, dict[str, Tensor]]:
+    """Reads and verifies a state for a model and an optimizer.
+
+    Returns:
+        The training loop's variables, and the tensors for `fill`.
 
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another text or model.
@@ -107,12 +128,86 @@ def restore_state(path: Path, model: GPT, optimizer: Optimizer, fingerprint: str
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
             "leave out --data to go on with the text as it was, or train a new model"
         )
-    weights, moments = _part(tensors, "model."), _part(tensors, "optimizer.")
+    weights, moments = _part(tensors, _MODEL), _part(tensors, _OPTIMIZER)
     learned = state.step > sum(step <= state.step for step in state.skipped)
     if len(weights) + len(moments) != len(tensors) or bool(moments) != learned:
         raise damaged(path, "its tensors are not those of a run")
-    load_model_tensors(model, weights, path)
-    optimizer.load_state_tensors(moments, path)
+    check_model_tensors(model, weights, path)
+    optimizer.check_state_tensors(moments, path)
+    return state, tensors
+
+
+def fill(model: GPT, optimizer: Optimizer, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Fills a model and an optimizer with the verified tensors of a state, one after another."""
+    places = model_tensors(model)
+    optimizer.forget_state()
+    with torch.no_grad():
+        for name, tensor in tensors:
+            if name.startswith(_MODEL):
+                target = places[name.removeprefix(_MODEL)]
+                target.copy_(optimizer.placement.assign(target, tensor))
+            else:
+                optimizer.load_state_tensor(name.removeprefix(_OPTIMIZER), tensor)
+
+
+def restore(folder: RunFolder, learner: "Learner") -> TrainState:
+    """Fills a learner from a run's state, which rank 0 reads; returns the loop's variables.
+
+    Raises:
+        CheckpointError: the state is missing, damaged, or belongs to another text or model.
+    """
+    model, optimizer, strategy = learner.model, learner.optimizer, learner.strategy
+    tensors: dict[str, Tensor] = {}
+
+    def read() -> tuple[str, Description]:
+        nonlocal tensors
+        fingerprint = learner.dataset.metadata.fingerprint
+        state, tensors = read_state(folder.state, model, optimizer, fingerprint)
+        folder.cut_metrics(state.step)
+        return to_json(state), described(tensors)
+
+    state, description = learner.group.first(read)
+    fill(model, optimizer, strategy.received(tensors, description))
+    return from_json(state)
+
+
+def checkpoint_metadata(
+    learner: "Learner", state: TrainState, result: Evaluation | None
+) -> CheckpointMetadata:
+    """What a checkpoint says of its model; without an evaluation, no validation loss."""
+    config, metadata = learner.config, learner.dataset.metadata
+    return CheckpointMetadata(
+        version=__version__,
+        model=config.model,
+        vocab_size=learner.model.vocab_size,
+        tokenizer=learner.dataset.tokenizer.to_json(),
+        data=config.data,
+        corpus=metadata.corpus,
+        fingerprint=metadata.fingerprint,
+        step=state.step,
+        train_loss=state.recent_loss,
+        val_loss=result.loss if result else None,
+        bits_per_byte=result.bits_per_byte if result else None,
+        optimizer=config.optimizer,
+        train=config.train,
+        lora=config.lora,
+    )
+
+
+def to_json(state: TrainState) -> str:
+    """The training loop's variables as JSON; `from_json` is the way back."""
+    return json.dumps({**asdict(state), "recent_losses": list(state.recent_losses)})
+
+
+def from_json(text: str) -> TrainState:
+    """The training loop's variables.
+
+    Raises:
+        ValueError: the text is not JSON, or not of these variables.
+    """
+    read_json(text)  # stricter than what follows
+    state = TypeAdapter(TrainState).validate_json(text)
+    state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
     return state
 
 
@@ -135,12 +230,9 @@ def _read_state(metadata: dict[str, str], path: Path) -> TrainState:
     if metadata.get("format") != STATE_FORMAT:
         raise damaged(path, _NOT_A_STATE)
     try:
-        read_json(metadata["state"])  # stricter than what follows
-        state = TypeAdapter(TrainState).validate_json(metadata["state"])
+        return from_json(metadata["state"])
     except (KeyError, ValueError):
         raise damaged(path, _NOT_A_STATE) from None
-    state.recent_losses = deque(state.recent_losses, maxlen=RECENT_STEPS)
-    return state
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -158,7 +250,7 @@ def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     best = load_checkpoint(path.with_name(CHECKPOINT), device)
     if best.metadata.fingerprint != metadata.get("fingerprint"):
         raise CheckpointError(f"{path}: does not belong to the {CHECKPOINT} beside it")
-    weights, adapters = _part(tensors, "model."), {}
+    weights, adapters = _part(tensors, _MODEL), {}
     if best.metadata.lora is not None:
         layers = {name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)}
         add_adapters(best.model, best.metadata.lora, layers)

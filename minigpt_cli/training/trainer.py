@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from minigpt_cli import __version__
 from minigpt_cli.device import machine_info, matmul_flops
@@ -13,12 +12,14 @@ from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.io.text import ended
 from minigpt_cli.model.compilation import eagerly
+from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
-from minigpt_cli.runs.writer import RunWriter
+from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
+from minigpt_cli.training.distributed import Group, PeerLostError
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.lora import adapter_tensors, merged
 from minigpt_cli.training.reporter import Reporter, TrainResult
@@ -31,18 +32,31 @@ from minigpt_cli.training.stability import (
     check_finite,
     divergence_message,
 )
-from minigpt_cli.training.state import SavedRun, TrainState, restore_state, state_file
+from minigpt_cli.training.state import (
+    SavedRun,
+    TrainState,
+    checkpoint_metadata,
+    restore,
+    state_file,
+)
 
 
 class Trainer:
-    """Trains one model and saves it as it goes."""
+    """Trains one model and saves it as it goes.
 
-    def __init__(self, learner: Learner, writer: RunWriter) -> None:
+    Of several processes each has a trainer. All take the same steps and come to the same decisions:
+    losses, norms and evaluations are sums over all; what a clock, a signal or a disk decides is
+    agreed on. Rank 0 alone has a writer that writes.
+    """
+
+    def __init__(self, learner: Learner, writer: Writer) -> None:
         self.learner, self.writer = learner, writer
+        self.group: Group = learner.group
         self.config, self.dataset = learner.config, learner.dataset
         self.state = TrainState()
-        self.stop_requested = False
-        """Set it, for example from a signal handler, to end the run after the current step."""
+        self.stop_requested: int = False
+        """Set it, for example from a signal handler to the signal's number, to end the run after
+        the current step; then the largest that a process of this run set."""
         self._validation = self.dataset.tokens("val")
         self._monitor = LossMonitor()
         self._step_times = StepTimes()
@@ -71,13 +85,7 @@ class Trainer:
         Raises:
             CheckpointError: the state is missing, damaged, or belongs to another text.
         """
-        self.state = restore_state(
-            self.folder.state,
-            self.learner.model,
-            self.learner.optimizer,
-            self.dataset.metadata.fingerprint,
-        )
-        self.folder.cut_metrics(self.state.step)
+        self.state = restore(self.folder, self.learner)
 
     def fit(self, reporter: Reporter) -> TrainResult:
         """Trains to `max_iters`, or until `stop_requested`.
@@ -90,31 +98,62 @@ class Trainer:
             OutOfMemoryError: memory ran out.
             CheckpointError: the state could not be saved at the start, or still not at the end.
         """
+        try:
+            return self._fit(reporter)
+        except PeerLostError as error:
+            resume = self.folder.command("train --resume")
+            raise PeerLostError(f"{error}; resume with {resume}", error.settings) from None
+
+    def _fit(self, reporter: Reporter) -> TrainResult:
         self._begin(reporter)
         while True:
             try:
-                while not (self._is_finished() or self.stop_requested):
+                while not self._is_finished():
+                    stop, save_is_due = self.group.agreed(self.stop_requested, self._save_is_due())
+                    if stop:  # only then: a signal may have come since it was asked
+                        self.stop_requested = stop
+                        break
+                    if save_is_due:
+                        self._check_everything()
+                        self._save(None)
                     self._advance(reporter)
                 self._check_everything()
                 break
             except NotFinite as problem:
                 self._rewind(problem, reporter)
-        lacks_model = not self.state.best_step or self.writer.lost_checkpoint
-        if lacks_model or self.writer.saved_step != self.state.step:
-            self._save(self._checkpoint_metadata(None) if lacks_model else None)
+        lacks_model, is_unsaved = self.group.first(self._lacks)
+        if lacks_model or is_unsaved:
+            self._save(self._metadata(None) if lacks_model else None)
         self.writer.finish()
         return self._result()
+
+    def _lacks(self) -> tuple[bool, bool]:
+        """Whether the run's folder lacks a model, and its last state."""
+        return (
+            not self.state.best_step or self.writer.lost_checkpoint,
+            self.writer.saved_step != self.state.step,
+        )
 
     def _begin(self, reporter: Reporter) -> None:
         learner = self.learner
         self.writer.begin(self.config.to_toml(), reporter.noted)
         self._started = self._saved_at = time.perf_counter()
         self._elapsed_before = self.state.elapsed
-        self._peak_flops = matmul_flops(learner.device, learner.model.compute_dtype)
+        peak = matmul_flops(learner.device, learner.model.compute_dtype)
+        self._peak_flops = self.group.sums([peak])[0]
         if self.config.train.compile == "on" and (reason := learner.compile()) is not None:
             reporter.noted(f"Training without compilation: {reason}")
         machine = machine_info(learner.device)
-        self.writer.row(MachineRow(self.state.step, minigpt=__version__, **machine))  # type: ignore[arg-type]
+        strategy = learner.strategy.name if self.group.size > 1 else None
+        self.writer.row(
+            MachineRow(
+                self.state.step,
+                minigpt=__version__,
+                processes=self.group.size,
+                strategy=strategy,
+                **machine,  # type: ignore[arg-type]
+            )
+        )
         self._save(None)  # from now on there is a state to resume from and to return to
         if self.writer.saved_step is None:
             self.writer.finish()
@@ -141,9 +180,6 @@ class Trainer:
         if evaluates:
             self._evaluate_and_save(reporter)
             self._update_clock()
-        elif self._save_is_due():
-            self._check_everything()
-            self._save(None)
 
     def _update_clock(self) -> None:
         self.state.elapsed = self._elapsed_before + time.perf_counter() - self._started
@@ -247,10 +283,10 @@ class Trainer:
             mfu=self.mfu,
         )
         self.writer.row(row)
-        text = self._sample() if self.config.train.sample_tokens else None
+        text = self._sampled() if self.config.train.sample_tokens else None
         if text is not None:
             self.writer.row(SampleRow(self.state.step, text))
-        self._save(self._checkpoint_metadata(shown) if is_best else None)
+        self._save(self._metadata(shown) if is_best else None)
         reporter.evaluated(row)  # after saving, so that a failing reporter loses nothing
         if text is not None:
             reporter.sampled(text)
@@ -261,18 +297,22 @@ class Trainer:
         return read / self.dataset.metadata.train_tokens
 
     def _evaluate(self, most: int, reporter: Reporter) -> Evaluation:
-        with (
-            self._eagerly(),
-            self._finite("validation loss"),
-            merged(self.learner.model) as model,
-        ):
-            result = evaluate(
-                model,
-                self.dataset.tokenizer,
-                self._validation,
-                most,
-                reporter.evaluating,
-            )
+        try:
+            with (
+                self._eagerly(),
+                self.group.watched(),
+                merged(self.learner.model) as model,
+            ):
+                result = evaluate(
+                    model,
+                    self.dataset.tokenizer,
+                    self._validation,
+                    most,
+                    reporter.evaluating,
+                    self.learner.strategy if self.group.size > 1 else None,
+                )
+        except NonFiniteError:
+            raise NotFinite("validation loss", self.state.step, math.nan) from None
         check_finite(self.state.step, validation_loss=result.loss)
         return result
 
@@ -288,46 +328,30 @@ class Trainer:
             return None
         return self._evaluate(most, reporter)
 
-    def _sample(self) -> str:
-        """Generates a text from an empty prompt, with its own random numbers."""
-        sampling = Sampling(seed=self.state.step)
-        count = self.config.train.sample_tokens
-        with (
-            self._eagerly(),
-            self._finite("sample's logits"),
-            merged(self.learner.model) as model,
-        ):
-            writer = ModelAndTokenizer(model, self.dataset.tokenizer)
-            return ended("".join(generate(writer, "", count, sampling)))
+    def _sampled(self) -> str:
+        """Generates a text from an empty prompt, with its own random numbers, on rank 0."""
+        model = self.learner.strategy.whole_model(self.learner.model)
+        text = self.group.first(lambda: None if model is None else self._sample(model))
+        if text is None:
+            raise NotFinite("sample's logits", self.state.step, math.nan)
+        return text
 
-    @contextmanager
-    def _finite(self, what: str) -> Iterator[None]:
-        """Reports a model that computes NaN or infinity as the trouble of this step."""
+    def _sample(self, model: GPT) -> str | None:
+        """A text, or None if the model computes NaN or infinity."""
+        sampling = Sampling(seed=self.state.step)
         try:
-            yield
+            with self._eagerly(), merged(model):
+                writer = ModelAndTokenizer(model, self.dataset.tokenizer)
+                pieces = generate(writer, "", self.config.train.sample_tokens, sampling)
+                return ended("".join(pieces))
         except NonFiniteError:
-            raise NotFinite(what, self.state.step, math.nan) from None
+            return None
 
     def _eagerly(self) -> AbstractContextManager[None]:
         return eagerly() if self.config.train.compile == "on" else nullcontext()
 
-    def _checkpoint_metadata(self, result: Evaluation | None) -> CheckpointMetadata:
-        return CheckpointMetadata(
-            version=__version__,
-            model=self.config.model,
-            vocab_size=self.learner.model.vocab_size,
-            tokenizer=self.dataset.tokenizer.to_json(),
-            data=self.config.data,
-            corpus=self.dataset.metadata.corpus,
-            fingerprint=self.dataset.metadata.fingerprint,
-            step=self.state.step,
-            train_loss=self.state.recent_loss,
-            val_loss=result.loss if result else None,
-            bits_per_byte=result.bits_per_byte if result else None,
-            optimizer=self.config.optimizer,
-            train=self.config.train,
-            lora=self.config.lora,
-        )
+    def _metadata(self, result: Evaluation | None) -> CheckpointMetadata:
+        return checkpoint_metadata(self.learner, self.state, result)
 
     def _save_is_due(self) -> bool:
         seconds = self.config.train.save_every_seconds
@@ -338,11 +362,12 @@ class Trainer:
         self._saved_at = time.perf_counter()
         model, folder = self.learner.model, self.folder
         run = SavedRun(self.config, self.dataset.metadata.fingerprint)
-        state = state_file(folder.state, run, self.state, model, self.learner.optimizer)
+        gathered = self.learner.strategy.gathered
+        state = gathered(state_file(folder.state, run, self.state, model, self.learner.optimizer))
         adapters, checkpoint = adapter_tensors(model), None
         if metadata is not None:
             with merged(model):
-                checkpoint = checkpoint_file(folder.checkpoint, model, metadata, adapters)
+                checkpoint = gathered(checkpoint_file(folder.checkpoint, model, metadata, adapters))
         self.writer.save(self.state.step, state, checkpoint)
 
     def _is_finished(self) -> bool:

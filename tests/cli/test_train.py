@@ -285,9 +285,9 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     assert result.stdout == ""
 
 
-def test_configuration_is_valid_toml_with_the_four_tables(home: Path) -> None:
+def test_configuration_is_valid_toml_with_the_five_tables(home: Path) -> None:
     tables = tomli.loads((RUN / "config.toml").read_text(encoding="utf-8"))
-    assert [*tables] == ["model", "data", "optimizer", "train"]
+    assert [*tables] == ["model", "data", "optimizer", "train", "distributed"]
 
 
 def test_edited_config_of_a_run_is_refused_with_the_difference(

@@ -14,6 +14,7 @@ from minigpt_cli.config.loading import load_run_config, parse_override, read_tom
 from minigpt_cli.config.schema import (
     ClassicConfig,
     DataConfig,
+    DistributedConfig,
     ModernConfig,
     OptimizerConfig,
     RunConfig,
@@ -26,6 +27,7 @@ OWN: dict[str, type[BaseModel]] = {
     "data": DataConfig,
     "optimizer": OptimizerConfig,
     "train": TrainConfig,
+    "distributed": DistributedConfig,
 }
 KEYS = {
     "model": {*ClassicConfig.model_fields, *ModernConfig.model_fields},

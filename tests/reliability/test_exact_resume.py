@@ -182,6 +182,7 @@ WILD = (
     "optimizer.warmup_iters=0",
     "optimizer.learning_rate=0.3",
     "optimizer.adamw_learning_rate=0.1",
+    "train.seed=8",
 )
 STOP = 2 * EVAL_INTERVAL + 1
 """A step after the best evaluation of a run with such large learning rates, before its end."""

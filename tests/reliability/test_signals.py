@@ -79,6 +79,7 @@ def test_signal_within_a_save_lets_it_be_completed(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_second_interrupt_within_a_save_exits_at_once_and_damages_nothing(home: Path) -> None:
     result = run_with(INSIDE_A_SAVE.format(call=2, name="SIGINT", times=2), *TRAIN)
     assert result.returncode == 130

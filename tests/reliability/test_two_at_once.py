@@ -17,6 +17,7 @@ from tests.helpers.programs import Program
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_locked_by_one_process_and_freed_when_it_is_killed(
     tmp_path: Path, story: str
 ) -> None:
