@@ -187,7 +187,7 @@ InitFrom = Annotated[
     Path | None,
     in_run(
         "--init-from",
-        metavar="RUN|FILE|FOLDER",
+        metavar="MODEL",
         help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
         show_default="new weights",
     ),
