@@ -48,9 +48,9 @@ def check_named(
         if not inside or hidden:
             raise CorpusError(
                 f"{source}: the model asks for this file, and it is "
-                f"{'hidden' if hidden else f'outside {here}'}; if it is your text, name it as "
-                f"{setting}, or run the command in its folder",
-                settings=(setting,),
+                f"{'hidden' if hidden else f'outside {here}'}; if it is your text, run the command "
+                "in its folder or name it",
+                settings=(f"{setting}={source}",),
             )
 
 

@@ -100,5 +100,13 @@ def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         raise TokenizerError(
             f"{reading.corpus.name}: the model's vocabulary lacks {shown}{more}; remove these "
-            "characters from the text, or train a new model on both texts"
+            "characters from the text, or train a new model on both texts: minigpt train --data "
+            f"OLD --data {_named(reading)} --tokenizer bpe, which knows every character, as byte "
+            "does"
         )
+
+
+def _named(reading: Reading) -> str:
+    """The text as a user would name it."""
+    files = reading.corpus.files
+    return str(files[0].path) if len(files) == 1 else reading.corpus.name

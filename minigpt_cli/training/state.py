@@ -126,7 +126,7 @@ def read_state(
         raise CheckpointError(
             f"{path}: was trained on another text or tokenizer (fingerprint "
             f"{metadata.get('fingerprint')}, now {fingerprint}); "
-            "leave out data.corpus to go on with the text as it was, or train a new model"
+            "leave out --data to go on with the text as it was, or train a new model"
         )
     weights, moments = _part(tensors, _MODEL), _part(tensors, _OPTIMIZER)
     learned = state.step > sum(step <= state.step for step in state.skipped)
