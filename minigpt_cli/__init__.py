@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from minigpt_cli.config.schema import RunConfig
     from minigpt_cli.generation.sampling import Sampling
     from minigpt_cli.generation.text import generate
+    from minigpt_cli.training.reporter import Reporter
     from minigpt_cli.training.setup import train
 
 __version__: str
-__all__ = ["RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
+__all__ = ["Reporter", "RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,6 +30,8 @@ def __getattr__(name: str) -> Any:
         from minigpt_cli.generation import text as home
     elif name == "train":
         from minigpt_cli.training import setup as home
+    elif name == "Reporter":
+        from minigpt_cli.training import reporter as home
     elif name == "Sampling":
         from minigpt_cli.generation import sampling as home
     elif name == "RunConfig":

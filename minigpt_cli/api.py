@@ -9,8 +9,10 @@ from minigpt_cli.config.choices import Precision
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import pick_device, pick_dtype
 from minigpt_cli.evaluation import Evaluation
-from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
+from minigpt_cli.interop.hf_folder import is_hf_folder
+from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import find_checkpoint
+from minigpt_cli.training.opening import open_model
 
 
 def load(
@@ -19,17 +21,21 @@ def load(
     """Loads a model with its tokenizer.
 
     Args:
-        source: a run folder or a checkpoint file; by default the newest run under `runs/`.
+        source: a run folder, a checkpoint, a state (the last model of a run) or a folder of
+            Hugging Face's transformers; by default the newest run under `runs/`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: of the computation; `auto` is bf16 where the machine computes it faster.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
+        InteropError: the folder holds a model that cannot be read.
         ConfigError: this machine does not have the device.
     """
-    path, _ = find_checkpoint(None if source is None else Path(source))
+    path = None if source is None else Path(source)
+    if path is None or not is_hf_folder(path):
+        path, _ = find_checkpoint(path)
     target = pick_device(device)
-    checkpoint = load_checkpoint(path, target)
+    checkpoint = open_model(path, target)
     checkpoint.model.compute_dtype = pick_dtype(precision, target)
     return checkpoint
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import minigpt_cli
-from minigpt_cli import Sampling, evaluate, generate, load, train
-from minigpt_cli.errors import CheckpointError
+from minigpt_cli import Reporter, Sampling, evaluate, generate, load, train
+from minigpt_cli.errors import CheckpointError, ConfigError
+from minigpt_cli.interop.hf_export import export_hf
 from minigpt_cli.runs.metrics import StepRow
-from minigpt_cli.training.reporter import Reporter
+from tests.helpers.exports import CONFIGS, random_checkpoint, tokenizer_of
 
 
 def test_api_is_these_names() -> None:
-    names = ["RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
+    names = ["Reporter", "RunConfig", "Sampling", "evaluate", "generate", "load", "train"]
     assert minigpt_cli.__all__ == names
     assert {*names} <= {*dir(minigpt_cli)}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -39,7 +40,8 @@ def test_a_model_is_trained_loaded_used_and_measured(
             seen.append(row.step)
 
     overrides: dict[str, object] = {
-        "data.corpus": ["story.txt"], "train.max_iters": 3, "train.eval_interval": 2,
+        "data.corpus": ["story.txt"], "max_iters": 3, "eval_interval": 2,  # or without a section
+
         "train.device": "cpu", "train.precision": "fp32", "train.sample_tokens": 0,
     }  # fmt: skip
     result = train("tiny", overrides, out="runs/mine", reporter=Steps())
@@ -57,3 +59,18 @@ def test_a_model_is_trained_loaded_used_and_measured(
 def test_loading_nothing_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         load(tmp_path / "none")
+
+
+def test_loading_takes_the_last_model_of_a_run_and_a_folder_of_transformers(
+    trained_home: Path, tmp_path: Path
+) -> None:
+    last = load(trained_home / "runs" / "tiny" / "state.safetensors", device="cpu")
+    assert last.metadata.step == 20
+    checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer_of("byte"))
+    export_hf(checkpoint, tmp_path / "hf")
+    assert load(tmp_path / "hf", device="cpu").model.config.n_embd == checkpoint.model.config.n_embd
+
+
+def test_an_unknown_setting_without_its_section_is_one_error() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting max_iterz; did you mean "):
+        train("tiny", {"max_iterz": 3})

@@ -25,7 +25,7 @@ ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 """The signals that ask a program to end: Ctrl-C, `kill`, and a terminal that was closed."""
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # Typer does not export it
 
 
 class ErrorBoundary(TyperGroup):
@@ -57,16 +57,19 @@ class ErrorBoundary(TyperGroup):
         """Parses the arguments; a usage error shows them with control characters escaped."""
         try:
             return super().make_context(*args, **settings)
-        except _UsageError as error:
+        except UsageError as error:
             raise _printable(error) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command and turns `MinigptError` into a message and exit code 1."""
         from minigpt_cli.cli.console import print_error
 
+        words = list(ctx.args)
         try:
             return super().invoke(ctx)
-        except _UsageError as error:
+        except UsageError as error:
+            if option := getattr(error, "option_name", ""):
+                _spell(error, option, words)
             raise _printable(error) from None
         except MinigptError as error:
             print_error(f"{error}{how_to_set(error.settings, self._options(ctx))}")
@@ -101,6 +104,18 @@ class ErrorBoundary(TyperGroup):
         """The group's own options, with plain help."""
         return plain_parameters(super().get_params(ctx))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was typed; an unknown one is answered with what it is called here."""
+        from minigpt_cli.cli.spelling import COMMANDS, did_you_mean_option
+
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            if ctx.parent is None and (meant := COMMANDS.get(args[0])):
+                message = str(getattr(error, "message", "")).rstrip(".")
+                error.message = message + did_you_mean_option(f"minigpt {meant}")  # type: ignore[attr-defined]
+            raise
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Shows the group's help, in the user's language."""
         in_users_language(self)
@@ -111,6 +126,23 @@ class ErrorBoundary(TyperGroup):
         """Every option of the command that ran."""
         command = self.commands.get(ctx.invoked_subcommand, self)
         return {option for parameter in command.params for option in parameter.opts}
+
+
+def _spell(error: Any, option: str, words: list[str]) -> None:
+    """Has a message about an unknown option say how the option is spelled here."""
+    from minigpt_cli.cli.spelling import did_you_mean_option, right_spelling, typed_value
+
+    context = error.ctx
+    commands = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in {
+            **context.find_root().command.commands, context.info_name: context.command
+        }.items()
+    }  # fmt: skip
+    value = typed_value(option, words)
+    if spelling := right_spelling(option, value, context.info_name, commands):
+        error.message += did_you_mean_option(spelling)
+        error.possibilities = None
 
 
 def _printable(error: Any) -> Any:

@@ -16,7 +16,6 @@ from minigpt_cli.cli.options import (
     TOP_K,
     TOP_P,
     Device,
-    Json,
     Precision,
     Quantize,
     Seed,
@@ -139,7 +138,9 @@ def generate(
     quantize: Quantize = None,
     device: Device = "cpu",
     show_probabilities: ShowProbabilities = False,
-    as_json: Json = False,
+    as_json: Annotated[
+        bool, in_output("--json", help="Print a JSON array; with --prompt-file, JSON lines.")
+    ] = False,
     top: Top = None,  # noqa: ARG001 - answered by its callback
 ) -> None:
     """Generate text: continue a prompt, token by token.

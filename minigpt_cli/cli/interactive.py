@@ -23,6 +23,7 @@ Your words are bold, the model's are not. Ctrl-C stops it, Ctrl-D quits.
   /reset             start a new text
   /save FILE         write the text to a new file; /save! FILE overwrites one
   /help              show this help
+  /quit, /exit       end, as Ctrl-D does
 A line that ends with \\ goes on in the next one: so you type a line break.
 A line that begins with // begins with / in the text.""")
 
@@ -32,9 +33,10 @@ _KINDS = {
     "temperature": float, "top_p": float, "min_p": float, "repetition_penalty": float,
     "top_k": int, "seed": int, "max_new_tokens": int,
 }  # fmt: skip
+_QUITTING = ("quit", "exit")
 _MOST_CHARACTERS = 1 << 20
 """A longer turn comes from a device or a broken pipe."""
-_COMMANDS = ("settings", "reset", "save", "save!", "help")
+_COMMANDS = ("settings", "reset", "save", "save!", "help", *_QUITTING)
 _CAN_BE_OFF = ("top_k", "top_p", "min_p")
 
 
@@ -57,6 +59,8 @@ def write_together(writer: Writer, prompt: str) -> None:
                 raise ConfigError(
                     _("stdin: cannot be read ({reason})").format(reason=error.strerror)
                 ) from None
+            if line.strip().removeprefix("/") in _QUITTING and line.startswith("/"):
+                return
             try:
                 session.take(line)
             except MinigptError as error:
@@ -81,6 +85,8 @@ class _Session:
 
     def say(self, words: str) -> None:
         """Adds words to the text and lets the model continue."""
+        # Its own error, because the user counts characters from what was typed.
+        self.writer.checkpoint.tokenizer.encode(words)
         pieces = self.writer.stream(self.text + words, shown=words)
         self.text += words
         with _noticing_ctrl_c() as pressed, closing(pieces):

@@ -16,6 +16,7 @@ from minigpt_cli.language import _
 if TYPE_CHECKING:
     from minigpt_cli.model.gpt import GPT
     from minigpt_cli.runs.checkpoint import Checkpoint
+    from minigpt_cli.runs.folder import RunFolder
 
 CheckpointPath = Annotated[
     Path | None,
@@ -75,22 +76,17 @@ def load(
     from minigpt_cli.device import choose_threads, pick_device, pick_dtype
     from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
     from minigpt_cli.model.quantization import quantize_int8
-    from minigpt_cli.runs.checkpoint import load_checkpoint
-    from minigpt_cli.runs.folder import STATE
-    from minigpt_cli.training.state import is_state, load_last
+    from minigpt_cli.training.opening import open_model
 
     target = pick_device("cpu" if quantize and device == "auto" else device)
     folder = None if given is None else named_run(given)
     if folder is not None and is_hf_folder(folder):
-        from minigpt_cli.interop.hf_import import read_hf
-
-        path, checkpoint = folder, read_hf(folder, target)
+        path = folder
     else:
         if folder is not None:
             check_openable(folder)
         path = checkpoint_path(given)
-        read = load_last if path.name == STATE and is_state(path) else load_checkpoint
-        checkpoint = read(path, target)
+    checkpoint = open_model(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:
@@ -145,7 +141,7 @@ def _other_runs(newest: Path) -> str:
     if not mine.is_finished:
         doubts.append(
             _("unfinished (step {last_step:,} of {max_iters})").format(
-                last_step=mine.last_step, max_iters=mine.max_iters or "?"
+                last_step=mine.last_step, max_iters=f"{mine.max_iters:,}" if mine.max_iters else "?"
             )
         )
     if not doubts:
@@ -181,6 +177,36 @@ def run_folder(given: Path | None) -> Path:
     if folder != given:
         print_note(_("Using {path}").format(path=folder))
     return folder
+
+
+def run_to_resume(changed: set[str]) -> "RunFolder":
+    """The run to resume where none is named: the newest unfinished one, and says so.
+
+    Where all are finished, or more steps are asked for, it is the newest.
+
+    Args:
+        changed: the settings that are to be changed, by full name.
+
+    Raises:
+        CheckpointError: there is no run.
+    """
+    from minigpt_cli.cli.console import print_note
+    from minigpt_cli.inspection.run_list import list_runs
+    from minigpt_cli.runs.folder import STATE, RunFolder, newest
+
+    last = newest(STATE)
+    if changed & {"train.max_iters", "train.patience"}:
+        return last
+    runs = [run for run in list_runs() if RunFolder(run.path).state.exists()]
+    unfinished = next((run.path for run in runs if not run.is_finished), last.path)
+    if unfinished == last.path or not any(run.path == last.path for run in runs):
+        return last
+    print_note(
+        _("The newest run, {last}, is finished; the newest unfinished one is {path}").format(
+            last=last.path, path=unfinished
+        )
+    )
+    return RunFolder(unfinished)
 
 
 def short_name(checkpoint: Path) -> str:

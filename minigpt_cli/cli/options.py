@@ -153,13 +153,24 @@ def parse_settings(texts: list[str]) -> dict[str, object]:
     try:
         found = [parse_override(text) for text in texts]
     except ConfigError as error:
-        raise typer.BadParameter(str(error), param_hint="--set") from None
+        raise typer.BadParameter(_respelled(texts) or str(error), param_hint="--set") from None
     for text, (name, _value) in zip(texts, found, strict=True):
         if not text.lstrip().startswith(name):
             from minigpt_cli.cli.console import print_note
 
             print_note(_("--set {text}: taken as {name}").format(text=text, name=name))
     return dict(found)
+
+
+def _respelled(texts: list[str]) -> str:
+    """What to say of the first setting that has another name here; nothing without one."""
+    from minigpt_cli.cli.spelling import assigned, did_you_mean_option, of_train
+
+    for text in texts:
+        pair = assigned(text)
+        if pair and "." not in text.partition("=")[0] and (spelling := of_train(*pair)):
+            return _("unknown setting {key}").format(key=pair[0]) + did_you_mean_option(spelling)
+    return ""
 
 
 def whole_number(text: str) -> int:

@@ -29,6 +29,8 @@ SURPRISE_STYLES = (
 and light terminals, and the backgrounds differ in brightness, not only in hue."""
 
 
+PASSAGE_WIDTH = 24
+"""Columns that a passage of a text needs at least; it is broken anywhere."""
 _LEAST_CHINESE = 24
 """Columns below which a Chinese text is not squeezed."""
 
@@ -99,7 +101,10 @@ def fit(table: Table, width: int) -> Table:
 
 
 def needed_width(table: Table) -> int:
-    """Columns of the terminal that a grid needs to break nothing but prose between words."""
+    """Columns of the terminal that a grid needs to break nothing but prose between words.
+
+    A column of prose with a `min_width` is broken anywhere, as text without spaces has to be.
+    """
     measure = Measurement.get(err, err.options.update(max_width=100_000), table).maximum
     spare = 0
     for column in table.columns:
@@ -107,7 +112,8 @@ def needed_width(table: Table) -> int:
         widest = max(map(_cells, texts))
         if not column.no_wrap:
             words = (word for text in texts for word in _plain(text).split())
-            spare += widest - min(widest, max(map(_least_cells, words), default=0))
+            least = column.min_width or max(map(_least_cells, words), default=0)
+            spare += widest - min(widest, least)
     return measure - spare
 
 

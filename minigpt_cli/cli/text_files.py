@@ -6,19 +6,18 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from minigpt_cli.cli.render import count, grid, raw, size
-from minigpt_cli.data.checking import RARE
-from minigpt_cli.data.sources import TextFile, count_kinds
-from minigpt_cli.errors import about
+from minigpt_cli.errors import CorpusError, about
 from minigpt_cli.language import _, ngettext
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.checking import BadBytes, TextCheck
+    from minigpt_cli.data.checking import TextCheck, Unreadable
     from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
+    from minigpt_cli.data.sources import TextFile
 
 _NAMED = 3
 """Files that a line names before it only counts them."""
@@ -26,6 +25,8 @@ _NAMED = 3
 
 def corpus_lines(corpus: "Corpus") -> list[str]:
     """What is worth a line about the files of a text; nothing for a single plain file."""
+    from minigpt_cli.data.sources import count_kinds
+
     lines = list(corpus.notes)
     if len(corpus.files) > 1 or corpus.left_out:
         line = _("Read {files} ({size})").format(
@@ -140,7 +141,8 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
             count(characters),
             count(validation),
         )
-    yield table
+    if table.row_count:
+        yield table
     if reading.corpus.left_out:
         table = grid(_("left out"), _("why"), text_columns=2, prose=[1])
         for item in reading.corpus.left_out:
@@ -148,7 +150,7 @@ def reading_tables(reading: "Reading", val_fraction: float) -> "Iterator[Table]"
         yield table
 
 
-def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, int, int]]:
+def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple["TextFile", int, int]]:
     """Each file with its characters, and how many of them are for validation."""
     left = reading.training_characters(val_fraction)
     for file, characters in zip(reading.corpus.files, reading.file_characters, strict=True):
@@ -157,17 +159,50 @@ def _rows(reading: "Reading", val_fraction: float) -> Iterator[tuple[TextFile, i
         yield file, characters, characters - training
 
 
-def damage_table(damaged: "list[BadBytes]") -> "Table":
-    """Where files are not in their encoding."""
-    table = grid(_("damaged"), _("encoding"), _("bad bytes"), text_columns=2)
+def damage_table(damaged: "list[Unreadable]") -> "Table":
+    """Which files cannot be read, why, and where they are not in their encoding."""
+    table = grid(
+        _("unreadable"), _("encoding"), _("bad bytes"), _("why"), text_columns=2, prose=[3]
+    )
+    table.columns[3].justify = "left"
     for each in damaged:
-        places = ", ".join(map(str, each.places)) + (" ..." if each.more else "")
-        table.add_row(raw(each.path), each.encoding, places)
+        places, encoding = "", ""
+        if each.bad is not None:
+            encoding = each.bad.encoding
+            places = ", ".join(map(str, each.bad.places)) + (" ..." if each.bad.more else "")
+        table.add_row(raw(str(each.path)), encoding, places, raw(each.reason))
     return table
+
+
+def damage_json(damaged: "list[Unreadable]") -> list[dict[str, Any]]:
+    """The same, for programs."""
+    return [
+        {
+            "path": str(each.path),
+            "reason": each.reason,
+            "bad_bytes": None if each.bad is None else list(each.bad.places),
+        }
+        for each in damaged
+    ]
+
+
+def damage_error(damaged: "list[Unreadable]") -> CorpusError:
+    """What a check ends with: the first problem, and how many files have one."""
+    first = damaged[0].error
+    if len(damaged) == 1:
+        return first
+    return CorpusError(
+        _("{number} files cannot be read; the first: {error}").format(
+            number=count(len(damaged)), error=first
+        ),
+        first.settings,
+    )
 
 
 def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
     """What is worth knowing before training, a line each."""
+    from minigpt_cli.data.checking import RARE
+
     table = grid(_("check"), _("found"), text_columns=2, prose=[1])
     units = {
         "documents": (_("documents"), _("repeated documents")),

@@ -176,36 +176,59 @@ def _prepare(
 
 
 def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
-    """Reads the files, says so, and keeps nothing."""
+    """Reads the files, says so, and keeps nothing.
+
+    Raises:
+        CorpusError: a file cannot be read; all are shown first.
+    """
     from minigpt_cli.cli.console import out, print_json, print_note
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.text_files import (
         check_json,
         check_table,
+        damage_error,
+        damage_json,
         damage_table,
         reading_json,
         reading_lines,
         reading_tables,
     )
-    from minigpt_cli.data.checking import bad_bytes, check_text
+    from minigpt_cli.data.checking import Unreadable, check_text, readable
+    from minigpt_cli.data.corpus import Corpus
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
+    from minigpt_cli.errors import CorpusError
 
+    damaged: list[Unreadable] = []
     with file_progress() as progress:
-        corpus = Workspace(data_dir, progress).corpus(config.corpus, config)
-        damaged = [bad for file in corpus.files if (bad := bad_bytes(file)) is not None]
-        if damaged and not as_json:
-            out.print(damage_table(damaged))
-        reading = read_corpus(corpus, progress)  # raises, if a file is damaged
-        found = check_text(corpus, reading, config.val_fraction, progress)
+        try:
+            corpus = Workspace(data_dir, progress).corpus(
+                config.corpus, config, lambda path, error: damaged.append(Unreadable(path, error))
+            )
+        except CorpusError:
+            if not damaged:
+                raise
+            corpus = Corpus("", ())  # there is no other file
+        corpus, undecodable = readable(corpus)
+        damaged += undecodable
+        reading = read_corpus(corpus, progress)
+        found = check_text(corpus, reading, config.val_fraction, progress) if corpus.files else None
     for line in reading_lines(reading, config.val_fraction):
         print_note(line)
     if as_json:
-        print_json({**reading_json(reading, config.val_fraction), "check": check_json(found)})
-        return
-    for table in reading_tables(reading, config.val_fraction):
-        out.print(table)
-    out.print(check_table(found, reading, config.val_fraction))
+        check = check_json(found) if found else None
+        unreadable = damage_json(damaged)
+        listed = reading_json(reading, config.val_fraction)
+        print_json({**listed, "unreadable": unreadable, "check": check})
+    else:
+        for table in reading_tables(reading, config.val_fraction):
+            out.print(table)
+        if damaged:
+            out.print(damage_table(damaged))
+        if found:
+            out.print(check_table(found, reading, config.val_fraction))
+    if damaged:
+        raise damage_error(damaged)
 
 
 def _with_rates(metadata: "DatasetMetadata") -> dict[str, Any]:

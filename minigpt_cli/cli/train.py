@@ -17,7 +17,6 @@ from minigpt_cli.cli.options import (
     DataDir,
     DeviceOverride,
     Encoding,
-    Json,
     PrecisionOverride,
     Preset,
     SeedOverride,
@@ -49,6 +48,7 @@ from minigpt_cli.cli.train_options import (
     MaxMemory,
     Out,
     Processes,
+    ResultJson,
     Resume,
     Settings,
     TokenizerOption,
@@ -58,7 +58,7 @@ from minigpt_cli.cli.train_options import (
     Words,
 )
 from minigpt_cli.cli.training import Following, fit
-from minigpt_cli.cli.typed import preset_and_texts, resumed_run
+from minigpt_cli.cli.typed import model_to_begin_from, preset_and_texts, resumed_run
 from minigpt_cli.config.choices import TrackerName
 from minigpt_cli.io.ranks import started_together
 from minigpt_cli.language import _
@@ -112,7 +112,7 @@ def train(
     precision: PrecisionOverride = None,
     device: DeviceOverride = None,
     seed: SeedOverride = None,
-    as_json: Json = False,
+    as_json: ResultJson = False,
 ) -> None:
     """Train a model on a text, from scratch or from another model.
 
@@ -278,7 +278,9 @@ class _Wanted:
         from minigpt_cli.training.distributed import ALONE
         from minigpt_cli.training.setup import TrainRequest
 
-        initial = None if self.init_from is None else load(self.init_from).checkpoint
+        initial = None
+        if self.init_from is not None:
+            initial = load(model_to_begin_from(self.init_from)).checkpoint
         return TrainRequest(
             self.preset,
             self.overrides,
@@ -322,13 +324,16 @@ def _resume(
     wanted: _Wanted, data_dir: Path, following: Following, as_json: bool, group: "Group"
 ) -> None:
     from minigpt_cli.cli.console import print_note
+    from minigpt_cli.cli.loading import run_to_resume
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.runs.folder import STATE, RunFolder, newest
+    from minigpt_cli.runs.folder import RunFolder
     from minigpt_cli.training.setup import resume
 
     named = wanted.out
-    folder = RunFolder(Path(group.first(lambda: str(named or newest(STATE).path))))
+    folder = RunFolder(
+        Path(group.first(lambda: str(named or run_to_resume(set(wanted.overrides)).path)))
+    )
     with ExitStack() as held:
         with file_progress() as progress:
             workspace = Workspace(data_dir, progress, print_note, wanted.verify)

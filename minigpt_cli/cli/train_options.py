@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from minigpt_cli.cli.options import in_cost, in_data, in_run, in_settings, whole_number
+from minigpt_cli.cli.options import (
+    in_cost,
+    in_data,
+    in_output,
+    in_run,
+    in_settings,
+    whole_number,
+)
 from minigpt_cli.cli.texts import LEARNED
 from minigpt_cli.language import _
 
@@ -180,7 +187,7 @@ InitFrom = Annotated[
     Path | None,
     in_run(
         "--init-from",
-        metavar="RUN|FILE|FOLDER",
+        metavar="MODEL",
         help="Begin from a model: a run, a checkpoint, or a Hugging Face folder.",
         show_default="new weights",
     ),
@@ -201,4 +208,7 @@ Freeze = Annotated[
         metavar="PATTERN",
         help="Weights to leave as they are, as in 'blocks.0.*'; may be repeated.",
     ),
+]
+ResultJson = Annotated[
+    bool, in_output("--json", help="At the end, print the result as a JSON object.")
 ]

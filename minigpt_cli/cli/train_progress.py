@@ -1,15 +1,18 @@
 """How training looks in the terminal, while it runs and at its end."""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import torch
+from rich.cells import cell_len
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minigpt_cli.cli.console import err, print_note, print_wrapped
+from minigpt_cli.cli.console import err, has_wide, line_breaks, print_note
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR
 from minigpt_cli.cli.plan_table import by_kind
 from minigpt_cli.cli.render import (
@@ -37,6 +40,10 @@ from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer
 
 _MANY_EPOCHS, _SMALL_TEXT = 20, 200_000
+_LABEL = re.compile(r"\s*[^\s:：]*[:：]\s*|\s+")
+"""What a line of the header begins with."""
+_NOTICEABLE_SHARE = 0.01
+"""Of the machine's peak; a smaller one says only that the model is tiny."""
 
 
 class TrainProgress(Reporter):
@@ -45,24 +52,26 @@ class TrainProgress(Reporter):
     Without a terminal, only the rows are printed.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, step: int = 0) -> None:
         self._has_header = self._stopping = False
         self._max_iters = config.train.max_iters
+        self._step = TextColumn(_("step {task.completed:,}/{task.total:,}"))
+        self._doing = TextColumn("{task.fields[doing]}", style="bold")
         self._progress = Progress(
-            TextColumn(_("step {task.completed:,}/{task.total:,}")),
+            self._step,
             BarColumn(bar_width=None),
             TextColumn(
                 _("loss {task.fields[loss]} lr {task.fields[rate]} {task.fields[speed]} tok/s")
             ),
             TimeLeft(),
-            TextColumn("{task.fields[doing]}", style="bold"),
+            self._doing,
             console=err,
             disable=not err.is_terminal,
             transient=True,
             expand=True,
         )
         self._task = self._progress.add_task(
-            "", total=self._max_iters, loss="-", rate="-", speed="-", doing=""
+            "", total=self._max_iters, completed=step, loss="-", rate="-", speed="-", doing=""
         )
 
     def __enter__(self) -> Self:
@@ -74,7 +83,8 @@ class TrainProgress(Reporter):
 
     def print_lines(self, lines: list[str]) -> None:
         for line in lines:
-            print_wrapped(raw(line))
+            for part in _hanging(line, err.width) if err.is_terminal else [raw(line)]:
+                err.print(part, soft_wrap=True)
 
     def stepped(self, row: StepRow) -> None:
         self._progress.update(
@@ -93,6 +103,7 @@ class TrainProgress(Reporter):
     def stopping(self, message: str) -> None:
         """Answers a signal, from any thread: in the bar, or without one in a line."""
         self._stopping = True
+        self._progress.columns = (self._step, self._doing)  # all of it fits into 80 columns
         self._progress.update(self._task, doing=message)
         if not err.is_terminal:
             print_note(message)
@@ -129,6 +140,18 @@ class TrainProgress(Reporter):
 
     def noted(self, message: str) -> None:
         print_note(message)
+
+
+def _hanging(line: str, width: int) -> Iterator[Text]:
+    """A line of the header, such as `Text:   ...`, in parts that begin below its value."""
+    label = _LABEL.match(line)
+    head = label[0] if label else ""
+    indent = " " * cell_len(head)
+    text, room = raw(line.removeprefix(head)), max(20, width - len(indent))
+    wide = has_wide(text.plain)
+    for part in text.divide(line_breaks(text.plain, room)) if wide else text.wrap(err, room):
+        yield raw(head + part.plain.rstrip())
+        head = indent
 
 
 def _header() -> str:
@@ -189,8 +212,12 @@ def _forecast(trainer: Trainer, epochs: float) -> list[str]:
     """How long the run takes, and what to take instead when the text is too small for it."""
     learner, train_tokens = trainer.learner, trainer.dataset.metadata.train_tokens
     lines = []
+    state = trainer.state
     if learner.expected_seconds is not None:
         lines.append(_("Time:   about {time}").format(time=duration(learner.expected_seconds)))
+    elif state.step and state.elapsed:
+        left = (trainer.config.train.max_iters - state.step) * state.elapsed / state.step
+        lines.append(_("Time:   about {time} more").format(time=duration(left)))
     is_careful = trainer.config.train.patience > 0  # as with the preset auto
     if epochs > 1.1 * _MANY_EPOCHS and train_tokens < _SMALL_TEXT and not is_careful:
         steps = max(1, _MANY_EPOCHS * train_tokens // learner.tokens_per_step)
@@ -228,12 +255,12 @@ def result_table(folder: RunFolder, result: TrainResult) -> Table:
             elapsed=duration(result.elapsed), step_seconds=duration(result.step_seconds)
         ),
     )
-    table.add_row(
-        _("speed"),
-        _("{tokens_per_second} tokens/s, {mfu:.0%} of this machine's measured peak").format(
-            tokens_per_second=count(round(result.tokens_per_second)), mfu=result.mfu
-        ),
+    speed = _("{tokens_per_second} tokens/s").format(
+        tokens_per_second=count(round(result.tokens_per_second))
     )
+    if result.mfu >= _NOTICEABLE_SHARE:
+        speed += _(", {mfu:.0%} of this machine's measured peak").format(mfu=result.mfu)
+    table.add_row(_("speed"), speed)
     table.add_row(_("model"), raw(str(folder.checkpoint)))
     table.add_row(_("metrics"), raw(str(folder.metrics)))
     return table
@@ -255,6 +282,16 @@ def next_commands(trainer: Trainer, data_dir: Path, result: TrainResult) -> None
     for command in (f"generate {prompt}--checkpoint", "eval", "inspect"):
         data = elsewhere if command == "eval" else ""
         err.print(raw(f"  {folder.command(command)}{data}"), soft_wrap=True)
+
+
+def quit_message(trainer: Trainer) -> str:
+    """What is left of a run that was ended in the middle of a step or a save."""
+    saved, command = trainer.writer.saved_step, trainer.folder.command("train --resume")
+    if saved is None:
+        return _("Quit, and nothing is saved.")
+    return _("Quit without saving; {command} goes on from step {saved:,}").format(
+        command=command, saved=saved
+    )
 
 
 def estimate_table(config: RunConfig, estimate: Estimate) -> Table:

@@ -56,8 +56,14 @@ def fit(trainer: "Trainer", data_dir: Path, following: Following, as_json: bool)
         Exit: a signal ended the run.
         MinigptError: training failed.
     """
-    from minigpt_cli.cli.console import out, print_error, print_json
-    from minigpt_cli.cli.train_progress import TrainProgress, next_commands, result_table, run_lines
+    from minigpt_cli.cli.console import out, print_error, print_json, print_note
+    from minigpt_cli.cli.train_progress import (
+        TrainProgress,
+        next_commands,
+        quit_message,
+        result_table,
+        run_lines,
+    )
     from minigpt_cli.training.distributed import PeerLostError
     from minigpt_cli.training.reporter import Reporter
 
@@ -67,18 +73,21 @@ def fit(trainer: "Trainer", data_dir: Path, following: Following, as_json: bool)
         if trainer.stop_requested:
             raise typer.Exit(128 + trainer.stop_requested)
         return
-    with (
-        TrainProgress(trainer.config) as progress,
-        _stopped_by_signals(trainer, progress.stopping),
-    ):
-        progress.print_lines(run_lines(trainer))
-        try:
+    try:
+        with (
+            TrainProgress(trainer.config, trainer.state.step) as progress,
+            _stopped_by_signals(trainer, progress.stopping),
+        ):
+            progress.print_lines(run_lines(trainer))
             result = following.fit(trainer, progress)
-        except PeerLostError as error:
-            if not trainer.stop_requested:
-                raise
-            print_error(str(error))  # the signal reached the others too, and ended one of them
-            raise typer.Exit(128 + trainer.stop_requested) from None
+    except KeyboardInterrupt:  # the second Ctrl-C
+        print_note(quit_message(trainer))
+        raise
+    except PeerLostError as error:
+        if not trainer.stop_requested:
+            raise
+        print_error(str(error))  # the signal reached the others too, and ended one of them
+        raise typer.Exit(128 + trainer.stop_requested) from None
     received = trainer.stop_requested
     if received and received not in (signal.SIGINT, signal.SIGTERM):
         raise typer.Exit(128 + received)  # the terminal is gone, and nobody reads on
@@ -112,7 +121,9 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
 
     def stop(number: int, _frame: FrameType | None) -> None:
         trainer.stop_requested = number
-        message = _("finishing step {step:,}, saving…").format(step=trainer.state.step + 1)
+        message = _("finishing step {step:,}, saving… (again: quit without saving)").format(
+            step=trainer.state.step + 1
+        )
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
         answered.acquire(blocking=False)

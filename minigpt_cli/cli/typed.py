@@ -6,9 +6,10 @@ from pathlib import Path
 import typer
 
 from minigpt_cli.cli.options import decoded
+from minigpt_cli.cli.spelling import assigned, did_you_mean_option, of_train
 from minigpt_cli.cli.texts import STDIN
 from minigpt_cli.config.presets import preset_names, preset_path, shipped_folder
-from minigpt_cli.errors import ConfigError, did_you_mean
+from minigpt_cli.errors import CheckpointError, ConfigError, did_you_mean
 from minigpt_cli.language import _
 
 _RUNS = Path("runs")
@@ -51,6 +52,29 @@ def named_run(path: Path) -> Path:
     if path.name != str(path) or not path.name or os.path.lexists(path):
         return path
     return run if os.path.lexists(run) and run.is_dir() else path
+
+
+def model_to_begin_from(given: Path) -> Path:
+    """The model that `--init-from` names.
+
+    Raises:
+        CheckpointError: nothing has this name.
+    """
+    path = named_run(given)
+    if path.name and os.path.lexists(path):
+        return path
+    if str(given) == "resume":
+        raise CheckpointError(_("--init-from resume: to continue a run: minigpt train --resume"))
+    if str(given) == "scratch":
+        raise CheckpointError(_("--init-from scratch: leave it out, which begins from new weights"))
+    near = did_you_mean(given)
+    raise CheckpointError(
+        _("--init-from {name}: no such run, file or folder{near}").format(name=given, near=near)
+        + _(
+            "; nothing is downloaded: name a run, a checkpoint, or a Hugging Face folder on this "
+            "machine (docs/ecosystem.md)"
+        )
+    )
 
 
 def resumed_run(words: list[str]) -> Path | None:
@@ -115,6 +139,10 @@ def preset_and_texts(
 
 def _unknown(word: str) -> str:
     """What to say of a word that is neither a preset nor a text."""
+    if (pair := assigned(word)) and (spelling := of_train(*pair)):
+        return _("{word}: no such file, folder or preset{near}").format(
+            word=word, near=did_you_mean_option(spelling)
+        )
     if near := did_you_mean(word):
         return _("{word}: no such file, folder or preset{near}").format(word=word, near=near)
     if os.sep in word or Path(word).suffix:

@@ -102,6 +102,15 @@ def parse_override(text: str) -> tuple[str, object]:
     return name, value
 
 
+def with_full_names(overrides: Overrides) -> Overrides:
+    """Overrides by the full name of their setting, of which the section may have been left out.
+
+    Raises:
+        ConfigError: a name without a section is not a setting.
+    """
+    return {name if "." in name else _full_name(name): v for name, v in overrides.items()}
+
+
 def setting_names() -> dict[str, list[Any]]:
     """Every setting's full name, with its type in each table that has it."""
     tables = [*_TABLES.items(), *(("model", family) for family in _FAMILIES.values())]
@@ -214,6 +223,11 @@ def _location(problem: dict[str, Any]) -> tuple[str, ...]:
     return tuple(location)
 
 
+def plain_problem(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of a value, without its name for the kind of error."""
+    return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 def _describe(problem: dict[str, Any], changed: set[str]) -> tuple[bool, str]:
     """One pydantic error as `table.key = value: reason`, and whether an override caused it."""
     location = _location(problem)
@@ -274,7 +288,7 @@ _REASONS = {
 def _reason(problem: dict[str, Any]) -> str:
     if known := _REASONS.get(problem["type"]):
         return _(known).format(**problem.get("ctx", {}))
-    reason = str(problem["msg"]).replace("Input should be", "must be")
+    reason = plain_problem(problem).replace("Input should be", "must be")
     return reason[0].lower() + reason[1:]
 
 
@@ -283,9 +297,20 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def _in_tables(key: str) -> str:
+    """The full name of a setting that was written outside its table; empty if it is not one."""
+    keys = {name.partition(".")[2]: name for name in setting_names()}
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.85)
+    return keys[close[0]] if close else ""
+
+
 def _nearest(key: str, table: type[BaseModel]) -> str:
     """The name that an unknown key may have been meant as, or all names that its table allows."""
     known = sorted(table.model_fields)
+    if table is RunConfig and (found := _in_tables(key)):
+        return _("; did you mean {name}, in [{section}]?").format(
+            name=found, section=found.partition(".")[0]
+        )
     close = difflib.get_close_matches(key, known, n=1)
     hint = (
         _("did you mean {found}?").format(found=close[0])

@@ -1,9 +1,11 @@
 """What is worth knowing about a text before a model is trained on it."""
 
 import codecs
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +15,8 @@ from minigpt_cli.data.formats.names import FormatName
 from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Reading
-from minigpt_cli.data.sources import TextFile
+from minigpt_cli.data.sources import TextFile, reason
+from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import mark
 
 RARE = 10
@@ -36,6 +39,21 @@ class BadBytes:
     """Offsets of the first ones in the (decompressed) file, from 0."""
     more: bool
     """Whether there are others."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is not the text that it should be."""
+
+    path: Path
+    error: CorpusError
+    bad: BadBytes | None = None
+    """Where it is not in its encoding, if that is what is wrong."""
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, without the file's name."""
+        return reason(self.path, self.error)
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,18 @@ class TextCheck:
     """How many of them occur fewer than `RARE` times."""
     rarest: str
     """Some of these."""
+
+
+def readable(corpus: Corpus) -> tuple[Corpus, list[Unreadable]]:
+    """The text without the files that cannot be read, and those files."""
+    files, failed = [], []
+    for file in corpus.files:
+        try:
+            deque(replace(corpus, files=(file,)).pieces(), maxlen=0)
+            files.append(file)
+        except CorpusError as error:
+            failed.append(Unreadable(file.path, error, bad_bytes(file)))
+    return replace(corpus, files=tuple(files)), failed
 
 
 def bad_bytes(file: TextFile) -> BadBytes | None:

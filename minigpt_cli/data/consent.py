@@ -52,10 +52,10 @@ def check_named(
                 if hidden
                 else _("{source}: the model asks for this file, and it is outside {here}")
             ).format(source=source, here=here)
-            fix = _("if it is your text, name it as {setting}, or run the command in its folder")
+            fix = _("if it is your text, run the command in its folder or name it")
             raise CorpusError(
-                problem + _("; {hint}").format(hint=fix.format(setting=setting)),
-                settings=(setting,),
+                problem + _("; {hint}").format(hint=fix),
+                settings=(f"{setting}={source}",),
             )
 
 

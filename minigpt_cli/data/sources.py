@@ -112,6 +112,8 @@ class Finding:
     """Whether files of records are read as plain text."""
     text_field: str = "text"
     """Field or column of a record that has its text."""
+    failed: Callable[[Path, CorpusError], None] | None = None
+    """Called with a file that cannot be read, which is then left out; None raises its error."""
 
 
 def find_files(
@@ -148,7 +150,7 @@ def find_files(
     with reraise_as(CorpusError, name, "read", missing=missing):
         if not path.is_dir():
             path.stat()
-            return Sources((look.named(path),))
+            return look.one(path)
     return _in_folder(path, look)
 
 
@@ -262,6 +264,14 @@ class _Look:
     is_downloaded: Downloaded
     find: Finding
 
+    def one(self, path: Path) -> Sources:
+        """A file that was named itself, unless it cannot be read and errors are only noted."""
+        try:
+            return Sources((self.named(path),))
+        except CorpusError as error:
+            self._failed(path, error)
+            return Sources()
+
     def named(self, path: Path) -> TextFile:
         """A file that was named itself.
 
@@ -282,11 +292,24 @@ class _Look:
 
     def all(self, paths: Iterable[Path]) -> Sources:
         """Files of a folder by their contents, once their names are those of a text."""
-        found = [self._look_into(path) for path in paths]
+        found = [self._look_into_or_fail(path) for path in paths]
         return Sources(
             tuple(item for item in found if isinstance(item, TextFile)),
             tuple(item for item in found if isinstance(item, LeftOut)),
         )
+
+    def _look_into_or_fail(self, path: Path) -> TextFile | LeftOut | None:
+        try:
+            return self._look_into(path)
+        except CorpusError as error:
+            self._failed(path, error)
+            return None
+
+    def _failed(self, path: Path, error: CorpusError) -> None:
+        """Notes that a file cannot be read, or raises its error where nobody takes notes."""
+        if self.find.failed is None:
+            raise error
+        self.find.failed(path, error)
 
     def _look_into(self, path: Path) -> TextFile | LeftOut:
         head, compression = _head(path)
@@ -337,11 +360,16 @@ def _head(path: Path) -> tuple[bytes, Compression]:
     return head, compression
 
 
+def reason(path: Path, error: CorpusError) -> str:
+    """An error about a file, without the file's name."""
+    return str(error).removeprefix(about(path, "")).removeprefix(f"{path}: ")
+
+
 def _not_plain(kind: NotText) -> str:
     sounds_like_a_vowel = kind.name[0] in "aeioAEIO" or kind.name.startswith(("RTF", "HDF5", "xz"))
-    reason = (
+    text = (
         _("an {kind}, not plain text; {advice}")
         if sounds_like_a_vowel
         else _("a {kind}, not plain text; {advice}")
     )
-    return reason.format(kind=_(kind.name), advice=_(kind.advice))
+    return text.format(kind=_(kind.name), advice=_(kind.advice))

@@ -107,6 +107,13 @@ def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
         raise TokenizerError(
             _(
                 "{name}: the model's vocabulary lacks {characters}; remove these characters from "
-                "the text, or train a new model on both texts"
-            ).format(name=reading.corpus.name, characters=shown)
+                "the text, or train a new model on both texts: minigpt train --data OLD --data "
+                "{text} --tokenizer bpe, which knows every character, as byte does"
+            ).format(name=reading.corpus.name, characters=shown, text=_named(reading))
         )
+
+
+def _named(reading: Reading) -> str:
+    """The text as a user would name it."""
+    files = reading.corpus.files
+    return str(files[0].path) if len(files) == 1 else reading.corpus.name

@@ -47,17 +47,23 @@ class Workspace:
     verify: bool = False
     """Whether texts and tokens are read again even if their files seem unchanged."""
 
-    def corpus(self, sources: tuple[str, ...], config: DataConfig) -> Corpus:
+    def corpus(
+        self,
+        sources: tuple[str, ...],
+        config: DataConfig,
+        failed: Callable[[Path, CorpusError], None] | None = None,
+    ) -> Corpus:
         """Finds or downloads the text that `sources` name.
 
         Args:
             sources: known corpora, files, folders or patterns of these.
             config: how they are read.
+            failed: called with a file that cannot be read, which is then left out.
 
         Raises:
             CorpusError: a source is missing, empty or cannot be downloaded.
         """
-        find = Finding(config.include, config.format == "text", config.text_field)
+        find = Finding(config.include, config.format == "text", config.text_field, failed)
         return open_corpus(
             sources, self.data_dir, config.encoding, config.newlines, self.progress,
             config.documents, find,
@@ -103,7 +109,8 @@ class Workspace:
         try:
             return self._same_dataset(trained)
         except CorpusError as error:
-            problem = str(error).partition(_("; "))[0]  # without its fix
+            problem, is_new = str(error), isinstance(error, TextChangedError)
+            problem = problem.partition(_("; "))[0]  # without its fix
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
         prepared = self._found(trained.fingerprint) if is_ours else None
@@ -116,11 +123,11 @@ class Workspace:
                 ).format(problem=problem, folder=self.data_dir, fingerprint=trained.fingerprint),
                 settings=("data.corpus", "data_dir"),
             )
-        self.note(
-            _("{problem}; going on with the text as it was prepared then: {folder}").format(
-                problem=problem, folder=prepared.folder
-            )
+        note = _("{problem}; going on with the text as it was prepared then: {folder}").format(
+            problem=problem, folder=prepared.folder
         )
+        instead = _("; to train on the new text, begin from this model (train --init-from)")
+        self.note(note + (instead if is_new else ""))
         return prepared
 
     def _same_dataset(self, trained: HasText) -> Dataset:

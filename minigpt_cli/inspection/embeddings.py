@@ -26,6 +26,8 @@ and other ideographs; otherwise letters, with or without the space that starts a
 
 NAMED = 120
 """The most tokens that a picture names and whose neighbors are listed."""
+LISTED = 40
+"""The most tokens that a table lists."""
 NEIGHBORS = 5
 _WRITTEN, _TEXTS = 128, 16
 """Tokens of each text, and texts, from which frequencies are estimated."""
@@ -65,6 +67,8 @@ class Embeddings:
     """In the order of their ids."""
     explained: tuple[float, float]
     """Share of the total variance that each of the two dimensions explains."""
+    frequent: tuple[int, ...] = ()
+    """The ids of the tokens that are named, the most frequent first, as far as that is known."""
 
     @property
     def named(self) -> tuple[TokenPoint, ...]:
@@ -92,12 +96,13 @@ def project_embeddings(checkpoint: Checkpoint) -> Embeddings:
         raise NonFiniteError(_("distances between the embeddings"))
     places, explained = _principal(weight)
     texts = [token_text(tokenizer, token) for token in range(len(weight))]
-    nearest = _neighbors(weight, texts, _worth_naming(checkpoint))
+    frequent = _worth_naming(checkpoint)
+    nearest = _neighbors(weight, texts, sorted(frequent))
     points = (
         TokenPoint(i, text, _kind(text, tokenizer.kind == "char"), x, y, nearest.get(i, ()))
         for i, (text, (x, y)) in enumerate(zip(texts, places.tolist(), strict=True))
     )
-    return Embeddings(tuple(points), explained)
+    return Embeddings(tuple(points), explained, tuple(frequent))
 
 
 def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
@@ -116,14 +121,15 @@ def _principal(weight: Tensor) -> tuple[Tensor, tuple[float, float]]:
 
 
 def _worth_naming(checkpoint: Checkpoint) -> list[int]:
-    """The tokens to name, in the order of their ids.
+    """The tokens to name, the most frequent first.
 
     With `word` the first, which are the most frequent; with `bpe` the first longer than a byte,
     which were merged first; with `char` those that the model writes most often.
     """
     tokenizer = checkpoint.tokenizer
-    if tokenizer.kind == "char" and tokenizer.vocab_size > NAMED:
-        return sorted(_frequencies(checkpoint.model, tokenizer).topk(NAMED).indices.tolist())
+    if tokenizer.kind == "char" and tokenizer.vocab_size > LISTED:
+        most = min(NAMED, tokenizer.vocab_size)
+        return _frequencies(checkpoint.model, tokenizer).topk(most).indices.tolist()
     whole = [i for i, text in enumerate(tokenizer.token_bytes) if len(text) > 1]
     chosen = whole if tokenizer.kind == "bpe" and whole else range(tokenizer.vocab_size)
     return list(chosen[:NAMED])

@@ -24,9 +24,11 @@ _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U0002
 _PER_DENSE = 2.5
 """Letters of an alphabet that say about as much as one such character."""
 _LOOKED_AT = 200_000
-Verdict = Literal["writes", "copies in places", "copies"]
+Verdict = Literal["writes", "copies in places", "copies", "cannot tell"]
 # How much larger the copied share of generated text may be than that of unseen text.
 _CHANCE, _MUCH = 0.05, 0.2
+_REPETITIVE = 0.3
+"""Share of unseen text that is in the training text too, from which it is no yardstick."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Memorized:
             return "copies"
         if more > _CHANCE or self.written.longest > 2 * max(self.copied, unseen.longest):
             return "copies in places"
-        return "writes"
+        is_doubtful = unseen.share >= _REPETITIVE and self.written.share > _CHANCE
+        return "cannot tell" if is_doubtful else "writes"
 
 
 def memorized(

@@ -10,6 +10,7 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import CheckpointError, ConfigError, did_you_mean
 from minigpt_cli.language import _
+from minigpt_cli.runs.checkpoint_header import saved_step
 from minigpt_cli.runs.folder import RunFolder, is_folder
 from minigpt_cli.runs.metrics import (
     EvaluationRow,
@@ -79,9 +80,14 @@ class RunHistory:
     samples: tuple[SampleRow, ...]
     incidents: tuple[SpikeRow | RewindRow, ...]
     machines: tuple[MachineRow, ...]
+    saved_step: int | None = None
+    """The step from which it would be resumed; None where no state is saved."""
 
     @property
     def last_step(self) -> int:
+        """The step of its saved state, which lies between two rows of the metrics, or behind."""
+        if self.saved_step is not None:
+            return self.saved_step
         return max([row.step for row in self.steps] + [row.step for row in self.evaluations])
 
     @cached_property
@@ -148,6 +154,7 @@ def read_run(path: Path) -> RunHistory:
         samples=_latest(rows, SampleRow),
         incidents=tuple(row for row in rows if isinstance(row, SpikeRow | RewindRow)),
         machines=tuple(row for row in rows if isinstance(row, MachineRow)),
+        saved_step=saved_step(folder.state),
     )
 
 

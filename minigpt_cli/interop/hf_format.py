@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from minigpt_cli.config.loading import plain_problem
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.errors import InteropError
 from minigpt_cli.interop.parts import Names
@@ -162,7 +163,7 @@ def model_config(raw: Mapping[str, Any], block_size: int | None = None) -> Model
         raise InteropError(_("{error} is missing").format(error=error)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise InteropError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InteropError(f"{'.'.join(map(str, first['loc']))}: {plain_problem(first)}") from None
 
 
 def _only(raw: Mapping[str, Any], **expected: Any) -> None:

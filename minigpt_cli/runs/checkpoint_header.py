@@ -15,6 +15,7 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
+from minigpt_cli.config.loading import plain_problem
 from minigpt_cli.config.schema import (
     Count,
     DataConfig,
@@ -152,7 +153,7 @@ class Header:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or _("metadata")
-            reason = f"{place:.80}: {first['msg']}"
+            reason = f"{place:.80}: {plain_problem(first)}"
         except (TypeError, AttributeError):
             reason = _("not a JSON object")
         except ValueError as error:
@@ -181,6 +182,17 @@ def read_header(path: Path) -> Header:
     """
     with open_tensors(path) as (header, _):
         return header
+
+
+def saved_step(state: Path) -> int | None:
+    """The step at which a run's state was saved; None where there is no readable state."""
+    try:
+        metadata = read_header(state).metadata
+        step = read_json(metadata["state"])["step"]
+    except (CheckpointError, KeyError, ValueError, TypeError):
+        return None
+    is_state = metadata.get("format") == STATE_FORMAT
+    return step if is_state and type(step) is int and step >= 0 else None
 
 
 @contextmanager

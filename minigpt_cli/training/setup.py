@@ -8,7 +8,13 @@ from pathlib import Path
 
 import torch
 
-from minigpt_cli.config.loading import Overrides, load_run_config, read_toml, resolve
+from minigpt_cli.config.loading import (
+    Overrides,
+    load_run_config,
+    read_toml,
+    resolve,
+    with_full_names,
+)
 from minigpt_cli.config.schema import RunConfig, differences
 from minigpt_cli.data.corpus import known_corpora
 from minigpt_cli.data.dataset import Dataset
@@ -206,10 +212,11 @@ def train(
 
     Args:
         config: a configuration, a shipped preset's name, or the path of a TOML file.
-        overrides: settings to change, by full name, as in `{"train.max_iters": 500}`.
+        overrides: settings to change, as in `{"train.max_iters": 500}`; the section may be left
+            out.
         out: the new run folder; by default `runs/<text>` or, for a known corpus, `runs/<preset>`.
         data_dir: where downloaded and prepared texts are kept.
-        reporter: receives training events.
+        reporter: receives training events; a `Reporter` of one's own overrides what it needs.
 
     Returns:
         How the run ended; its `run` is the folder with the checkpoint and the metrics.
@@ -218,7 +225,10 @@ def train(
         MinigptError: in the configuration, the data or the run folder; or training failed.
     """
     request = TrainRequest(
-        config, overrides or {}, Path(out) if out is not None else None, Workspace(Path(data_dir))
+        config,
+        with_full_names(overrides or {}),
+        Path(out) if out is not None else None,
+        Workspace(Path(data_dir)),
     )
     with connected() as group, start(replace(request, group=group)) as trainer:
         return trainer.fit(reporter or Reporter())
@@ -310,8 +320,8 @@ def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Works
         workspace.note(
             _(
                 "The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
-                "stretched from {planned:,} to {steps:,} steps: the loss will move away first, and "
-                "the run is not what one of that length would have been"
+                "stretched from {planned:,} to {steps:,} steps: the loss will rise first, and the "
+                "run is not what one of that length would have been"
             ).format(old=old, new=new, planned=before.train.max_iters, steps=after.train.max_iters)
         )
 
@@ -329,11 +339,18 @@ def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tu
             if name not in RESUMABLE_SETTINGS
         ]
         if changed:
+            sizes = any(text.startswith(("model.", "data.")) for text in changed)
+            begin = (
+                _("start a new run")
+                if sizes
+                else _("go on in a new run (--init-from {path})").format(path=folder.path)
+            )
             raise CheckpointError(
                 _(
                     "{path}: a resumed run keeps its settings ({changed}); leave them out, or "
-                    "start a new run"
-                ).format(path=folder.path, changed=_("; ").join(changed))
+                    "{begin}; only its length, its evaluations, the place of its text and the "
+                    "machine may change (docs/commands.md)"
+                ).format(path=folder.path, changed=_("; ").join(changed), begin=begin)
             )
         return after.model_dump_json(), saved.fingerprint
 

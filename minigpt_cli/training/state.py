@@ -127,8 +127,8 @@ def read_state(
         raise CheckpointError(
             _(
                 "{path}: was trained on another text or tokenizer (fingerprint {trained}, now "
-                "{fingerprint}); leave out data.corpus to go on with the text as it was, or train "
-                "a new model"
+                "{fingerprint}); leave out --data to go on with the text as it was, or train a new "
+                "model"
             ).format(path=path, trained=metadata.get("fingerprint"), fingerprint=fingerprint)
         )
     weights, moments = _part(tensors, _MODEL), _part(tensors, _OPTIMIZER)

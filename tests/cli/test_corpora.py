@@ -162,5 +162,37 @@ def test_a_check_names_every_damaged_byte_before_it_fails(minigpt: Minigpt) -> N
     Path("a.txt").write_bytes(b"fine\xff and not\xfe")
     result = minigpt("tokenize", "a.txt", "--check")
     assert result.exit_code == 1
-    assert "a.txt    utf-8         4, 13" in result.stdout
+    assert "a.txt       utf-8         4, 13" in result.stdout
     assert result.stderr.startswith("error: a.txt: not utf-8: byte 4 (0xff)")
+
+
+def test_a_check_lists_every_file_when_some_cannot_be_read(minigpt: Minigpt) -> None:
+    Path("poems").mkdir()
+    Path("poems/a.txt").write_text("plain text\n" * 9)
+    Path("poems/b.txt").write_bytes("中文测试".encode("gb18030"))
+    Path("poems/c.txt").write_bytes(b"bad \xff\xfe\n" * 9)  # no encoding can be told
+    for options, bad in (
+        ((), "bc"),
+        (("--encoding", "auto"), "c"),
+        (("--encoding", "gb18030"), "c"),
+    ):
+        result = minigpt("tokenize", "--check", "poems", "--json", *options)
+        found = json.loads(result.stdout)
+        assert result.exit_code == 1
+        named = [Path(item["path"]).stem for item in found["unreadable"]]
+        assert sorted(named) == list(bad)
+        assert sorted([*named, *(Path(item["path"]).stem for item in found["files"])]) == list(
+            "abc"
+        )
+        assert result.stderr.splitlines()[-1].startswith("error: ")
+    shown = minigpt("tokenize", "--check", "poems")
+    assert "not utf-8: byte 0 (0xd6)" in shown.stdout
+    assert "error: 2 files cannot be read; the first: poems/b.txt: not utf-8" in shown.stderr
+
+
+def test_a_check_of_one_file_of_unknown_encoding_says_why(minigpt: Minigpt) -> None:
+    Path("a.txt").write_bytes(b"bad \xff\xfe\n" * 9)
+    result = minigpt("tokenize", "--check", "a.txt", "--encoding", "auto")
+    assert result.exit_code == 1
+    assert "cannot tell its encoding" in result.stdout
+    assert result.stderr.startswith("error: a.txt: cannot tell its encoding")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 
 from minigpt_cli.cli.app import app
 from minigpt_cli.cli.inspect.group import VIEWS
 from minigpt_cli.cli.render import fit, grid
+from minigpt_cli.cli.train_progress import _hanging
 from tests.helpers.callers import Minigpt, Program
 
 COMMANDS: list[tuple[str, ...]] = [
@@ -96,6 +98,36 @@ def test_list_of_runs_says_name_text_size_loss_when_and_whether_finished(program
         r" runs/tiny  story\.txt +[\d.]+ k +\d\.\d{4} +20, finished +\d{4}-\d\d-\d\d \d\d:\d\d ?",
         row,
     )
+
+
+@pytest.mark.parametrize("name", ["a", "shakespeare-on-two-lines", "运行结果"])
+def test_ten_runs_take_ten_lines_at_80_columns(program: Program, home: Path, name: str) -> None:
+    for i in range(9):
+        shutil.copytree(home / "runs" / "tiny", home / "runs" / f"{name}-{i}")
+        config = home / "runs" / f"{name}-{i}" / "config.toml"
+        config.write_text(config.read_text().replace("max_iters = 20", "max_iters = 20000"))
+    lines = program("inspect", "runs", COLUMNS="80").stdout.splitlines()
+    rows = [line for line in lines if "runs/" in line]
+    assert len(rows) == 10
+    assert all("20 of 20,000" in row for row in rows if f"runs/{name}-" in row)
+    assert max(map(cell_len, lines)) <= 80
+
+
+def test_lines_of_the_header_hang_below_their_value() -> None:
+    lines = [
+        "Text:   " + "words that go on " * 9,
+        " " * 8 + "more of them " * 9,
+        "文本：  一二三四" * 9,
+    ]
+    for line in lines:
+        shown = [part.plain for part in _hanging(line, 40)]
+        head = re.match(r"\s*[^\s:：]*[:：]\s*|\s+", line)
+        assert head
+        indent = " " * cell_len(head[0])
+        assert shown[0].startswith(head[0])
+        assert all(part.startswith(indent) and part[len(indent)] != " " for part in shown[1:])
+        assert max(map(cell_len, shown)) <= 40
+        assert "".join("".join(shown).split()) == "".join(line.split())
 
 
 def test_errors_are_wrapped_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

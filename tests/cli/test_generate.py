@@ -191,6 +191,18 @@ def test_interactive_continues_the_text_so_far(minigpt: Minigpt, home: Path) -> 
     assert f"text.txt: {len(text)} characters" in result.stderr
 
 
+@pytest.mark.parametrize("word", ["/quit", "/exit"])
+def test_interactive_ends_when_asked_to(minigpt: Minigpt, word: str) -> None:
+    result = minigpt("generate", "--interactive", "-n", 3, stdin=f"The\n{word}\n/nonsense\n")
+    assert (result.exit_code, "nonsense" in result.stderr) == (0, False)
+    assert "/quit" in result.stderr  # the help at the beginning
+
+
+def test_interactive_counts_an_unknown_character_from_what_was_typed(minigpt: Minigpt) -> None:
+    result = minigpt("generate", "--interactive", "-n", 30, stdin="The\nThé\n")
+    assert "first at character 3 of the text" in result.stderr
+
+
 def test_interactive_input_that_is_not_utf8_is_refused(minigpt: Minigpt) -> None:
     result = minigpt("generate", *RUN, "-i", stdin=b"a\xff\n")
     assert result.exit_code == 1

@@ -165,7 +165,8 @@ def test_characters_that_the_vocabulary_lacks_are_all_named(refused: Refused, ho
     message = refused("train", "--init-from", "runs/tiny", "--data", "odd.txt")
     assert message == (
         "odd: the model's vocabulary lacks '7' (U+0037), 'Ω' (U+03A9), '∑' (U+2211); remove these "
-        "characters from the text, or train a new model on both texts"
+        "characters from the text, or train a new model on both texts: minigpt train --data OLD "
+        "--data odd.txt --tokenizer bpe, which knows every character, as byte does"
     )
 
 
@@ -262,7 +263,7 @@ def test_a_validation_text_that_only_the_run_names_is_not_read(
     shutil.rmtree("data")
     message = refused("train", "--resume", "r", "--data", "story.txt", "--max-iters", 5)
     assert "outside.txt: the model asks for this file" in message
-    assert "name it as data.val_corpus" in message
+    assert "or name it (set with --val-data " in message
 
 
 def test_a_run_from_another_model_goes_on_with_its_text_under_another_name(
@@ -281,3 +282,21 @@ def test_a_folder_of_transformers_under_runs_is_found_by_its_bare_name(
     result = minigpt("generate", "-c", "hf", "-p", "The", "-n", 3)
     assert result.exit_code == 0, result.output
     assert "train --init-from hf" in minigpt("train", "hf").output
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "gpt2",
+            "--init-from gpt2: no such run, file or folder; nothing is downloaded: name a run",
+        ),
+        ("resume", "to continue a run: minigpt train --resume"),
+        ("scratch", "leave it out"),
+        ("runs/tinny", "did you mean runs/tiny?; nothing is downloaded"),
+    ],
+)
+def test_a_name_that_is_no_model_here_is_never_downloaded(
+    refused: Refused, name: str, said: str
+) -> None:
+    assert said in refused("train", "--preset", "tiny", "--init-from", name)

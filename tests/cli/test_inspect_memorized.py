@@ -85,3 +85,9 @@ def test_reason_does_not_contradict_its_numbers(
         verdict=verdict, written=Measure(5000, 30, written), unseen=Measure(500, 25, unseen)
     )
     assert _why(found).startswith(f"{said} of it is copied")  # type: ignore[arg-type]
+
+
+def test_where_unseen_text_is_copied_too_the_reason_says_so() -> None:
+    measure = Measure(500, 25, 0.5)
+    found = SimpleNamespace(verdict="cannot tell", written=measure, unseen=measure)
+    assert "because the texts repeat themselves" in _why(found)  # type: ignore[arg-type]

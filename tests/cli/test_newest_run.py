@@ -55,6 +55,28 @@ def test_a_named_run_is_used_without_a_word_about_others(minigpt: Minigpt, home:
     assert minigpt(*GENERATE, "-c", "runs/tiny").stderr == ""
 
 
+def test_resuming_takes_the_newest_unfinished_run_and_says_so(minigpt: Minigpt, home: Path) -> None:
+    copied(home, "long", 50, max_iters=22)
+    copied(home, "later", 100)
+    said = minigpt("train", "--resume").stderr
+    assert said.startswith(
+        "The newest run, runs/later, is finished; the newest unfinished one is runs/long\n"
+    )
+    assert "\nResuming runs/long at step 20\n" in said
+    assert "Time:   about " in said
+    again = minigpt("train", "--resume")
+    assert "already finished" in again.stderr
+
+
+def test_where_a_run_stopped_is_the_step_of_its_state(minigpt: Minigpt, home: Path) -> None:
+    copied(home, "long", 50, max_iters=3000)
+    metrics = home / "runs" / "long" / "metrics.jsonl"
+    rows = [row for row in metrics.read_text().splitlines() if '"step": 20' not in row]
+    metrics.write_text("".join(row + "\n" for row in rows))
+    assert "20 of 3,000" in minigpt("inspect", "runs").stdout
+    assert "20 of 3,000" in minigpt("inspect", "runs/long").stdout
+
+
 def test_threads_are_chosen_by_timing_for_every_command_that_computes(
     minigpt: Minigpt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def test_prepared_text_is_used_and_said(minigpt: Minigpt, command: tuple[str], h
     result = minigpt(*command)
     assert result.exit_code == 0, result.output
     assert "going on with the text as it was prepared then: data/story/" in result.stderr
+    assert ("begin from this model (train --init-from)" in result.stderr) == (how == "grown")
 
 
 def test_run_goes_on_exactly_with_the_prepared_text(minigpt: Minigpt) -> None:

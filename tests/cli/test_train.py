@@ -14,6 +14,7 @@ import torch
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.runs.checkpoint import load_checkpoint
+from minigpt_cli.training.setup import RESUMABLE_SETTINGS
 from tests.helpers.callers import Minigpt, Refused
 
 TINY = ("train", "--preset", "tiny", "--data", "story.txt", "--device", "cpu", "--precision",
@@ -160,6 +161,7 @@ def test_resumed_run_keeps_its_settings(refused: Refused) -> None:
     message = refused("train", "--resume", RUN, "--learning-rate", 0.5, "--batch-size", 99)
     assert "optimizer.learning_rate was 0.02, now 0.5" in message
     assert "train.batch_size was 8, now 99" in message
+    assert f"or go on in a new run (--init-from {RUN})" in message
     assert {path: path.read_bytes() for path in RUN.iterdir()} == before
 
 
@@ -320,3 +322,9 @@ def test_run_remembers_its_threads(minigpt: Minigpt, home: Path) -> None:
         torch.set_num_threads(before)
     config = tomli.loads(Path("out/config.toml").read_text(encoding="utf-8"))
     assert config["train"]["threads"] == 2
+
+
+def test_documentation_lists_what_a_resumed_run_may_change() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    listed = page.partition("**What a resumed run may change.**")[2].partition("Anything else")[0]
+    assert set(re.findall(r"`([a-z]+[.][a-z_]+)`", listed)) == RESUMABLE_SETTINGS

@@ -87,6 +87,12 @@ def test_eval_takes_texts_and_models_in_any_order(minigpt: Minigpt) -> None:
         assert "Taken as: --data story.txt\n" in result.stderr
 
 
+def test_a_misspelled_view_is_sent_to_the_help_that_lists_them(misused: Misused) -> None:
+    said = misused("inspect", "memorised")
+    assert "Try 'minigpt inspect -h' for help" in said
+    assert "overview" not in said
+
+
 def test_inspect_answers_a_text_and_a_misspelled_view(misused: Misused, refused: Refused) -> None:
     assert "use minigpt inspect surprisal story.txt" in refused("inspect", "story.txt")
     assert "did you mean minigpt inspect attention?" in misused("inspect", "atention", "The old")

@@ -173,6 +173,9 @@ def test_trained_model_is_the_same_every_time(
 @pytest.mark.parametrize(
     ("written", "unseen", "verdict"),
     [
+        ((30, 0.40), (30, 0.50), "cannot tell"),
+        ((30, 0.30), (30, 0.29), "writes"),
+        ((30, 0.80), (30, 0.50), "copies"),
         ((40, 0.04), (35, 0.0), "writes"),
         ((40, 0.30), (60, 0.29), "writes"),
         ((40, 0.06), (35, 0.0), "copies in places"),

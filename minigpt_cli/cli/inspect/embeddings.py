@@ -27,14 +27,16 @@ def show(
 ) -> None:
     """Show which tokens the model treats as similar.
 
-    Lists the nearest neighbors of each token; --plot draws a map of the tokens.
+    Lists the nearest neighbors of the most frequent tokens; --json lists more, and --plot draws a
+    map of all.
     """
-    from minigpt_cli.inspection.embeddings import project_embeddings
+    from minigpt_cli.inspection.embeddings import LISTED, project_embeddings
 
     output = Output(as_json, plot, force=force)
     loaded = load(checkpoint)
     embeddings = project_embeddings(loaded.checkpoint)
-    if len(embeddings.named) < len(embeddings.points):
+    shown = len(embeddings.named) if as_json else min(LISTED, len(embeddings.named))
+    if shown < len(embeddings.points):
         which = {
             "word": _("the most frequent"),
             "char": _("those it writes most"),
@@ -42,7 +44,7 @@ def show(
         }
         print_note(
             _("Showing {number} of {tokens:,} tokens: {which}.").format(
-                number=len(embeddings.named),
+                number=shown,
                 tokens=len(embeddings.points),
                 which=which.get(loaded.checkpoint.tokenizer.kind, _("the first")),
             )
@@ -64,11 +66,14 @@ def _table(embeddings: "Embeddings") -> Table:
 
 
 def _table_of(embeddings: "Embeddings", near: int) -> Table:
+    from minigpt_cli.inspection.embeddings import LISTED
+
     table = grid(
         _("token"), _("kind"), *(_("nearest"), *[""] * (near - 1)), text_columns=2 + near,
         title=raw(_("Nearest neighbors, by cosine")),
     )  # fmt: skip
-    for point in embeddings.named:
+    points = {point.id: point for point in embeddings.points}
+    for point in (points[token] for token in embeddings.frequent[:LISTED]):
         cells = (f"{name_token(n.token)} {n.cosine:.2f}" for n in point.neighbors[:near])
         table.add_row(raw(name_token(point.token)), _(point.kind), *map(raw, cells))
     return table

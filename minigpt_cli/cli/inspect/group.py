@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from minigpt_cli.cli.boundary import ErrorBoundary
+from minigpt_cli.cli.boundary import ErrorBoundary, UsageError
 from minigpt_cli.cli.help import examples
 from minigpt_cli.cli.inspect import (
     attention,
@@ -61,6 +61,16 @@ class ViewGroup(ErrorBoundary):
             self._check_moved(ctx, args)
             args = [OVERVIEW, *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a view; an error of the overview, which nobody typed, offers the group's help."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            shown: Any = error
+            if shown.ctx is not None and shown.ctx.info_name == OVERVIEW:
+                shown.ctx = ctx
+            raise
 
     def _check_moved(self, ctx: Any, args: list[str]) -> None:
         """Answers the options that views were once with their new spelling."""

@@ -10,7 +10,15 @@ from minigpt_cli.cli.console import err, print_note
 from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Json, Seed, Verify
-from minigpt_cli.cli.render import count, file_progress, grid, one_line, raw, shortened
+from minigpt_cli.cli.render import (
+    PASSAGE_WIDTH,
+    count,
+    file_progress,
+    grid,
+    one_line,
+    raw,
+    shortened,
+)
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -22,7 +30,8 @@ EXAMPLE = "minigpt inspect memorized --samples 20"
 PASSAGES_SHOWN, CHARACTERS_SHOWN = 10, 240
 TEMPERATURE = 0.8
 STYLES: "dict[Verdict, str]" = {
-    "writes": "green", "copies in places": "dark_orange", "copies": "red"
+    "writes": "green", "copies in places": "dark_orange", "copies": "red",
+    "cannot tell": "yellow",
 }  # fmt: skip
 
 
@@ -89,6 +98,7 @@ def _verdict(found: "Memorized") -> Text:
         "copies": _("It copies"),
         "copies in places": _("It copies in places"),
         "writes": _("It writes"),
+        "cannot tell": _("This cannot tell"),
     }
     against = (
         _("against {share:.1%}").format(share=found.unseen.share)
@@ -110,6 +120,11 @@ def _why(found: "Memorized") -> str:
     more = found.written.share > (found.unseen.share if found.unseen else 0.0)
     if found.verdict == "copies":
         return _("far more of it is copied than of text it never saw")
+    if found.verdict == "cannot tell":
+        return _(
+            "text it never saw is itself copied mostly or in large part, because the texts repeat "
+            "themselves; a validation text without the repetitions could tell (train --val-data)"
+        )
     if found.verdict == "writes" and more:
         return _("hardly more of it is copied than of text it never saw")
     if found.verdict == "writes":
@@ -121,8 +136,10 @@ def _why(found: "Memorized") -> str:
 
 def _passages(found: "Memorized") -> "RenderableType":
     table = grid(
-        _("longest passages"), _("characters"), _("line"), _("times"), _("sample"), prose=[0]
-    )
+        _("passage"), _("characters"), _("line"), _("times"), _("sample"), prose=[0],
+        title=raw(_("longest passages")),
+    )  # fmt: skip
+    table.columns[0].min_width = PASSAGE_WIDTH
     for passage in found.passages[:PASSAGES_SHOWN]:
         table.add_row(
             raw(shortened(one_line(passage.text), CHARACTERS_SHOWN)),

@@ -11,8 +11,8 @@ from minigpt_cli.cli.console import out, print_note, printable
 from minigpt_cli.cli.inspect.output import Output, save
 from minigpt_cli.cli.loading import CheckpointPath, load, short_name
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Encoding, Force, Html, Json
-from minigpt_cli.cli.render import SURPRISE_STYLES as STYLES
 from minigpt_cli.cli.render import (
+    PASSAGE_WIDTH,
     count,
     file_progress,
     grid,
@@ -21,6 +21,7 @@ from minigpt_cli.cli.render import (
     one_line,
     raw,
 )
+from minigpt_cli.cli.render import SURPRISE_STYLES as STYLES
 from minigpt_cli.cli.text_files import corpus_lines
 from minigpt_cli.language import _
 
@@ -107,10 +108,12 @@ def _colored_text(found: "Surprisal") -> "Iterator[RenderableType]":
 def _hardest_table(found: "Surprisal") -> "RenderableType":
     from minigpt_cli.inspection.surprisal import trimmed
 
+    hardest_of = _("the hardest of {passages} passages").format(passages=count(found.passages))
     table = grid(
-        _("the hardest of {passages} passages").format(passages=count(found.passages)),
-        _("line"), _("bits/byte"), _("hardest token"), prose=[0],
+        _("passage"), _("line"), _("bits/byte"), _("hardest token"), prose=[0],
+        title=raw(hardest_of),
     )  # fmt: skip
+    table.columns[0].min_width = PASSAGE_WIDTH
     for passage in found.hardest[:PASSAGES_SHOWN]:
         hardest = passage.hardest
         table.add_row(
