@@ -148,7 +148,8 @@ def _spell(error: Any, option: str, words: list[str]) -> None:
 def _printable(error: Any) -> Any:
     """A usage error whose message cannot control the terminal."""
     translate_typer()
-    message = usage_message(printable_line(error.format_message()))
+    lines = error.format_message().replace("\n\t", " ")  # choices, one on each
+    message = usage_message(printable_line(lines))
     error.format_message = lambda: message
     return error
 

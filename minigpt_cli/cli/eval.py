@@ -134,7 +134,7 @@ def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":
         workspace = Workspace(text.data_dir, progress, print_note, text.verify)
         if text.sources:
             trained = checkpoint.metadata.data
-            how = resolve({"data": trained.model_dump()}, text.reading, "the model").data
+            how = resolve({"data": trained.model_dump()}, text.reading, _("the model")).data
             corpus = workspace.corpus(text.sources, how)
             for line in corpus_lines(corpus) if first else []:
                 print_note(line)

@@ -25,6 +25,7 @@ _BEGINNINGS = (
     mark("Missing argument "), mark("Missing option "), mark("No such command "),
 )  # fmt: skip
 """How Typer's messages about a wrong command line begin."""
+_CHOICES = mark(". Choose from: ")
 OTHER_HELP = (
     mark("Show this message and exit."),
     mark("Install completion for the current shell."),
@@ -59,12 +60,14 @@ def with_plain_help(command: Any) -> Any:
     if command.help:  # otherwise a line of the source ends a line on the screen
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
     get_params, format_help = command.get_params, command.format_help
+    get_usage = command.get_usage
 
     def show(ctx: Any, formatter: Any) -> None:
         translate_typer()
         format_help(ctx, formatter)
 
     command.get_params = lambda ctx: plain_parameters(get_params(ctx))
+    command.get_usage = lambda ctx: get_usage(ctx).replace("Usage: ", _("Usage: "), 1)
     command.format_help = show
     return command
 
@@ -99,7 +102,8 @@ def translate_typer() -> None:
 
 
 def usage_message(message: str) -> str:
-    """A message about a wrong command line, with its beginning in the user's language."""
+    """A message about a wrong command line, with Typer's words in the user's language."""
+    message = message.replace(_CHOICES, _(_CHOICES), 1)
     for beginning in _BEGINNINGS:
         if message.startswith(beginning):
             return _(beginning) + message.removeprefix(beginning)

@@ -91,7 +91,7 @@ def _add_work(table: Table, config: RunConfig, plan: Plan) -> None:
 
 def by_kind(memory: Memory) -> str:
     """A process's memory in one line."""
-    return ", ".join(f"{name} {size(number)}" for name, number in _kinds(memory))
+    return _(", ").join(f"{name} {size(number)}" for name, number in _kinds(memory))
 
 
 def _days(seconds: float) -> str:

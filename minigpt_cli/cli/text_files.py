@@ -72,7 +72,7 @@ def dataset_lines(dataset: "Dataset", config: "DataConfig") -> list[str]:
         total = sum(config.weights)
         shares = zip(dataset.readings, config.weights, strict=True)
         each = [f"{reading.corpus.name} {weight / total:.1%}" for reading, weight in shares]
-        lines.append(_("Share of the training batches: {shares}").format(shares=", ".join(each)))
+        lines.append(_("Share of the training batches: {shares}").format(shares=_(", ").join(each)))
     return list(dict.fromkeys(lines))
 
 
@@ -94,7 +94,7 @@ def _files(number: int) -> str:
 
 def _first(names: list[str]) -> str:
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (
+    return _(", ").join(names[:_NAMED]) + (
         _(" and {more} more").format(more=count(more)) if more > 0 else ""
     )
 

@@ -27,6 +27,7 @@ from minigpt_cli.cli.render import (
 )
 from minigpt_cli.cli.text_files import dataset_lines
 from minigpt_cli.config.schema import RunConfig
+from minigpt_cli.errors import about
 from minigpt_cli.inspection.run_history import Overfitting, read_run
 from minigpt_cli.io.text import duration, three_digits
 from minigpt_cli.language import _, ngettext
@@ -308,7 +309,7 @@ def estimate_table(config: RunConfig, estimate: Estimate) -> Table:
     table.add_row(_("total time"), duration(estimate.total_seconds))
     if estimate.peak_memory_bytes is not None:
         table.add_row(_("memory"), size(estimate.peak_memory_bytes))
-    computed = f"{size(estimate.memory.peak)}: {by_kind(estimate.memory)}"
+    computed = about(size(estimate.memory.peak), by_kind(estimate.memory))
     table.add_row(_("memory, computed"), computed)
     table.add_row(_("run folder"), size(estimate.run_folder_bytes))
     enough = estimate.free_disk_bytes > 2 * estimate.run_folder_bytes

@@ -14,6 +14,7 @@ from minigpt_cli.data.mixture import Mixture
 from minigpt_cli.data.permutation import Permutation
 from minigpt_cli.data.token_files import Tokens
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 
 MOST_STORED = 1 << 22
 """Windows of an epoch up to which its order is stored (32 MB), beyond which it is computed.
@@ -116,11 +117,15 @@ class BatchSampler:
     ) -> None:
         smaller = (len(tokens) - 1) // 4
         if len(tokens) < block_size + 1:
+            problem = _(
+                "the training text has {tokens} tokens and block_size = {block_size} needs at "
+                "least {least}; use a longer text"
+            ).format(tokens=len(tokens), block_size=block_size, least=block_size + 1)
+            if smaller < 8:
+                raise CorpusError(problem)
             raise CorpusError(
-                f"the training text has {len(tokens)} tokens and block_size = {block_size} needs "
-                f"at least {block_size + 1}; use a longer text"
-                + (f", or model.block_size = {smaller}" if smaller >= 8 else ""),
-                settings=(f"model.block_size={smaller}",) if smaller >= 8 else (),
+                problem + _(", or model.block_size = {smaller}").format(smaller=smaller),
+                settings=(f"model.block_size={smaller}",),
             )
         self._tokens, self._batch_size, self._block_size = tokens, batch_size, block_size
         self._seed, self._sampling = seed, sampling
@@ -185,9 +190,13 @@ class MixedSampler(BatchSampler):
         for place, length in enumerate(parts, 1):
             if length < block_size + 1:
                 raise CorpusError(
-                    f"text {place} of data.corpus has {length} tokens for training and block_size "
-                    f"= {block_size} needs at least {block_size + 1}; leave it out, or use a "
-                    "longer one"
+                    _(
+                        "text {place} of data.corpus has {tokens} tokens for training and "
+                        "block_size = {block_size} needs at least {least}; leave it out, or use a "
+                        "longer one"
+                    ).format(
+                        place=place, tokens=length, block_size=block_size, least=block_size + 1
+                    )
                 )
         self._mixture = Mixture(weights, seed)
         self._offsets = np.cumsum([0, *parts])[:-1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,19 @@ def text_of(data: bytes, fields: tuple[str, ...]) -> bytes:
     """
     records = read_json(data.decode("utf-8"))
     if not isinstance(records, list):
-        raise ValueError("not a list")
+        raise ValueError(_("not a list"))
     texts = ["\n".join(_lines(record, fields)) for record in records]
     return ("\n\n".join(texts) + "\n").encode("utf-8")
 
 
 def _lines(record: Any, fields: tuple[str, ...]) -> list[str]:
     if not isinstance(record, dict):
-        raise ValueError("contains something that is not an object")
+        raise ValueError(_("contains something that is not an object"))
     lines: list[str] = []
     for field in fields:
         value = record.get(field)
         for line in value if isinstance(value, list) else [value]:
             if not isinstance(line, str):
-                raise ValueError(f"an object has no text in {field}")
+                raise ValueError(_("an object has no text in {field}").format(field=field))
             lines.append(line)
     return lines

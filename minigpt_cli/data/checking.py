@@ -17,6 +17,7 @@ from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Reading
 from minigpt_cli.data.sources import TextFile, reason
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import mark
 
 RARE = 10
 """A character that occurs less often is rare: too little to learn its embedding from."""
@@ -159,7 +160,7 @@ def check_text(
             counts[: len(found)] += found
             yield piece
 
-    pieces = counted(corpus.pieces(progress, "Checking"))
+    pieces = counted(corpus.pieces(progress, mark("Checking")))
     passages = _documents(pieces) if corpus.has_documents else _paragraphs(pieces)
     for start, length, digest, beginning in passages:
         seen.add(digest, beginning, is_validation=start >= split)

@@ -11,6 +11,7 @@ from pathlib import Path
 from minigpt_cli.config.presets import shipped_folder
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.language import _
 
 
 def check_named(
@@ -46,10 +47,14 @@ def check_named(
             inside = path.is_relative_to(here)
             hidden = inside and any(part.startswith(".") for part in path.relative_to(here).parts)
         if not inside or hidden:
+            problem = (
+                _("{source}: the model asks for this file, and it is hidden")
+                if hidden
+                else _("{source}: the model asks for this file, and it is outside {here}")
+            ).format(source=source, here=here)
+            fix = _("if it is your text, run the command in its folder or name it")
             raise CorpusError(
-                f"{source}: the model asks for this file, and it is "
-                f"{'hidden' if hidden else f'outside {here}'}; if it is your text, run the command "
-                "in its folder or name it",
+                problem + _("; {hint}").format(hint=fix),
                 settings=(f"{setting}={source}",),
             )
 

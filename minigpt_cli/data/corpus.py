@@ -20,8 +20,10 @@ from minigpt_cli.data.formats.names import COMPRESSED
 from minigpt_cli.data.formats.readers import read_parts
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.sources import Finding, Sources, TextFile, find_files, fixed_part
+from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import Job, Tokenizer
 
+_READING = mark("Reading")
 # A corpus names a folder. File systems allow 255 bytes, and a character takes up to 4.
 _LONGEST_NAME = 60
 
@@ -65,7 +67,7 @@ class Corpus:
         """The file permissions that all files have in common."""
         return reduce(and_, (file.status.st_mode for file in self.files), 0o777)
 
-    def chunks(self, progress: Progress = no_progress, stage: str = "Reading") -> Iterator[str]:
+    def chunks(self, progress: Progress = no_progress, stage: str = _READING) -> Iterator[str]:
         """The text alone, with each file and each document starting on a new line.
 
         Args:
@@ -77,7 +79,7 @@ class Corpus:
         """
         return joined(self.pieces(progress, stage))
 
-    def pieces(self, progress: Progress = no_progress, stage: str = "Reading") -> Iterator[Piece]:
+    def pieces(self, progress: Progress = no_progress, stage: str = _READING) -> Iterator[Piece]:
         """The text, and where its documents end.
 
         Without documents, a line break is added to a file that does not end with one, before the
@@ -176,7 +178,9 @@ def open_corpus(
     def is_ours(path: Path) -> bool:
         return any(is_downloaded(path, card, data_dir) for card in cards.values())
 
-    missing = f"no such file or folder in {Path.cwd()}, nor a known corpus ({', '.join(cards)})"
+    missing = _("no such file or folder in {here}, nor a known corpus ({corpora})").format(
+        here=Path.cwd(), corpora=_(", ").join(cards)
+    )
     found = Sources()
     for source in sources:
         if source in cards:
@@ -204,5 +208,9 @@ def _namesakes(name: str, data_dir: Path) -> tuple[str, ...]:
     own = Path(name)
     if not own.exists() or own.resolve() == (data_dir / name).resolve():
         return ()
-    kind = "folder" if own.is_dir() else "file"
-    return (f"{name} is the known corpus; to read your {kind} of that name, write ./{name}",)
+    note = (
+        _("{name} is the known corpus; to read your folder of that name, write ./{name}")
+        if own.is_dir()
+        else _("{name} is the known corpus; to read your file of that name, write ./{name}")
+    )
+    return (note.format(name=name),)

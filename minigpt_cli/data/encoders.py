@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from minigpt_cli.data.encoder_process import read_bytes, write_bytes, write_job
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Job, Tokenizer
 
 WORTH_PROCESSES = 32_000_000
@@ -128,8 +129,10 @@ class Encoders:
             return np.frombuffer(read_bytes(_pipe(process.stdout)), dtype="<u4")
         except (OSError, EOFError):
             raise CorpusError(
-                f"a process that tokenizes has ended (exit status {process.wait()}), perhaps for "
-                "lack of memory; close other programs and run the command again"
+                _(
+                    "a process that tokenizes has ended (exit status {status}), perhaps for lack "
+                    "of memory; close other programs and run the command again"
+                ).format(status=process.wait())
             ) from None
         finally:
             self._idle.put(process)

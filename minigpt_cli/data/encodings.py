@@ -12,6 +12,7 @@ from minigpt_cli.data.file_kinds import byte_order_mark
 from minigpt_cli.data.formats.names import Compression
 from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _, mark
 
 if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch
@@ -20,7 +21,7 @@ AUTO = "auto"
 _CHUNK = 1 << 20
 # Python's encodings of names and program text; some take hours for a megabyte.
 _NOT_OF_FILES = {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs"}
-_FIX = "set data.encoding = auto to detect each file's encoding, or name another"
+_FIX = mark("set data.encoding = auto to detect each file's encoding, or name another")
 _SETTING = ("data.encoding=auto",)
 
 # Detection: the bytes of lines that are not ASCII, and how far into the file they are looked for.
@@ -66,8 +67,10 @@ def check_encoding(encoding: str) -> None:
         known = False
     if not known:
         raise CorpusError(
-            f"data.encoding = {encoding}: unknown encoding; "
-            "common ones: auto, utf-8, gb18030, cp1252, utf-16",
+            _(
+                "data.encoding = {encoding}: unknown encoding; "
+                "common ones: auto, utf-8, gb18030, cp1252, utf-16"
+            ).format(encoding=encoding),
             ("data.encoding",),
         )
 
@@ -86,11 +89,8 @@ def check_byte_order_mark(path: Path, head: bytes, encoding: str) -> None:
     """Raises `CorpusError` for a file that announces another encoding than the one that was set."""
     announced = byte_order_mark(head)
     if announced and not codecs.lookup(encoding).name.startswith(announced):
-        raise CorpusError(
-            f"{path}: not {encoding}: begins with the byte order mark of {announced.upper()}; "
-            f"{_FIX}",
-            _SETTING,
-        )
+        reason = _("begins with the byte order mark of {announced}")
+        raise _not_in(path, encoding, reason.format(announced=announced.upper()))
 
 
 def decode_file(
@@ -135,8 +135,17 @@ def _wrong_encoding(path: Path, encoding: str, consumed: int, error: UnicodeErro
     reason = str(error)  # a missing byte order mark has no place
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
-        reason = f"byte {_place(error, consumed)} (0x{byte:02x}) is not part of any character"
-    return CorpusError(f"{path}: not {encoding}: {reason}; {_FIX}", _SETTING)
+        reason = _("byte {place} (0x{byte:02x}) is not part of any character").format(
+            place=_place(error, consumed), byte=byte
+        )
+    return _not_in(path, encoding, reason)
+
+
+def _not_in(path: Path, encoding: str, reason: str) -> CorpusError:
+    problem = _("{path}: not {encoding}: {reason}; {fix}")
+    return CorpusError(
+        problem.format(path=path, encoding=encoding, reason=reason, fix=_(_FIX)), _SETTING
+    )
 
 
 def detect_encoding(path: Path, compression: Compression = "") -> str:
@@ -170,7 +179,10 @@ def detect_encoding(path: Path, compression: Compression = "") -> str:
         sample = _lines_beyond_ascii(file.read(_SEARCHED))
     if _is_mostly_utf8(sample):
         raise CorpusError(
-            f"{path}: UTF-8, but damaged: byte {place} is not part of a character; repair the file"
+            _(
+                "{path}: UTF-8, but damaged: byte {place} is not part of a character; repair the "
+                "file"
+            ).format(path=path, place=place)
         )
     return _as_it_reads(path, sample)
 
@@ -213,13 +225,14 @@ def _as_it_reads(path: Path, sample: bytes) -> str:
             same = [best.encoding, *best.could_be_from_charset]
             return min(same, key=lambda name: (*_CANDIDATES, name).index(name))
         likely = [best, *rivals]
-    names = " or ".join(match.encoding for match in likely[:3])
-    raise CorpusError(
-        f"{path}: cannot tell its encoding"
-        + (f" (perhaps {names})" if names else "")
-        + "; save it as UTF-8, or set data.encoding if all files have the same",
-        ("data.encoding",),
-    )
+    names = _(" or ").join(match.encoding for match in likely[:3])
+    problem = (
+        _("{path}: cannot tell its encoding (perhaps {names})")
+        if names
+        else _("{path}: cannot tell its encoding")
+    ).format(path=path, names=names)
+    fix = _("save it as UTF-8, or set data.encoding if all files have the same")
+    raise CorpusError(problem + _("; {hint}").format(hint=fix), ("data.encoding",))
 
 
 def _score(match: "CharsetMatch") -> float:

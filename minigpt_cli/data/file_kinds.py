@@ -2,66 +2,72 @@
 
 from dataclasses import dataclass
 
+from minigpt_cli.language import _, mark
+
 HEAD = 1 << 16
 """Bytes at a file's beginning that are looked at."""
 
-_SAVE = "save it as plain text (.txt) first"
-_SAVE_UTF8 = "save it as UTF-8 first"
-_EXTRACT = "extract its files and name those"
+_SAVE = mark("save it as plain text (.txt) first")
+_SAVE_UTF8 = mark("save it as UTF-8 first")
+_EXTRACT = mark("extract its files and name those")
+_EXPORT = mark("export its text first")
+_NAME_TEXT = mark("name a text file")
+_NO_TEXT = mark("it holds no text")
 
 
 @dataclass(frozen=True)
 class NotText:
-    """A kind of file that is not plain text."""
+    """A kind of file that is not plain text; both are translated where they are shown."""
 
     name: str
     advice: str
     """How to get its text, where there is a way."""
 
 
-_WORD = NotText("Word document", _SAVE)
-_ARCHIVE = NotText("zip archive", _EXTRACT)
-_BINARY = NotText("binary file", "name a text file")
+_WORD = NotText(mark("Word document"), _SAVE)
+_ARCHIVE = NotText(mark("zip archive"), _EXTRACT)
+_BINARY = NotText(mark("binary file"), _NAME_TEXT)
 # What a zip archive is whose first entries have these names or contents.
 _IN_ZIP = (
-    (b"mimetypeapplication/epub+zip", NotText("EPUB book", _SAVE)),
-    (b"mimetypeapplication/vnd.oasis.opendocument", NotText("OpenDocument file", _SAVE)),
+    (b"mimetypeapplication/epub+zip", NotText(mark("EPUB book"), _SAVE)),
+    (b"mimetypeapplication/vnd.oasis.opendocument", NotText(mark("OpenDocument file"), _SAVE)),
     (b"word/", _WORD),
-    (b"xl/", NotText("Excel workbook", "save it as CSV (.csv) first")),
-    (b"ppt/", NotText("PowerPoint presentation", _SAVE)),
+    (b"xl/", NotText(mark("Excel workbook"), mark("save it as CSV (.csv) first"))),
+    (b"ppt/", NotText(mark("PowerPoint presentation"), _SAVE)),
 )
 _SIGNATURES = tuple(
     (offset, magic, NotText(name, advice))
     for name, advice, offset, magics in (
-        ("PDF document", "extract its text first, as with pdftotext", 0, (b"%PDF-",)),
-        ("PostScript document", "extract its text first, as with ps2ascii", 0, (b"%!PS",)),
-        ("RTF document", _SAVE, 0, (rb"{\rtf",)),
-        ("Office document", _SAVE, 0, (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",)),
-        ("Mobipocket book", _SAVE, 60, (b"BOOKMOBI",)),
-        ("DjVu document", "extract its text first, as with djvutxt", 0, (b"AT&TFORM",)),
-        ("image", "it holds no text", 0,
+        (mark("PDF document"), mark("extract its text first, as with pdftotext"), 0, (b"%PDF-",)),
+        (mark("PostScript document"), mark("extract its text first, as with ps2ascii"), 0,
+         (b"%!PS",)),
+        (mark("RTF document"), _SAVE, 0, (rb"{\rtf",)),
+        (mark("Office document"), _SAVE, 0, (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",)),
+        (mark("Mobipocket book"), _SAVE, 60, (b"BOOKMOBI",)),
+        (mark("DjVu document"), mark("extract its text first, as with djvutxt"), 0, (b"AT&TFORM",)),
+        (mark("image"), _NO_TEXT, 0,
          (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS",
           b"\0\0\1\0")),
-        ("image", "it holds no text", 8, (b"WEBP",)),
-        ("audio file", "it holds no text", 0,
+        (mark("image"), _NO_TEXT, 8, (b"WEBP",)),
+        (mark("audio file"), _NO_TEXT, 0,
          (b"ID3", b"fLaC", b"OggS", b"MThd", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
-        ("audio file", "it holds no text", 8, (b"WAVE", b"AIFF")),
-        ("video", "it holds no text", 4, (b"ftyp",)),
-        ("video", "it holds no text", 8, (b"AVI ",)),
-        ("video", "it holds no text", 0, (b"\x1aE\xdf\xa3",)),
-        ("font", "it holds no text", 0, (b"wOFF", b"wOF2", b"OTTO", b"ttcf", b"\0\1\0\0\0")),
-        ("gzip file", "decompress it first (gunzip)", 0, (b"\x1f\x8b",)),
-        ("bzip2 file", "decompress it first (bunzip2)", 4, (b"1AY&SY",)),
-        ("xz file", "decompress it first (unxz)", 0, (b"\xfd7zXZ\0",)),
-        ("Zstandard file", "decompress it first (unzstd)", 0, (b"\x28\xb5\x2f\xfd",)),
-        ("7-Zip archive", _EXTRACT, 0, (b"7z\xbc\xaf\x27\x1c",)),
-        ("RAR archive", _EXTRACT, 0, (b"Rar!\x1a\x07",)),
-        ("tar archive", _EXTRACT, 257, (b"ustar",)),
-        ("SQLite database", "export its text first", 0, (b"SQLite format 3\0",)),
-        ("Parquet table", "export its text first", 0, (b"PAR1",)),
-        ("HDF5 file", "export its text first", 0, (b"\x89HDF\r\n",)),
-        ("NumPy array", "name a text file", 0, (b"\x93NUMPY",)),
-        ("program", "name a text file", 0,
+        (mark("audio file"), _NO_TEXT, 8, (b"WAVE", b"AIFF")),
+        (mark("video"), _NO_TEXT, 4, (b"ftyp",)),
+        (mark("video"), _NO_TEXT, 8, (b"AVI ",)),
+        (mark("video"), _NO_TEXT, 0, (b"\x1aE\xdf\xa3",)),
+        (mark("font"), _NO_TEXT, 0, (b"wOFF", b"wOF2", b"OTTO", b"ttcf", b"\0\1\0\0\0")),
+        (mark("gzip file"), mark("decompress it first (gunzip)"), 0, (b"\x1f\x8b",)),
+        (mark("bzip2 file"), mark("decompress it first (bunzip2)"), 4, (b"1AY&SY",)),
+        (mark("xz file"), mark("decompress it first (unxz)"), 0, (b"\xfd7zXZ\0",)),
+        (mark("Zstandard file"), mark("decompress it first (unzstd)"), 0, (b"\x28\xb5\x2f\xfd",)),
+        (mark("7-Zip archive"), _EXTRACT, 0, (b"7z\xbc\xaf\x27\x1c",)),
+        (mark("RAR archive"), _EXTRACT, 0, (b"Rar!\x1a\x07",)),
+        (mark("tar archive"), _EXTRACT, 257, (b"ustar",)),
+        (mark("SQLite database"), _EXPORT, 0, (b"SQLite format 3\0",)),
+        (mark("Parquet table"), _EXPORT, 0, (b"PAR1",)),
+        (mark("HDF5 file"), _EXPORT, 0, (b"\x89HDF\r\n",)),
+        (mark("NumPy array"), _NAME_TEXT, 0, (b"\x93NUMPY",)),
+        (mark("program"), _NAME_TEXT, 0,
          (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\0asm")),
     )
     for magic in magics
@@ -100,26 +106,27 @@ def identify(head: bytes, wide: bool = False) -> NotText | None:
         if head.startswith(magic, offset) and (binary or magic not in _AMBIGUOUS):
             return kind
     if head.startswith(b"MZ") and binary:
-        return NotText("program", "name a text file")
+        return NotText(mark("program"), _NAME_TEXT)
     if wide or not binary:
         return None
-    order = _zero_bytes_alternate(head)
-    return NotText(f"{order} text without a byte order mark", _SAVE_UTF8) if order else _BINARY
+    return _unmarked_wide(head) or _BINARY
 
 
 def markup_note(path_suffix: str, head: bytes) -> str:
     """What comes along when a file of marked-up text is read as it is; empty for plain text."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")) or path_suffix in (".html", ".htm"):
-        return "HTML or XML: its tags are learned too"
+        return _("HTML or XML: its tags are learned too")
     if path_suffix in (".json", ".jsonl"):
-        return "JSON: its keys and brackets are learned too"
+        return _("JSON: its keys and brackets are learned too")
     return ""
 
 
-def _zero_bytes_alternate(head: bytes) -> str:
-    """`UTF-16-LE` or `UTF-16-BE` where every other byte of mostly Latin text is zero."""
+def _unmarked_wide(head: bytes) -> NotText | None:
+    """UTF-16 without a mark, where every other byte of mostly Latin text is zero."""
     even, odd = head[::2].count(0) / len(head), head[1::2].count(0) / len(head)
     if len(head) < 8 or min(even, odd) > 0.02 or max(even, odd) < 0.2:
-        return ""
-    return "UTF-16-BE" if even > odd else "UTF-16-LE"
+        return None
+    big = mark("UTF-16-BE text without a byte order mark")
+    little = mark("UTF-16-LE text without a byte order mark")
+    return NotText(big if even > odd else little, _SAVE_UTF8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minigpt_cli.data.formats.names import COMPRESSED, RECORDS, inner_suffix
 from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.language import _, mark
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".text", ".rst", ".org", ".tex")
 """Plain text that is read from a folder."""
@@ -17,7 +18,6 @@ _VERSION_CONTROL = {".git", ".hg", ".svn", ".bzr", ".jj", "cvs", "_darcs"}
 _PACKAGES = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
 _TRASH = {"trash", "$recycle.bin", "recycler", "system volume information", "lost+found"}
 _BACKUPS = {".bak", ".backup", ".orig", ".rej", ".swp", ".swo", ".tmp"}
-NAME_IT = "name the file itself to read it"
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,14 @@ class LeftOut:
 
     path: Path
     kind: str
-    """A few words, by which these are counted."""
+    """A suffix, or a few words, which are translated where they are counted."""
     reason: str
     """Why, and how to have it read where that makes sense."""
+
+
+def name_it(problem: str) -> str:
+    """A reason to leave a file out, with how to have it read."""
+    return _("{problem}; name the file itself to read it").format(problem=problem)
 
 
 def is_plain(path: Path) -> bool:
@@ -54,7 +59,7 @@ def walk(root: Path, include: tuple[str, ...] = ()) -> Iterator[Path | LeftOut]:
     pending, top = [root], root.resolve()
     while pending:
         folder = pending.pop()
-        hint = "make it readable, or name the files to read"
+        hint = _("make it readable, or name the files to read")
         with reraise_as(CorpusError, folder, "read", hint=hint), os.scandir(folder) as entries:
             for entry in list(entries):
                 path = Path(entry.path)
@@ -67,7 +72,7 @@ def walk(root: Path, include: tuple[str, ...] = ()) -> Iterator[Path | LeftOut]:
                     else:
                         yield reason
                 elif not entry.is_file(follow_symlinks=False):
-                    yield LeftOut(path, "special file", "not a regular file")
+                    yield LeftOut(path, mark("special file"), _("not a regular file"))
                 else:
                     yield _not_by_name(path, root, include) or path
 
@@ -77,21 +82,27 @@ def _link(path: Path, top: Path, root: Path, include: tuple[str, ...]) -> Path |
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):  # a link to itself
-        return LeftOut(path, "broken link", "leads nowhere that can be read")
+        return LeftOut(path, mark("broken link"), _("leads nowhere that can be read"))
     if target.is_dir():
-        return LeftOut(path, "linked folder", "a link; name the folder it leads to, to read it")
+        return LeftOut(
+            path, mark("linked folder"), _("a link; name the folder it leads to, to read it")
+        )
     if _is_blob(target, top):
         return _not_by_name(path, root, include) or path
     if not target.is_relative_to(top):
-        return LeftOut(path, "linked file", f"leads out of the folder; {NAME_IT}")
+        return LeftOut(path, mark("linked file"), name_it(_("leads out of the folder")))
     if not target.is_file():
-        return LeftOut(path, "special file", "not a regular file")
+        return LeftOut(path, mark("special file"), _("not a regular file"))
     folders = [top.joinpath(*target.relative_to(top).parts[: depth + 1])
                for depth in range(len(target.relative_to(top).parts) - 1)]  # fmt: skip
     if any(_not_walked(folder) for folder in folders) or target.name.startswith("."):
-        return LeftOut(path, "linked file", f"leads to a file that is left out; {NAME_IT}")
+        return LeftOut(path, mark("linked file"), name_it(_("leads to a file that is left out")))
     if _not_by_name(target, top, include) is None:
-        return LeftOut(path, "linked file", f"leads to {target.name}, which is read already")
+        return LeftOut(
+            path,
+            mark("linked file"),
+            _("leads to {name}, which is read already").format(name=target.name),
+        )
     return _not_by_name(path, root, include) or path
 
 
@@ -104,23 +115,23 @@ def _not_walked(path: Path) -> LeftOut | None:
     """Why a folder within the named one is not looked into."""
     name = path.name.lower()
     if name in _VERSION_CONTROL:
-        return LeftOut(path, "version control folder", "belongs to version control")
+        return LeftOut(path, mark("version control folder"), _("belongs to version control"))
     if name in _TRASH or name.startswith(".trash"):
-        return LeftOut(path, "trash folder", "holds deleted files")
+        return LeftOut(path, mark("trash folder"), _("holds deleted files"))
     if name == "__macosx":
-        return LeftOut(path, "resource fork folder", "left by macOS; it holds no text")
+        return LeftOut(path, mark("resource fork folder"), _("left by macOS; it holds no text"))
     if name in _PACKAGES:
-        return LeftOut(path, "package folder", "holds installed packages")
+        return LeftOut(path, mark("package folder"), _("holds installed packages"))
     if _has(path, "pyvenv.cfg") or _has(path, "conda-meta"):
-        return LeftOut(path, "virtual environment", "holds installed packages")
+        return LeftOut(path, mark("virtual environment"), _("holds installed packages"))
     if name.startswith("."):
-        return LeftOut(path, "hidden folder", "is hidden; name it to read it")
+        return LeftOut(path, mark("hidden folder"), _("is hidden; name it to read it"))
     if _has(path, "tokenizer.json") and (_has(path, "train.bin") or _has(path, "shards.jsonl")):
-        return LeftOut(path, "prepared text", "made by minigpt")
+        return LeftOut(path, mark("prepared text"), _("made by minigpt"))
     if any(_has(path, name) for name in ("checkpoint.safetensors", "state.safetensors")) or (
         _has(path, "metrics.jsonl") and _has(path, "config.toml")
     ):
-        return LeftOut(path, "minigpt run", "made by minigpt")
+        return LeftOut(path, mark("minigpt run"), _("made by minigpt"))
     return None
 
 
@@ -132,38 +143,42 @@ def _not_by_name(path: Path, root: Path, include: tuple[str, ...]) -> LeftOut | 
     """Why a file within the named folder is not even opened."""
     name, suffix = path.name.lower(), path.suffix.lower()
     if name.startswith("._"):
-        return LeftOut(path, "resource fork", "left by macOS; it holds no text")
+        return LeftOut(path, mark("resource fork"), _("left by macOS; it holds no text"))
     if name.startswith("."):
-        return LeftOut(path, "hidden file", f"is hidden; {NAME_IT}")
+        return LeftOut(path, mark("hidden file"), name_it(_("is hidden")))
     if (
         name.endswith("~")
         or name.startswith("~$")
         or (name.startswith("#") and name.endswith("#"))
         or _BACKUPS & {suffix, Path(path.stem).suffix.lower()}
     ):
-        return LeftOut(path, "backup file", f"a backup or an editor's file; {NAME_IT}")
+        return LeftOut(path, mark("backup file"), name_it(_("a backup or an editor's file")))
     plain = suffix[1:].isalnum() and len(suffix) <= 10
-    kind = suffix if plain else "other file"
+    kind = suffix if plain else mark("other file")
     if include:
         within = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         if any(fnmatchcase(path.name, each) or fnmatchcase(within, each) for each in include):
             return None
-        return LeftOut(path, kind, f"not one of {', '.join(include)}")
+        return LeftOut(path, kind, _not_one_of(include))
     if is_text_name(path):
         return _not_data(path) if suffix == ".arrow" else None
     if suffix in _OTHER_TEXT:
-        return LeftOut(path, suffix, f"its markup or data would be learned too; {NAME_IT}")
+        return LeftOut(path, suffix, name_it(_("its markup or data would be learned too")))
     if suffix in _DOCUMENTS:
-        return LeftOut(path, suffix, "not plain text; save it as plain text (.txt) first")
+        return LeftOut(path, suffix, _("not plain text; save it as plain text (.txt) first"))
     if suffix == ".lock":
-        return LeftOut(path, "lock file", "made by a program that was writing here")
+        return LeftOut(path, mark("lock file"), _("made by a program that was writing here"))
     if suffix in COMPRESSED:
-        return LeftOut(path, kind, f"its name does not say what is compressed; {NAME_IT}")
-    return LeftOut(path, kind, f"not one of {', '.join(TEXT_SUFFIXES)}")
+        return LeftOut(path, kind, name_it(_("its name does not say what is compressed")))
+    return LeftOut(path, kind, _not_one_of(TEXT_SUFFIXES))
+
+
+def _not_one_of(patterns: tuple[str, ...]) -> str:
+    return _("not one of {patterns}").format(patterns=_(", ").join(patterns))
 
 
 def _not_data(path: Path) -> LeftOut | None:
     """Why an Arrow file is not one of a saved dataset."""
     if path.name.startswith(("cache-", "indices", "tmp")):
-        return LeftOut(path, "cache file", f"made by `datasets` while it worked; {NAME_IT}")
+        return LeftOut(path, mark("cache file"), name_it(_("made by `datasets` while it worked")))
     return None

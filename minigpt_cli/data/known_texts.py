@@ -10,6 +10,7 @@ from minigpt_cli.data.reading import Reading, read_corpus
 from minigpt_cli.data.records import RECORD, Record, Sources, TextRecord, read_record
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.io.memory import keep_freed_memory
+from minigpt_cli.language import _, ngettext
 
 _RECORDED = [field.name for field in fields(TextRecord)]
 
@@ -48,10 +49,13 @@ def read_texts(corpus: Corpus, validation: Corpus | None, progress: Progress) ->
     if validation is not None:
         reading = replace(reading, validation=read_corpus(validation, progress))
     if reading.characters < 2:
-        raise CorpusError(
-            f"{', '.join(str(file.path) for file in corpus.files)}: the text has "
-            f"{reading.characters} characters and needs at least 2; use a longer text"
+        problem = ngettext(
+            "{files}: the text has {number} character and needs at least 2; use a longer text",
+            "{files}: the text has {number} characters and needs at least 2; use a longer text",
+            reading.characters,
         )
+        files = _(", ").join(str(file.path) for file in corpus.files)
+        raise CorpusError(problem.format(files=files, number=reading.characters))
     settled = before.settled and Sources.of(corpora).key == before.key
     return KnownText(reading, before.key if settled else None, is_recorded=False)
 

@@ -11,6 +11,7 @@ from minigpt_cli.data.metadata import DatasetMetadata, digest_of
 from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.data.shards import MANIFEST, read_manifest
 from minigpt_cli.data.token_files import Tokens, mapped_together
+from minigpt_cli.language import _
 
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 
@@ -84,11 +85,11 @@ def layout_of(folder: Path, metadata: DatasetMetadata) -> Layout:
         )
         return Layout(folder, metadata.dtype, (Hashed(whole, metadata.sha256),), is_sharded=False)
     if digest_of(folder, [MANIFEST]) != metadata.sha256:
-        raise ValueError(f"{MANIFEST} has been changed")
+        raise ValueError(_("{name} has been changed").format(name=MANIFEST))
     manifest = read_manifest(folder)
     found = tuple(sum(shard.tokens for shard in manifest.of(split)) for split in SPLITS)
     if found != counts:
-        raise ValueError(f"{MANIFEST} counts other tokens")
+        raise ValueError(_("{name} counts other tokens").format(name=MANIFEST))
     hashed = tuple(
         Hashed((TokenFile(shard.split, shard.name, shard.tokens),), shard.sha256)
         for shard in manifest.shards

@@ -27,6 +27,7 @@ from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.atomic import replacing
 from minigpt_cli.io.permissions import enterable, restrict
 from minigpt_cli.io.regular import read_bounded
+from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json, train_tokenizer
 
@@ -97,8 +98,10 @@ def prepare_mixture(
     name = "+".join(corpus.name for corpus in corpora)[:60]
     if expected not in (None, fingerprint):
         raise TextChangedError(
-            f"{name}: the text has changed since the model was trained on it; "
-            "restore the original text, or train a new model"
+            _(
+                "{name}: the text has changed since the model was trained on it; restore the "
+                "original text, or train a new model"
+            ).format(name=name)
         )
     folder = data_dir / name / fingerprint
     if tokenizer is None:
@@ -106,8 +109,10 @@ def prepare_mixture(
     if tokenizer is None:
         if config.tokenizer_sha256 is not None:
             raise CorpusError(
-                f"{name}: the prepared text is gone, and its tokenizer came with the model; "
-                "restore the data folder, or train again from that model"
+                _(
+                    "{name}: the prepared text is gone, and its tokenizer came with the model; "
+                    "restore the data folder, or train again from that model"
+                ).format(name=name)
             )
         tokenizer = _learned(readings, config, documents, progress)
     each = with_tokenizer(config.model_copy(update={"weights": ()}), tokenizer)
@@ -127,7 +132,7 @@ def find_mixture(data_dir: Path, fingerprint: str, verify: bool = False) -> Mixe
             named = _Parts.validate_json(read_bounded(folder / MANIFEST, _MOST_MANIFEST))
         except (OSError, ValueError):
             continue
-        found = [find_prepared(data_dir, each, verify) for _, each in named]
+        found = [find_prepared(data_dir, each, verify) for _name, each in named]
         parts = tuple(part for part in found if part is not None)
         if tokenizer is not None and parts and len(parts) == len(named):
             return _mixed(folder, tokenizer, parts)
@@ -163,7 +168,7 @@ def _learned(
     readings: Sequence[Reading], config: DataConfig, documents: bool, progress: Progress
 ) -> Tokenizer:
     """A tokenizer of all texts: `bpe` learns from their training parts, the others know all."""
-    stage = "Learning tokens"
+    stage = mark("Learning tokens")
 
     sample = _sample(readings, config)
 
@@ -194,7 +199,7 @@ def _write(folder: Path, tokenizer: Tokenizer, parts: Sequence[Dataset], permiss
     """Keeps what `find_mixture` needs."""
     manifest = json.dumps([[part.folder.parent.name, part.folder.name] for part in parts])
     files = {TOKENIZER: tokenizer.to_json(), MANIFEST: manifest}
-    hint = "free some space or choose another data folder"
+    hint = _("free some space or choose another data folder")
     with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
         if all(_holds(folder / name, text) for name, text in files.items()):
             return

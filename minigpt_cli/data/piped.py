@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minigpt_cli.errors import CorpusError, reraise_as
+from minigpt_cli.language import _
 
 _CHUNK = 1 << 20
 
@@ -24,12 +25,12 @@ def keep_piped(stream: BinaryIO, data_dir: Path, text_field: str) -> Path:
         CorpusError: the stream is empty, or the file cannot be written.
     """
     digest = hashlib.sha256()
-    with reraise_as(CorpusError, "standard input", "read"):
+    with reraise_as(CorpusError, _("standard input"), "read"):
         data = stream.read(_CHUNK)
     if not data:
-        raise CorpusError("standard input is empty; pipe a text into the command")
+        raise CorpusError(_("standard input is empty; pipe a text into the command"))
     suffix = ".jsonl" if _is_json_lines(data, text_field) else ".txt"
-    hint = "free some space or choose another data folder"
+    hint = _("free some space or choose another data folder")
     with reraise_as(CorpusError, data_dir, "written", hint=hint, settings=("data_dir",)):
         data_dir.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(".part", ".piped-", data_dir)

@@ -48,6 +48,7 @@ from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.io.permissions import enterable
 from minigpt_cli.io.regular import read_bounded
+from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import Job, Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
 
@@ -246,7 +247,7 @@ def _both_splits(
                 yield piece
             digests.append(digest.hexdigest())
 
-    pieces = [hashed(text.corpus.pieces(progress, "Tokenizing")) for text in reading.texts]
+    pieces = [hashed(text.corpus.pieces(progress, mark("Tokenizing"))) for text in reading.texts]
     halves = Halves(pieces[0], split)
 
     def second() -> Iterator[Piece]:
@@ -261,7 +262,9 @@ def _both_splits(
 
 def _changed(reading: Reading) -> ChangedWhileReadError:
     return ChangedWhileReadError(
-        f"{reading.corpus.name}: the text changed while it was read; run the command again"
+        _("{name}: the text changed while it was read; run the command again").format(
+            name=reading.corpus.name
+        )
     )
 
 

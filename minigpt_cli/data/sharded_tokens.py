@@ -42,7 +42,7 @@ class ShardedTokens:
             return self._between(first, max(first, last))
         places = np.asarray(key)
         if places.size and not -len(self) <= places.min() <= places.max() < len(self):
-            raise IndexError(f"a place beyond the {len(self)} tokens")
+            raise IndexError(f"beyond the {len(self)} tokens")
         if not places.size:
             return np.empty(places.shape, dtype=self.dtype)
         rows = places.reshape(-1, places.shape[-1] if places.ndim else 1) % len(self)

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from minigpt_cli.io.regular import open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _
 
 MANIFEST = "shards.jsonl"
 SHARD_TOKENS = 100_000_000
@@ -90,7 +91,7 @@ def read_manifest(folder: Path, *, whole: bool = True) -> Manifest:
     lines = read_bounded(folder / MANIFEST, _MOST_MANIFEST).decode().split("\n")
     rest = lines.pop()
     if (rest and whole) or not lines:
-        raise ValueError("the last line is not complete")
+        raise ValueError(_("the last line is not complete"))
     for line in lines:
         read_json(line)  # refuses what readers of JSON disagree about
     shards = tuple(map(_SHARD.validate_json, lines[1:]))
@@ -98,7 +99,7 @@ def read_manifest(folder: Path, *, whole: bool = True) -> Manifest:
     for split in ("train", "val"):
         numbers = [shard.number for shard in shards if shard.split == split]
         if numbers != list(range(len(numbers))) or splits != sorted(splits):
-            raise ValueError("the shards are not in order")
+            raise ValueError(_("the shards are not in order"))
     return Manifest(_MAKER.validate_json(lines[0]), shards)
 
 

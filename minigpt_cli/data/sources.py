@@ -19,8 +19,8 @@ from minigpt_cli.data.encodings import (
     detect_encoding,
     is_wide,
 )
-from minigpt_cli.data.file_kinds import HEAD, identify, markup_note
-from minigpt_cli.data.folders import NAME_IT, TEXT_SUFFIXES, LeftOut, is_plain, walk
+from minigpt_cli.data.file_kinds import HEAD, NotText, identify, markup_note
+from minigpt_cli.data.folders import TEXT_SUFFIXES, LeftOut, is_plain, name_it, walk
 from minigpt_cli.data.formats.columns import check_pyarrow
 from minigpt_cli.data.formats.csv_table import split_header
 from minigpt_cli.data.formats.names import (
@@ -33,9 +33,11 @@ from minigpt_cli.data.formats.names import (
 )
 from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.errors import CorpusError, about, reraise_as
+from minigpt_cli.language import _, mark, ngettext
 
 Downloaded = Callable[[Path], bool]
 """Whether a file is a known corpus that minigpt downloaded."""
+_EMPTY = "empty"
 _PATTERN = re.compile(r"[*?[]")
 # Files that say what a dataset is, and the names of its parts.
 _CARDS = {"readme", "license", "licence", "notice", "citation", "changelog", "dataset_card"}
@@ -88,7 +90,16 @@ class Sources:
 def count_kinds(left_out: tuple[LeftOut, ...]) -> str:
     """`2 .pdf, 1 empty, 3 hidden folders`: the most frequent kinds first."""
     counts = Counter(item.kind for item in left_out).most_common()
-    return ", ".join(f"{n} {kind}{'s' if n > 1 and ' ' in kind else ''}" for kind, n in counts)
+    return _(", ").join(_counted(number, kind) for kind, number in counts)
+
+
+def _counted(number: int, kind: str) -> str:
+    if kind.startswith("."):
+        return _("{number} {suffix}").format(number=number, suffix=kind)
+    if kind == _EMPTY:
+        return _("{number} empty").format(number=number)
+    counted = ngettext("{number} {kind}", "{number} {kind}s", number)
+    return counted.format(number=number, kind=_(kind))
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,10 @@ def find_files(
     """
     if not name.strip():
         raise CorpusError(
-            "data.corpus: an empty name; name a file, a folder (. for this one) or a known corpus",
+            _(
+                "data.corpus: an empty name; name a file, a folder (. for this one) or a known "
+                "corpus"
+            ),
             ("data.corpus",),
         )
     path = Path(name)
@@ -162,14 +176,13 @@ def _matching(pattern: str, look: "_Look") -> Sources:
         if path.is_file():
             files.append(path)
         elif not path.is_dir():
-            left_out.append(LeftOut(path, "special file", "not a regular file"))
+            left_out.append(LeftOut(path, mark("special file"), _("not a regular file")))
         elif "**" not in pattern:
-            left_out.append(LeftOut(path, "folder", "name it to read it"))
+            left_out.append(LeftOut(path, mark("folder"), _("name it to read it")))
     found = look.all(files) + Sources(left_out=tuple(left_out))
     if not found.files:
-        raise CorpusError(
-            f"{pattern}: no text file matches this pattern in {Path.cwd()}{_also(found.left_out)}"
-        )
+        problem = _("{pattern}: no text file matches this pattern in {here}")
+        raise CorpusError(problem.format(pattern=pattern, here=Path.cwd()) + _also(found.left_out))
     return found
 
 
@@ -186,18 +199,19 @@ def _in_folder(path: Path, look: "_Look") -> Sources:
     found = look.all(plain)
     if records and all(_is_card(file.path) for file in found.files) and not look.find.include:
         wanted, others = _one_split(records, path)
-        reason = f"describes the dataset; {NAME_IT}"
-        left_out += [LeftOut(card.path, "dataset card", reason) for card in found.files]
+        reason = name_it(_("describes the dataset"))
+        left_out += [LeftOut(card.path, mark("dataset card"), reason) for card in found.files]
         left_out += [*found.left_out, *others]
         found = look.all(wanted)
     else:
         left_out += map(_beside_text, records)
     left_out += found.left_out
     if not found.files:
-        raise CorpusError(
-            f"{path}: no text files ({', '.join(look.find.include or TEXT_SUFFIXES)}) in this "
-            f"folder{_also(left_out)}; name the files themselves"
+        problem = _("{path}: no text files ({patterns}) in this folder").format(
+            path=path, patterns=_(", ").join(look.find.include or TEXT_SUFFIXES)
         )
+        fix = _("; {hint}").format(hint=_("name the files themselves"))
+        raise CorpusError(problem + _also(left_out) + fix)
     return Sources(
         tuple(sorted(found.files, key=lambda file: file.path.parts)),
         tuple(sorted(left_out, key=lambda item: item.path.parts)),
@@ -206,7 +220,7 @@ def _in_folder(path: Path, look: "_Look") -> Sources:
 
 def _also(left_out: Iterable[LeftOut]) -> str:
     kinds = count_kinds(tuple(left_out))
-    return f"; left out: {kinds}" if kinds else ""
+    return _("; left out: {kinds}").format(kinds=kinds) if kinds else ""
 
 
 def _is_card(path: Path) -> bool:
@@ -214,12 +228,13 @@ def _is_card(path: Path) -> bool:
 
 
 def _beside_text(path: Path) -> LeftOut:
-    what = "records" if inner_suffix(path) in RECORDS else "compressed"
-    return LeftOut(
-        path,
-        path.suffix.lower(),
-        f"{what}, beside plain text; name the file itself, or its pattern in data.include",
+    fix = _("name the file itself, or its pattern in data.include")
+    problem = (
+        _("records, beside plain text; {fix}")
+        if inner_suffix(path) in RECORDS
+        else _("compressed, beside plain text; {fix}")
     )
+    return LeftOut(path, path.suffix.lower(), problem.format(fix=fix))
 
 
 def _one_split(paths: list[Path], root: Path) -> tuple[list[Path], list[LeftOut]]:
@@ -228,8 +243,9 @@ def _one_split(paths: list[Path], root: Path) -> tuple[list[Path], list[LeftOut]
     if "train" not in splits.values():
         return paths, []
     others = {path: split for path, split in splits.items() if split not in ("train", "")}
+    reason = _("the {split} split; name it itself, as for data.val_corpus")
     return [path for path in paths if path not in others], [
-        LeftOut(path, "other split", f"the {split} split; name it itself, as for data.val_corpus")
+        LeftOut(path, mark("other split"), reason.format(split=split))
         for path, split in others.items()
     ]
 
@@ -264,12 +280,14 @@ class _Look:
         """
         if not path.is_file():
             raise CorpusError(
-                f"{path}: not a regular file (a text is read more than once); "
-                "save it to a file first"
+                _(
+                    "{path}: not a regular file (a text is read more than once); save it to a "
+                    "file first"
+                ).format(path=path)
             )
         found = self._file(path, *_head(path))
         if isinstance(found, LeftOut):
-            raise CorpusError(f"{path}: {found.reason}")
+            raise CorpusError(about(path, found.reason))
         return found
 
     def all(self, paths: Iterable[Path]) -> Sources:
@@ -296,19 +314,22 @@ class _Look:
     def _look_into(self, path: Path) -> TextFile | LeftOut:
         head, compression = _head(path)
         if not head:
-            return LeftOut(path, "empty", "is empty")
+            return LeftOut(path, _EMPTY, _("is empty"))
         if self.is_downloaded(path):
             return LeftOut(
-                path, "downloaded text", "downloaded by minigpt; name the corpus to read it too"
+                path,
+                mark("downloaded text"),
+                _("downloaded by minigpt; name the corpus to read it too"),
             )
         found = self._file(path, head, compression)
         if isinstance(found, TextFile) and found.format == "csv" and not self.find.include:
             line = head.decode(found.encoding, "replace").removeprefix("\ufeff").split("\n")[0]
-            _, names = split_header(line.rstrip("\r"), self.find.text_field)
+            _separator, names = split_header(line.rstrip("\r"), self.find.text_field)
             if self.find.text_field not in names:
-                return LeftOut(
-                    path, ".csv", f'no column "{self.find.text_field}": {", ".join(names):.80}'
+                reason = _('no column "{name}": {others:.80}').format(
+                    name=self.find.text_field, others=_(", ").join(names)
                 )
+                return LeftOut(path, ".csv", reason)
         return found
 
     def _file(self, path: Path, head: bytes, compression: Compression) -> TextFile | LeftOut:
@@ -318,7 +339,7 @@ class _Look:
             return TextFile(path, format=kind_of_file)
         kind = identify(head, is_wide(self.encoding))
         if kind is not None:
-            return LeftOut(path, kind.name, f"{_a(kind.name)}, not plain text; {kind.advice}")
+            return LeftOut(path, kind.name, _not_plain(kind))
         note = markup_note(inner_suffix(path), head) if kind_of_file == "text" else ""
         if self.encoding == AUTO:
             encoding = detect_encoding(path, compression)
@@ -344,5 +365,11 @@ def reason(path: Path, error: CorpusError) -> str:
     return str(error).removeprefix(about(path, "")).removeprefix(f"{path}: ")
 
 
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiouAEIOU' or noun.startswith('RTF') else 'a'} {noun}"
+def _not_plain(kind: NotText) -> str:
+    sounds_like_a_vowel = kind.name[0] in "aeioAEIO" or kind.name.startswith(("RTF", "HDF5", "xz"))
+    text = (
+        _("an {kind}, not plain text; {advice}")
+        if sounds_like_a_vowel
+        else _("a {kind}, not plain text; {advice}")
+    )
+    return text.format(kind=_(kind.name), advice=_(kind.advice))

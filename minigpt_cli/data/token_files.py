@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.regular import open_regular
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Tokenizer
 
 _AT_A_TIME = 1 << 18
@@ -55,9 +56,9 @@ def _write_tokens(file: BinaryIO, arrays: Iterable[NDArray[Any]], dtype: str) ->
 
 def mapped_together(arrays: Iterable[NDArray[Any]], dtype: str) -> Tokens:
     """Concatenates arrays in a temporary mapped file, so that they need not fit into memory."""
-    hint = "free some space or set TMPDIR to another folder"
+    hint = _("free some space or set TMPDIR to another folder")
     with (
-        reraise_as(CorpusError, "temporary file", "written", hint=hint),
+        reraise_as(CorpusError, _("temporary file"), "written", hint=hint),
         tempfile.TemporaryFile() as file,
     ):
         count = _write_tokens(file, arrays, dtype)

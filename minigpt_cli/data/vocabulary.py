@@ -10,8 +10,11 @@ from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.data.text_sample import spread
 from minigpt_cli.errors import CorpusError, TokenizerError
+from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import train_tokenizer
+
+_LEARNING = mark("Learning tokens")
 
 
 def tokenizer_for(
@@ -38,8 +41,10 @@ def tokenizer_for(
         return _learned(reading, config, splitting, progress)
     if brought is None:
         raise CorpusError(
-            f"{reading.corpus.name}: the prepared text is gone, and its tokenizer came with the "
-            "model; restore the data folder, or train again from that model"
+            _(
+                "{name}: the prepared text is gone, and its tokenizer came with the model; restore "
+                "the data folder, or train again from that model"
+            ).format(name=reading.corpus.name)
         )
     _check_vocabulary(reading, brought)
     return brought
@@ -56,7 +61,7 @@ def with_tokenizer(data: DataConfig, tokenizer: Tokenizer) -> DataConfig:
 def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Progress) -> Tokenizer:
     corpus, split = reading.corpus, reading.training_characters(config.val_fraction)
     kind = config.tokenizer
-    pieces = Halves(corpus.pieces(progress, "Learning tokens"), split).first()
+    pieces = Halves(corpus.pieces(progress, _LEARNING), split).first()
     source: Iterable[str] = joined(pieces)
     if kind == "bpe":
         if is_sampled(reading, config):
@@ -66,7 +71,7 @@ def _learned(reading: Reading, config: DataConfig, splitting: int, progress: Pro
         source = [text.alphabet for text in reading.texts]
     elif kind == "word":
         source = chain.from_iterable(
-            text.corpus.chunks(progress, "Learning tokens") for text in reading.texts
+            text.corpus.chunks(progress, _LEARNING) for text in reading.texts
         )
     documents = any(text.corpus.has_documents for text in reading.texts)
     return train_tokenizer(kind, source, config.vocab_size, splitting, documents)
@@ -85,7 +90,7 @@ def _training_bytes(reading: Reading, config: DataConfig) -> int:
 
 def _then(progress: Progress) -> Iterator[str]:
     """No text, but the next stage, when all of the text is read."""
-    progress("Learning merges", 0, 0)
+    progress(mark("Learning merges"), 0, 0)
     yield from ()
 
 
@@ -96,13 +101,15 @@ def _check_vocabulary(reading: Reading, tokenizer: Tokenizer) -> None:
     alphabet = {char for text in reading.texts for char in text.alphabet}
     unknown = sorted(alphabet - {token.decode() for token in tokenizer.token_bytes})
     if unknown:
-        shown = ", ".join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        shown = _(", ").join(f"{char!r} (U+{ord(char):04X})" for char in unknown[:8])
+        if len(unknown) > 8:
+            shown += _(" and {more} more").format(more=len(unknown) - 8)
         raise TokenizerError(
-            f"{reading.corpus.name}: the model's vocabulary lacks {shown}{more}; remove these "
-            "characters from the text, or train a new model on both texts: minigpt train --data "
-            f"OLD --data {_named(reading)} --tokenizer bpe, which knows every character, as byte "
-            "does"
+            _(
+                "{name}: the model's vocabulary lacks {characters}; remove these characters from "
+                "the text, or train a new model on both texts: minigpt train --data OLD --data "
+                "{text} --tokenizer bpe, which knows every character, as byte does"
+            ).format(name=reading.corpus.name, characters=shown, text=_named(reading))
         )
 
 

@@ -19,6 +19,7 @@ from minigpt_cli.data.mixed import find_mixture, prepare_mixture
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
 
@@ -41,7 +42,7 @@ class Workspace:
     data_dir: Path
     progress: Progress = no_progress
     """Called while a text is downloaded, read and prepared."""
-    note: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _note: None
     """Called when a text is not the one that its name stands for now."""
     verify: bool = False
     """Whether texts and tokens are read again even if their files seem unchanged."""
@@ -97,8 +98,10 @@ class Workspace:
         """
         if not trained.fingerprint:
             raise CorpusError(
-                "the model comes from elsewhere, and its training text is not known; pass a text "
-                "with --data"
+                _(
+                    "the model comes from elsewhere, and its training text is not known; pass a "
+                    "text with --data"
+                )
             )
         check_named(trained.data, trained.fingerprint, self.data_dir, named)
         if named:
@@ -107,23 +110,24 @@ class Workspace:
             return self._same_dataset(trained)
         except CorpusError as error:
             problem, is_new = str(error), isinstance(error, TextChangedError)
+            problem = problem.partition(_("; "))[0]  # without its fix
         # A fingerprint of another form is of a file that minigpt did not write.
         is_ours = _FINGERPRINT.fullmatch(trained.fingerprint)
         prepared = self._found(trained.fingerprint) if is_ours else None
         if prepared is None:
-            problem = problem.partition(";")[0]
             raise CorpusError(
-                f"{problem}; and its prepared copy is gone from {self.data_dir} "
-                f"(*/{trained.fingerprint}); restore the original text, name the file that it is "
-                "in now, or use the data folder of that time",
+                _(
+                    "{problem}; and its prepared copy is gone from {folder} (*/{fingerprint}); "
+                    "restore the original text, name the file that it is in now, or use the data "
+                    "folder of that time"
+                ).format(problem=problem, folder=self.data_dir, fingerprint=trained.fingerprint),
                 settings=("data.corpus", "data_dir"),
             )
-        problem = problem.partition(";")[0]
-        instead = "; to train on the new text, begin from this model (train --init-from)"
-        self.note(
-            f"{problem}; going on with the text as it was prepared then: {prepared.folder}"
-            f"{instead if is_new else ''}"
+        note = _("{problem}; going on with the text as it was prepared then: {folder}").format(
+            problem=problem, folder=prepared.folder
         )
+        instead = _("; to train on the new text, begin from this model (train --init-from)")
+        self.note(note + (instead if is_new else ""))
         return prepared
 
     def _same_dataset(self, trained: HasText) -> Dataset:

@@ -8,6 +8,7 @@ import difflib
 from dataclasses import dataclass
 
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 
 PER_MACHINE = 8
 """Accelerators in one machine, as in the usual servers."""
@@ -64,7 +65,10 @@ def accelerator(name: str) -> Accelerator:
     found = ACCELERATORS.get(name.lower())
     if found is None:
         close = difflib.get_close_matches(name.lower(), ACCELERATORS, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "use"
-        names = "" if close else f" {', '.join(ACCELERATORS)}"
-        raise ConfigError(f"unknown GPU {name}; {hint}{names}")
+        hint = (
+            _("did you mean {found}?").format(found=_(" or ").join(close))
+            if close
+            else _("use {names}").format(names=_(", ").join(ACCELERATORS))
+        )
+        raise ConfigError(_("unknown GPU {name}; {hint}").format(name=name, hint=hint))
     return found

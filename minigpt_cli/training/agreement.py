@@ -10,6 +10,7 @@ from minigpt_cli.config.schema import RunConfig, differences
 from minigpt_cli.data.dataset import Dataset, find_prepared
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import ConfigError, CorpusError
+from minigpt_cli.language import _
 from minigpt_cli.training.distributed import Group
 
 _PLACES = {"data.corpus", "data.val_corpus"}
@@ -38,11 +39,13 @@ def check_same_settings(config: RunConfig, group: Group) -> None:
     def problem(first: str) -> ConfigError | None:
         found = differences(RunConfig.model_validate_json(first), config)
         lines = [
-            f"{name} is {theirs} in process 0 and {ours} in process {group.rank}"
+            _("{name} is {theirs} in process 0 and {ours} in process {rank}").format(
+                name=name, theirs=theirs, ours=ours, rank=group.rank
+            )
             for name, (theirs, ours) in found.items()
             if name not in _PLACES
         ]
-        return ConfigError(f"{'; '.join(lines)}; use the same command") if lines else None
+        return ConfigError(_("; ").join([*lines, _("use the same command")])) if lines else None
 
     group.compare("settings", config.model_dump_json(), problem)
 
@@ -64,8 +67,9 @@ def check_same_overrides(overrides: Overrides, group: Group) -> None:
         if not names:
             return None
         return ConfigError(
-            f"process {group.rank} changes {', '.join(names)} otherwise than process 0; use the "
-            "same command"
+            _(
+                "process {rank} changes {names} otherwise than process 0; use the same command"
+            ).format(rank=group.rank, names=_(", ").join(names))
         )
 
     group.compare("overrides", ours, problem)
@@ -82,8 +86,10 @@ def shared_dataset(make: Callable[[], Dataset], workspace: Workspace, group: Gro
         found = find_prepared(workspace.data_dir, fingerprint)
         if found is None:
             raise CorpusError(
-                f"{workspace.data_dir}/*/{fingerprint}: the text that another process prepared is "
-                "not here; let the processes of a machine use one data folder"
+                _(
+                    "{folder}/*/{fingerprint}: the text that another process prepared is not here; "
+                    "let the processes of a machine use one data folder"
+                ).format(folder=workspace.data_dir, fingerprint=fingerprint)
             )
         return found
 
@@ -91,10 +97,14 @@ def shared_dataset(make: Callable[[], Dataset], workspace: Workspace, group: Gro
     fingerprint = dataset.metadata.fingerprint
 
     def problem(first: str) -> CorpusError | None:
-        return None if first == fingerprint else CorpusError(
-            f"the text here (fingerprint {fingerprint}) is not that of process 0 ({first}); copy "
-            "the same files to every machine"
-        )  # fmt: skip
+        if first == fingerprint:
+            return None
+        return CorpusError(
+            _(
+                "the text here (fingerprint {fingerprint}) is not that of process 0 ({first}); "
+                "copy the same files to every machine"
+            ).format(fingerprint=fingerprint, first=first)
+        )
 
     group.compare("text", fingerprint, problem)
     return dataset

@@ -6,6 +6,7 @@ from typing import Any
 from minigpt_cli.config.loading import Overrides, resolve
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.io.text import duration, three_digits
+from minigpt_cli.language import _
 from minigpt_cli.model.flops import forward_flops_per_token
 
 AUTO = "auto"
@@ -57,7 +58,7 @@ def automatic_config(
     """
     fitting = [size for size in _SIZES if train_tokens >= size.tokens]
     for size in reversed(fitting):
-        config = resolve(_tables(size, train_tokens), overrides, "preset auto")
+        config = resolve(_tables(size, train_tokens), overrides, _("preset auto"))
         flops = 3 * forward_flops_per_token(config.model, vocab_size)
         per_step = config.train.batch_size * config.model.block_size * flops
         affordable = int(_SECONDS * _UTILIZATION * flops_per_second / per_step)
@@ -66,16 +67,20 @@ def automatic_config(
     if affordable < config.train.max_iters and "train.max_iters" not in overrides:
         steps = max(_FEWEST_STEPS, affordable)
         shortened: dict[str, Any] = {"train.max_iters": steps, **overrides}
-        config = resolve(_tables(size, train_tokens), shortened, "preset auto")
+        config = resolve(_tables(size, train_tokens), shortened, _("preset auto"))
     model, train = config.model, config.train
     epochs = train.max_iters * train.batch_size * model.block_size / train_tokens
-    in_time = train.max_iters <= affordable
-    return config, (
-        f"{model.n_layer} layers, {model.n_embd} wide, block {model.block_size}, "
-        f"{train.max_iters:,} steps, dropout {model.dropout:g}: {three_digits(epochs)} epochs of a "
-        f"text of {train_tokens:,} tokens"
-        + (f", which this machine does within {duration(_SECONDS)}" if in_time else "")
-    )
+    chosen = _(
+        "{layers} layers, {width} wide, block {block_size}, {steps:,} steps, dropout {dropout:g}: "
+        "{epochs} epochs of a text of {tokens:,} tokens"
+    ).format(
+        layers=model.n_layer, width=model.n_embd, block_size=model.block_size,
+        steps=train.max_iters, dropout=model.dropout, epochs=three_digits(epochs),
+        tokens=train_tokens,
+    )  # fmt: skip
+    if train.max_iters <= affordable:
+        chosen += _(", which this machine does within {time}").format(time=duration(_SECONDS))
+    return config, chosen
 
 
 def _tables(size: _Size, train_tokens: int) -> dict[str, Any]:

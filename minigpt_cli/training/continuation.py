@@ -6,6 +6,7 @@ from minigpt_cli.config.loading import Overrides, resolve
 from minigpt_cli.config.schema import ClassicConfig, RunConfig
 from minigpt_cli.data.vocabulary import with_tokenizer
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.tokenizer.files import read_tokenizer
 
@@ -26,7 +27,9 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
     """
     if config.lora is not None and config.optimizer.name != "adamw":
         raise ConfigError(
-            f"optimizer.name = {config.optimizer.name}: adapters are trained with AdamW",
+            _("optimizer.name = {name}: adapters are trained with AdamW").format(
+                name=config.optimizer.name
+            ),
             settings=("optimizer.name=adamw", "optimizer.learning_rate=0.001"),
         )
     own = {name: value for name, value in overrides.items() if name.startswith("model.")}
@@ -34,15 +37,19 @@ def continued(config: RunConfig, initial: Checkpoint, overrides: Overrides) -> R
     for name in [*own, *(overrides.keys() & chosen)]:
         if name not in CHANGEABLE:
             raise ConfigError(
-                f"{name}: comes with the model that the run begins from, and cannot be changed; "
-                f"only {' and '.join(CHANGEABLE)} can"
+                _(
+                    "{name}: comes with the model that the run begins from, and cannot be changed; "
+                    "only {changeable} can"
+                ).format(name=name, changeable=_(", ").join(CHANGEABLE))
             )
     before = initial.model.config
-    model = resolve({"model": before.model_dump()}, own, "the model").model
+    model = resolve({"model": before.model_dump()}, own, _("the model")).model
     if isinstance(model, ClassicConfig) and model.block_size > before.block_size:
         raise ConfigError(
-            f"model.block_size = {model.block_size}: the model learned {before.block_size} "
-            "positions; use at most as many"
+            _(
+                "model.block_size = {block_size}: the model learned {positions} positions; use at "
+                "most as many"
+            ).format(block_size=model.block_size, positions=before.block_size)
         )
     data = with_tokenizer(config.data, initial.tokenizer)
     data = data.model_copy(update={"tokenizer_file": None})
@@ -63,11 +70,14 @@ def with_tokenizer_file(config: RunConfig, overrides: Overrides) -> RunConfig:
     file = config.data.tokenizer_file
     assert file is not None
     for name in sorted(overrides.keys() & {"data.tokenizer", "data.vocab_size"}):
-        raise ConfigError(f"{name}: comes with the tokenizer in {file}; leave one out")
+        problem = _("{name}: comes with the tokenizer in {file}; leave one out")
+        raise ConfigError(problem.format(name=name, file=file))
     data = with_tokenizer(config.data, read_tokenizer(Path(file)))
     if config.data.tokenizer_sha256 not in (None, data.tokenizer_sha256):
         raise ConfigError(
-            f"{file}: not the tokenizer that this configuration was made with; restore it, or "
-            "remove data.tokenizer_sha256"
+            _(
+                "{file}: not the tokenizer that this configuration was made with; restore it, or "
+                "remove data.tokenizer_sha256"
+            ).format(file=file)
         )
     return config.model_copy(update={"data": data})

@@ -22,8 +22,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from minigpt_cli.errors import ConfigError, MinigptError, TrainingError
+from minigpt_cli.errors import ConfigError, MinigptError, TrainingError, about
 from minigpt_cli.io.ranks import started_together
+from minigpt_cli.language import _
 
 _ARRIVAL_SECONDS = 600.0
 """How long a process waits for rank 0; the machines of a job may start minutes apart."""
@@ -151,14 +152,18 @@ class Place:
             local_size = int(values.get("LOCAL_WORLD_SIZE", 1))
         except ValueError:
             raise ConfigError(
-                "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and MASTER_PORT must be numbers; "
-                "start the processes with torchrun"
+                _(
+                    "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and MASTER_PORT must be "
+                    "numbers; start the processes with torchrun"
+                )
             ) from None
         if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
             raise ConfigError(
-                f"RANK = {rank} of WORLD_SIZE = {size} and LOCAL_RANK = {local_rank} of "
-                f"LOCAL_WORLD_SIZE = {local_size} contradict each other; start the processes with "
-                "torchrun"
+                _(
+                    "RANK = {rank} of WORLD_SIZE = {size} and LOCAL_RANK = {local_rank} of "
+                    "LOCAL_WORLD_SIZE = {local_size} contradict each other; start the processes "
+                    "with torchrun"
+                ).format(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
             )
         return cls(rank, size, local_rank, local_size, values["MASTER_ADDR"], port)
 
@@ -205,17 +210,18 @@ def _connect(place: Place) -> Store:
         )
     except RuntimeError as error:
         where = f"{place.host}:{place.port}"
+        problem = _("{where}: process 0 of this run cannot be reached")
         if place.rank == 0 and not by_agent:
-            raise TrainingError(
-                f"{where}: the processes cannot meet here ({_reason(error)}); choose another port "
-                "with MASTER_PORT"
-            ) from None
-        raise TrainingError(f"{where}: process 0 of this run cannot be reached") from None
+            problem = _(
+                "{where}: the processes cannot meet here ({reason}); choose another port with "
+                "MASTER_PORT"
+            )
+        raise TrainingError(problem.format(where=where, reason=_reason(error))) from None
     return PrefixStore(f"minigpt/{attempt}", store)
 
 
 def _reason(error: RuntimeError) -> str:
-    return "the port is in use" if "EADDRINUSE" in str(error) else str(error).splitlines()[0]
+    return _("the port is in use") if "EADDRINUSE" in str(error) else str(error).splitlines()[0]
 
 
 class Ranks(Group):
@@ -236,14 +242,18 @@ class Ranks(Group):
             return wanted
         if wanted.index is not None:
             raise ConfigError(
-                f"train.device = {wanted} is one GPU for {self.local_size} processes; use cuda",
+                _("train.device = {device} is one GPU for {processes} processes; use cuda").format(
+                    device=wanted, processes=self.local_size
+                ),
                 ("train.device=cuda",),
             )
         count = torch.cuda.device_count()
         if self.local_size > count:
             raise ConfigError(
-                f"this machine has {count} GPUs for {self.local_size} processes; start one process "
-                "for each GPU, or train on the CPU",
+                _(
+                    "this machine has {gpus} GPUs for {processes} processes; start one process for "
+                    "each GPU, or train on the CPU"
+                ).format(gpus=count, processes=self.local_size),
                 ("train.device=cpu",),
             )
         device = torch.device("cuda", self.local_rank)
@@ -372,9 +382,9 @@ class Ranks(Group):
         with suppress(RuntimeError):
             if self._store.check([_FAILURE]):
                 told = json.loads(self._store.get(_FAILURE))
-                where = f"process {told['rank']} of {self.size}"
-                return PeerLostError(f"{where}: {told['message']}", tuple(told["settings"]))
-        return PeerLostError("another process of this run ended")
+                where = _("process {rank} of {size}").format(rank=told["rank"], size=self.size)
+                return PeerLostError(about(where, told["message"]), tuple(told["settings"]))
+        return PeerLostError(_("another process of this run ended"))
 
 
 def _is_about_peers(error: RuntimeError) -> bool:

@@ -12,6 +12,7 @@ import torch
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import evaluate
+from minigpt_cli.language import _
 from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.lora import parameter_counts
@@ -81,10 +82,10 @@ def estimate(request: TrainRequest) -> tuple[RunConfig, Estimate]:
 def _seconds_of_step(learner: Learner, step: int) -> float:
     started = time.perf_counter()
     try:
-        loss, _ = learner.take_step(step)
+        loss, _norm = learner.take_step(step)
     except NotFinite as problem:
         raise TrainingError(
-            f"{problem}; try a smaller optimizer.learning_rate",
+            _("{problem}; try a smaller optimizer.learning_rate").format(problem=problem),
             settings=("optimizer.learning_rate",),
         ) from None
     loss.item()  # waits for the device
@@ -97,7 +98,7 @@ def _seconds_of_evaluation(learner: Learner) -> float:
     tokens = min(dataset.metadata.val_tokens, config.train.eval_tokens)
     probe = min(tokens, 16 * config.model.block_size)
     seconds = 0.0
-    for _ in range(2):  # the first pass also allocates
+    for _pass in range(2):  # the first pass also allocates
         started = time.perf_counter()
         evaluate(learner.model, dataset.tokenizer, dataset.tokens("val"), probe)
         seconds = time.perf_counter() - started

@@ -5,6 +5,7 @@ from math import isqrt
 
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.training.lora import adapter_count
 from minigpt_cli.training.memory import Memory, Pass, training_memory
 
@@ -56,23 +57,31 @@ def fit_batch(
     size = next(fitting, None)
     if size is None:
         raise ConfigError(
-            f"one sequence at a time takes {_gb(memory_at(1).peak)}, and {_gb(limit)} are allowed; "
-            "use a smaller model.block_size, model.n_layer or model.n_embd, or allow more",
+            _(
+                "one sequence at a time takes {needed}, and {allowed} are allowed; use a smaller "
+                "model.block_size, model.n_layer or model.n_embd, or allow more"
+            ).format(needed=_gb(memory_at(1).peak), allowed=_gb(limit)),
             ("model.block_size", "model.n_layer"),
         )
-    expected = f"{_gb(memory_at(size).peak)} of {_gb(limit)} expected"
+    needed, allowed = _gb(memory_at(size).peak), _gb(limit)
     if size == batch:
-        return config, f"Memory: {expected}; train.batch_size stays {batch}"
+        stays = _("Memory: {needed} of {allowed} expected; train.batch_size stays {size}")
+        return config, stays.format(needed=needed, allowed=allowed, size=size)
     update = {"batch_size": size, "grad_accum_steps": batch * passes // size}
     if config.data.sampling == "random":
-        differ = "other sequences, because data.sampling is random"
+        differ = _("other sequences, because data.sampling is random")
+    elif config.model.dropout:
+        differ = _("the same sequences a step, equal but for rounding and other dropout masks")
     else:
-        differ = "the same sequences a step, equal but for rounding"
-        differ += " and other dropout masks" if config.model.dropout else ""
-    return config.model_copy(update={"train": train.model_copy(update=update)}), (
-        f"Memory: {expected}, with train.batch_size {batch} → {size} and train.grad_accum_steps "
-        f"{passes} → {update['grad_accum_steps']} ({differ})"
-    )
+        differ = _("the same sequences a step, equal but for rounding")
+    note = _(
+        "Memory: {needed} of {allowed} expected, with train.batch_size {batch} → {size} and "
+        "train.grad_accum_steps {passes} → {more_passes} ({differ})"
+    ).format(
+        needed=needed, allowed=allowed, batch=batch, size=size, passes=passes,
+        more_passes=update["grad_accum_steps"], differ=differ,
+    )  # fmt: skip
+    return config.model_copy(update={"train": train.model_copy(update=update)}), note
 
 
 def smaller_batches(config: RunConfig) -> list[int]:

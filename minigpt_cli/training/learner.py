@@ -20,6 +20,7 @@ from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.device import pick_dtype, reraise_out_of_memory, synchronize
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.io.memory import keep_freed_memory
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
@@ -31,7 +32,7 @@ from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
 from minigpt_cli.training.strategy import strategy_for
 
-_SMALLER = (
+_SMALLER = mark(
     "try a smaller train.batch_size (with more train.grad_accum_steps), model.block_size or "
     "model.n_embd"
 )
@@ -64,8 +65,11 @@ def passes_of(group: Group, train: TrainConfig, in_lockstep: bool) -> list[Pass]
     size, windows = train.batch_size, train.batch_size * train.grad_accum_steps
     if windows < group.size:
         raise ConfigError(
-            f"train.batch_size × train.grad_accum_steps = {windows} sequences per step cannot be "
-            f"shared among {group.size} processes; start at most {windows}, or use larger batches",
+            _(
+                "train.batch_size × train.grad_accum_steps = {sequences} sequences per step cannot "
+                "be shared among {processes} processes; start at most {sequences}, or use larger "
+                "batches"
+            ).format(sequences=windows, processes=group.size),
             (f"train.batch_size={group.size}",),
         )
     mine = group.share(windows)
@@ -263,13 +267,14 @@ def freeze(model: GPT, patterns: tuple[str, ...]) -> None:
         found = fnmatch.filter(named, pattern)
         if not found:
             raise ConfigError(
-                f"train.freeze = {pattern}: matches no weight; they have names like "
-                f"{', '.join(list(named)[:3])}"
+                _(
+                    "train.freeze = {pattern}: matches no weight; they have names like {names}"
+                ).format(pattern=pattern, names=_(", ").join(list(named)[:3]))
             )
         for name in found:
             named[name].requires_grad_(False)
     if not any(weight.requires_grad for weight in named.values()):
-        raise ConfigError("train.freeze: leaves no weight to train; freeze fewer")
+        raise ConfigError(_("train.freeze: leaves no weight to train; freeze fewer"))
 
 
 def _dropout_seed(seed: int, batch: int, place: int) -> int:

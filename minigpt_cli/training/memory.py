@@ -15,6 +15,7 @@ import torch
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.model.attention import QUERIES_PER_BLOCK
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
@@ -126,8 +127,10 @@ def sizes_of(config: ModelConfig, vocab_size: int) -> Sizes:
             model = GPT(one, vocab_size)
     except RuntimeError:
         raise ConfigError(
-            f"model.n_embd = {config.n_embd}: a matrix of such a model is too large to count; use "
-            "a smaller one",
+            _(
+                "model.n_embd = {n_embd}: a matrix of such a model is too large to count; use a "
+                "smaller one"
+            ).format(n_embd=config.n_embd),
             ("model.n_embd",),
         ) from None
     block, total = (sum(p.numel() for p in m.parameters()) for m in (model.blocks[0], model))

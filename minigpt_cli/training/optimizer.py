@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.config.schema import OptimizerConfig
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.model.layers import Linear
 from minigpt_cli.private_torch import add_each_, fused_adamw_
@@ -210,7 +211,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
     if tall:
         x = x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
+    for _step in range(5):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -274,19 +275,18 @@ class Optimizer:
         """
         places = self._places
         for name in sorted(places.keys() ^ tensors.keys()) if tensors else ():
-            state = "missing" if name in places else "unexpected"
-            raise damaged(path, f"{name} is {state}")
+            problem = _("{name} is missing") if name in places else _("{name} is unexpected")
+            raise damaged(path, problem.format(name=name))
         for name, tensor in tensors.items():
             part, parameter, key = places[name]
             shape = parameter.shape if part.state_has_shape[key] else torch.Size([])
             if (tensor.shape, tensor.dtype) != (shape, parameter.dtype):
-                raise damaged(
-                    path,
-                    f"{name} is {tensor.dtype} {list(tensor.shape)} and should be "
-                    f"{parameter.dtype} {list(shape)}",
-                )
+                found = f"{tensor.dtype} {list(tensor.shape)}"
+                wanted = f"{parameter.dtype} {list(shape)}"
+                problem = _("{name} is {found} and should be {wanted}")
+                raise damaged(path, problem.format(name=name, found=found, wanted=wanted))
             if not tensor.isfinite().all():
-                raise damaged(path, f"{name} contains NaN or infinity")
+                raise damaged(path, _("{name} contains NaN or infinity").format(name=name))
 
     def forget_state(self) -> None:
         """Returns to the state before the first step."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.tokenizer.bpe import DEFAULT_VOCAB_SIZE
 from minigpt_cli.training.accelerators import PER_MACHINE, Accelerator
@@ -124,7 +125,7 @@ def planned(request: TrainRequest, machines: Machines) -> tuple[RunConfig, Plan]
     """
     if request.preset == AUTO:
         raise ConfigError(
-            "preset auto measures this machine, and cannot plan for another; name another preset"
+            _("preset auto measures this machine, and cannot plan for another; name another preset")
         )
     config, initial = request.unresolved_config(), request.initial
     vocab_size = known_vocab_size(config) if initial is None else initial.tokenizer.vocab_size
@@ -153,8 +154,10 @@ def plan(config: RunConfig, vocab_size: int, machines: Machines) -> Plan:
     windows = train.batch_size * train.grad_accum_steps
     if windows < N:
         raise ConfigError(
-            f"train.batch_size × train.grad_accum_steps = {windows} sequences per step cannot be "
-            f"shared among {N} GPUs; plan for at most {windows}, or use larger batches",
+            _(
+                "train.batch_size × train.grad_accum_steps = {sequences} sequences per step cannot "
+                "be shared among {gpus} GPUs; plan for at most {sequences}, or use larger batches"
+            ).format(sequences=windows, gpus=N),
             (f"train.grad_accum_steps={-(-N // train.batch_size)}",),
         )
     share = -(-windows // N)
@@ -264,23 +267,32 @@ def _advice(draft: Plan, config: RunConfig, vocab_size: int, machines: Machines)
     if windows % draft.gpus:
         even = -(-windows // draft.gpus) * draft.gpus
         found.append(
-            f"{windows} sequences a step do not divide among {draft.gpus} GPUs, and some wait for "
-            f"the others: use {even}"
+            _(
+                "{sequences} sequences a step do not divide among {gpus} GPUs, and some wait for "
+                "the others: use {even}"
+            ).format(sequences=windows, gpus=draft.gpus, even=even)
         )
     if draft.traffic.exposed_seconds > 0.1 * draft.seconds_per_step:
         waiting = draft.traffic.exposed_seconds / draft.seconds_per_step
-        more = "step (train.grad_accum_steps)"
-        if draft.strategy == "fsdp":  # sends in every pass
-            more = "pass (train.batch_size)"
-        found.append(
-            f"{waiting:.0%} of a step waits for the network: use more sequences a {more} or fewer "
-            "GPUs"
+        advice = (  # fsdp sends in every pass
+            _(
+                "{waiting:.0%} of a step waits for the network: use more sequences a pass "
+                "(train.batch_size) or fewer GPUs"
+            )
+            if draft.strategy == "fsdp"
+            else _(
+                "{waiting:.0%} of a step waits for the network: use more sequences a step "
+                "(train.grad_accum_steps) or fewer GPUs"
+            )
         )
+        found.append(advice.format(waiting=waiting))
     ratio = draft.tokens / draft.compute_optimal_tokens
     if ratio < 0.5:
         found.append(
-            f"the run has {ratio:.1%} of the tokens that suit its size: raise train.max_iters to "
-            f"{round(config.train.max_iters / ratio):,}, or train a smaller model"
+            _(
+                "the run has {ratio:.1%} of the tokens that suit its size: raise train.max_iters "
+                "to {steps:,}, or train a smaller model"
+            ).format(ratio=ratio, steps=round(config.train.max_iters / ratio))
         )
     return found
 
@@ -288,24 +300,28 @@ def _advice(draft: Plan, config: RunConfig, vocab_size: int, machines: Machines)
 def _smaller(draft: Plan, config: RunConfig, vocab_size: int, machines: Machines) -> str:
     """In one line: the first change that makes the run fit."""
     usable = _USABLE * draft.gpu_memory_bytes
-    problem = f"{draft.memory.peak / 1e9:.1f} GB do not fit {usable / 1e9:.1f} usable GB"
+    problem = _("{needed:.1f} GB do not fit {usable:.1f} usable GB").format(
+        needed=draft.memory.peak / 1e9, usable=usable / 1e9
+    )
     windows = config.train.batch_size * config.train.grad_accum_steps
     strategies: tuple[Strategy, ...] = (draft.strategy, "fsdp") if draft.gpus > 1 else ("one",)
     for strategy in dict.fromkeys(strategies):
         for size in smaller_batches(config):
             memory = memory_per_gpu(config, vocab_size, strategy, machines, size)
             if memory.peak <= usable:
-                also = " and distributed.strategy=fsdp" if strategy != draft.strategy else ""
-                return (
-                    f"{problem}: set train.batch_size={size}, "
-                    f"train.grad_accum_steps={windows // size}{also}, the same batch in more passes"
+                settings = [
+                    f"train.batch_size={size}", f"train.grad_accum_steps={windows // size}",
+                    *(["distributed.strategy=fsdp"] if strategy != draft.strategy else []),
+                ]  # fmt: skip
+                return _("{problem}: set {settings}, the same batch in more passes").format(
+                    problem=problem, settings=_(", ").join(settings)
                 )
     if draft.gpus == 1 or draft.memory.weights > 0.5 * usable:
-        return (
-            f"{problem}, not even one sequence at a time: use more GPUs (fsdp shares weights and "
+        return _(
+            "{problem}, not even one sequence at a time: use more GPUs (fsdp shares weights and "
             "optimizer among them), or a smaller model"
-        )
-    return (
-        f"{problem}, not even one sequence at a time: one layer does not fit, and needs tensor "
+        ).format(problem=problem)
+    return _(
+        "{problem}, not even one sequence at a time: one layer does not fit, and needs tensor "
         "parallelism, which torchtitan has; or a smaller model.block_size or model.n_embd"
-    )
+    ).format(problem=problem)

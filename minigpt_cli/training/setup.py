@@ -21,6 +21,7 @@ from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
 from minigpt_cli.errors import CheckpointError, ConfigError, CorpusError
+from minigpt_cli.language import _
 from minigpt_cli.model.compilation import should_compile
 from minigpt_cli.runs.checkpoint import Checkpoint
 from minigpt_cli.runs.folder import CONFIG, RunFolder
@@ -106,29 +107,33 @@ class TrainRequest:
         overrides, initial = self.overrides, self.initial
         if initial is not None and self.preset == AUTO:
             raise ConfigError(
-                "preset auto chooses the sizes of a new model; to begin from a model, use preset "
-                "finetune"
+                _(
+                    "preset auto chooses the sizes of a new model; to begin from a model, use "
+                    "preset finetune"
+                )
             )
         if initial is not None:
             overrides = {name: v for name, v in overrides.items() if not name.startswith("model.")}
         if isinstance(self.preset, RunConfig):
-            config = resolve(self.preset.model_dump(), overrides, "the configuration")
+            config = resolve(self.preset.model_dump(), overrides, _("the configuration"))
         elif self.preset == AUTO:
-            config = resolve({}, overrides, "preset auto")
+            config = resolve({}, overrides, _("preset auto"))
         else:
             config = load_run_config(self.preset, overrides)
         if initial is not None:
             config = continued(config, initial, self.overrides)
         elif config.lora is not None:
             raise ConfigError(
-                "lora: adapters are for a model that exists; name it with --init-from"
+                _("lora: adapters are for a model that exists; name it with --init-from")
             )
         elif config.data.tokenizer_file is not None:
             config = with_tokenizer_file(config, self.overrides)
         elif config.data.tokenizer_sha256 is not None:
             raise ConfigError(
-                "this configuration is of a run that began from another model; name that model "
-                "with --init-from"
+                _(
+                    "this configuration is of a run that began from another model; name that model "
+                    "with --init-from"
+                )
             )
         return config
 
@@ -149,8 +154,8 @@ class TrainRequest:
         )
         group.join(config.distributed.timeout_seconds)
         if self.preset == AUTO:
-            config, why = self._automatic(config, dataset)
-            self.note(f"Preset auto: {why}")
+            config, chosen = self._automatic(config, dataset)
+            self.note(_("Preset auto: {chosen}").format(chosen=chosen))
         if self.max_memory is not None:
             at = partial(memory_here, config, dataset.tokenizer.vocab_size)
             config, note = fit_batch(config, self.max_memory, at)
@@ -159,15 +164,16 @@ class TrainRequest:
         learner = Learner(config, dataset, None if initial is None else initial.model, group)
         if dataset.metadata.val_tokens < 2:  # better now than at the first evaluation
             raise CorpusError(
-                f"{dataset.metadata.corpus}: the validation text has "
-                f"{dataset.metadata.val_tokens} tokens and needs at least 2; use a longer text, or "
-                "a larger data.val_fraction",
+                _(
+                    "{name}: the validation text has {tokens} tokens and needs at least 2; use a "
+                    "longer text, or a larger data.val_fraction"
+                ).format(name=dataset.metadata.corpus, tokens=dataset.metadata.val_tokens),
                 settings=("data.val_fraction=0.2",),
             )
         # Before there is a run folder: also finds out whether memory suffices for a step.
-        chosen = config.train.threads or group.threads() or training_threads(learner)
-        torch.set_num_threads(chosen)
-        train = config.train.model_copy(update={"threads": chosen})
+        threads = config.train.threads or group.threads() or training_threads(learner)
+        torch.set_num_threads(threads)
+        train = config.train.model_copy(update={"threads": threads})
         learner.config = config.model_copy(update={"train": train})
         if train.compile != "on":
             learner.expected_seconds = expected_seconds(learner, train.max_iters)
@@ -176,10 +182,10 @@ class TrainRequest:
     def _automatic(self, config: RunConfig, dataset: Dataset) -> tuple[RunConfig, str]:
         metadata, device = dataset.metadata, pick_device(config.train.device)
         peak = matmul_flops(device, pick_dtype(config.train.precision, device))
-        config, why = automatic_config(
+        config, chosen = automatic_config(
             metadata.train_tokens, metadata.vocab_size, peak, self.overrides
         )
-        return resolve_machine(config), why
+        return resolve_machine(config), chosen
 
     def run_name_for(self, learner: Learner) -> str:
         """The name of a run's folder: of the user's own text, or of the preset for known ones."""
@@ -284,14 +290,18 @@ def resume(
         trainer.restore()
         if trainer.stopped_early:
             raise FinishedError(
-                f"{folder.path}: ended early, at step {trainer.state.step}; to train longer, raise "
-                "train.patience, or set it to 0",
+                _(
+                    "{path}: ended early, at step {step}; to train longer, raise train.patience, "
+                    "or set it to 0"
+                ).format(path=folder.path, step=trainer.state.step),
                 settings=("train.patience=0",),
             )
         if trainer.state.step >= config.train.max_iters:
             raise FinishedError(
-                f"{folder.path}: already finished, at step {trainer.state.step}; to train longer, "
-                "raise train.max_iters",
+                _(
+                    "{path}: already finished, at step {step}; to train longer, raise "
+                    "train.max_iters"
+                ).format(path=folder.path, step=trainer.state.step),
                 settings=("train.max_iters",),
             )
         if group.is_first:
@@ -308,9 +318,11 @@ def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Works
     new = learning_rate(after.optimizer, step + 1, after.train.max_iters)
     if new > _JUMP * old or old > _JUMP * new:
         workspace.note(
-            f"The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
-            f"stretched from {before.train.max_iters:,} to {after.train.max_iters:,} steps: the "
-            "loss will rise first, and the run is not what one of that length would have been"
+            _(
+                "The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
+                "stretched from {planned:,} to {steps:,} steps: the loss will rise first, and the "
+                "run is not what one of that length would have been"
+            ).format(old=old, new=new, planned=before.train.max_iters, steps=after.train.max_iters)
         )
 
 
@@ -322,17 +334,23 @@ def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tu
         after = resolve(read_toml(folder.config), overrides, str(folder.config))
         after = resolve_machine(for_these_processes(after, overrides, group))
         changed = [
-            f"{name} was {old}, now {new}"
+            _("{name} was {old}, now {new}").format(name=name, old=old, new=new)
             for name, (old, new) in differences(saved.config, after).items()
             if name not in RESUMABLE_SETTINGS
         ]
         if changed:
             sizes = any(text.startswith(("model.", "data.")) for text in changed)
-            begin = f"go on in a new run (--init-from {folder.path})"
+            begin = (
+                _("start a new run")
+                if sizes
+                else _("go on in a new run (--init-from {path})").format(path=folder.path)
+            )
             raise CheckpointError(
-                f"{folder.path}: a resumed run keeps its settings ({'; '.join(changed)}); leave "
-                f"them out, or {'start a new run' if sizes else begin}; only its length, its "
-                "evaluations, the place of its text and the machine may change (docs/commands.md)"
+                _(
+                    "{path}: a resumed run keeps its settings ({changed}); leave them out, or "
+                    "{begin}; only its length, its evaluations, the place of its text and the "
+                    "machine may change (docs/commands.md)"
+                ).format(path=folder.path, changed=_("; ").join(changed), begin=begin)
             )
         return after.model_dump_json(), saved.fingerprint
 

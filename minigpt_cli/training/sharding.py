@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import PendingFile, filled_model, model_tensors
 from minigpt_cli.training.replication import Replicated
@@ -75,7 +76,7 @@ class Sharded(Replicated):
         tensors = self._whole(model_tensors(model))
         if not self.group.is_first:
             return None
-        whole = filled_model(model.config, model.vocab_size, tensors, Path("the model"))
+        whole = filled_model(model.config, model.vocab_size, tensors, Path(_("the model")))
         whole.compute_dtype = model.compute_dtype
         return whole.to(next(model.parameters()).device).eval()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from minigpt_cli.language import _, mark, ngettext
 from minigpt_cli.runs.metrics import SpikeRow
 
 if TYPE_CHECKING:
@@ -18,23 +19,32 @@ SPIKE_Z_SCORE = 6.0
 _ENOUGH_LOSSES = 20
 
 
+_VALUES = {
+    "loss": mark("loss"),
+    "gradient_norm": mark("gradient norm"),
+    "norm_of_the_weights": mark("norm of the weights"),
+    "validation_loss": mark("validation loss"),
+}
+
+
 class NotFinite(Exception):
     """A loss, gradient or weight is NaN or infinite. Handled by the trainer; never shown."""
 
     def __init__(self, what: str, step: int, value: float) -> None:
-        super().__init__(f"the {what} is {value} at step {step}")
+        problem = _("the {what} is {value} at step {step}")
+        super().__init__(problem.format(what=_(what), value=value, step=step))
         self.step = step
 
 
 def check_finite(step: int, **values: float) -> None:
-    """Checks the values of a step, given by name with `_` for a space.
+    """Checks the values of a step, given by their names in `_VALUES`.
 
     Raises:
         NotFinite: names the first that is NaN or infinite.
     """
     for what, value in values.items():
         if not math.isfinite(value):
-            raise NotFinite(what.replace("_", " "), step, value)
+            raise NotFinite(_VALUES[what], step, value)
 
 
 class LossMonitor:
@@ -78,12 +88,17 @@ def divergence_message(
     problem: NotFinite, learning_rate: float, grad_norms: Iterable[float], rewinds: int, look: str
 ) -> str:
     """Why a run ends, and what to try; `look` is a command that shows the step's batch."""
-    norms = ", ".join(f"{norm:.3g}" for norm in grad_norms) or "none"
-    after = f", after {rewinds} rewind{'s' * (rewinds > 1)}" if rewinds else ""
-    return (
-        f"{problem} (learning rate {learning_rate:.3g}, gradient norms before it: {norms}){after}; "
-        f"earlier checkpoints are kept; see its batch with: {look}; try a smaller "
+    norms = _(", ").join(f"{norm:.3g}" for norm in grad_norms) or _("none")
+    found = _("{problem} (learning rate {learning_rate:.3g}, gradient norms before it: {norms})")
+    after = ngettext(", after {number} rewind", ", after {number} rewinds", rewinds)
+    fix = _(
+        "; earlier checkpoints are kept; see its batch with: {command}; try a smaller "
         "optimizer.learning_rate, a larger optimizer.warmup_iters, or optimizer.grad_clip = 1.0"
+    )
+    return (
+        found.format(problem=problem, learning_rate=learning_rate, norms=norms)
+        + (after.format(number=rewinds) if rewinds else "")
+        + fix.format(command=look)
     )
 
 

@@ -16,6 +16,7 @@ from minigpt_cli.config.schema import DataConfig, RunConfig
 from minigpt_cli.errors import CheckpointError
 from minigpt_cli.evaluation import Evaluation
 from minigpt_cli.io.strict_json import read_json
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import (
     Checkpoint,
@@ -47,7 +48,7 @@ RECENT_STEPS = 50
 """The reported training loss is the mean of at most this many last steps."""
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 """What the names of a state's tensors begin with."""
-_NOT_A_STATE = "not the state of a run"
+_NOT_A_STATE = mark("not the state of a run")
 
 Loss = Annotated[float, Field(ge=0, lt=1e39)]  # of fp32
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]
@@ -124,14 +125,16 @@ def read_state(
     state = _read_state(metadata, path)
     if metadata.get("fingerprint") != fingerprint:
         raise CheckpointError(
-            f"{path}: was trained on another text or tokenizer (fingerprint "
-            f"{metadata.get('fingerprint')}, now {fingerprint}); "
-            "leave out --data to go on with the text as it was, or train a new model"
+            _(
+                "{path}: was trained on another text or tokenizer (fingerprint {trained}, now "
+                "{fingerprint}); leave out --data to go on with the text as it was, or train a new "
+                "model"
+            ).format(path=path, trained=metadata.get("fingerprint"), fingerprint=fingerprint)
         )
     weights, moments = _part(tensors, _MODEL), _part(tensors, _OPTIMIZER)
     learned = state.step > sum(step <= state.step for step in state.skipped)
     if len(weights) + len(moments) != len(tensors) or bool(moments) != learned:
-        raise damaged(path, "its tensors are not those of a run")
+        raise damaged(path, _("its tensors are not those of a run"))
     check_model_tensors(model, weights, path)
     optimizer.check_state_tensors(moments, path)
     return state, tensors
@@ -223,16 +226,16 @@ def saved_run(path: Path) -> SavedRun:
         config = RunConfig.model_validate_json(metadata["config"])
         return SavedRun(config, metadata["fingerprint"], tuple(state.skipped))
     except (KeyError, ValueError):
-        raise damaged(path, _NOT_A_STATE) from None
+        raise damaged(path, _(_NOT_A_STATE)) from None
 
 
 def _read_state(metadata: dict[str, str], path: Path) -> TrainState:
     if metadata.get("format") != STATE_FORMAT:
-        raise damaged(path, _NOT_A_STATE)
+        raise damaged(path, _(_NOT_A_STATE))
     try:
         return from_json(metadata["state"])
     except (KeyError, ValueError):
-        raise damaged(path, _NOT_A_STATE) from None
+        raise damaged(path, _(_NOT_A_STATE)) from None
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -249,7 +252,9 @@ def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     state = _read_state(metadata, path)
     best = load_checkpoint(path.with_name(CHECKPOINT), device)
     if best.metadata.fingerprint != metadata.get("fingerprint"):
-        raise CheckpointError(f"{path}: does not belong to the {CHECKPOINT} beside it")
+        raise CheckpointError(
+            _("{path}: does not belong to the {name} beside it").format(path=path, name=CHECKPOINT)
+        )
     weights, adapters = _part(tensors, _MODEL), {}
     if best.metadata.lora is not None:
         layers = {name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)}

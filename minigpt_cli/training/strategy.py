@@ -5,6 +5,7 @@ import torch
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.device import machine_memory
 from minigpt_cli.errors import ConfigError
+from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.training.distributed import Group
 from minigpt_cli.training.memory import replica_fits
@@ -29,8 +30,10 @@ def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.devi
     if chosen(setting, group, model, device) == "fsdp":
         if config.lora is not None:
             raise ConfigError(
-                "distributed.strategy = fsdp: adapters (lora) are trained with copies of the model "
-                "only; use ddp",
+                _(
+                    "distributed.strategy = fsdp: adapters (lora) are trained with copies of the "
+                    "model only; use ddp"
+                ),
                 ("distributed.strategy=ddp",),
             )
         # Imported late: it takes two seconds.

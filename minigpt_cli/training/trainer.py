@@ -11,6 +11,7 @@ from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.io.text import ended
+from minigpt_cli.language import _, mark
 from minigpt_cli.model.compilation import eagerly
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import checkpoint_file
@@ -142,7 +143,8 @@ class Trainer:
         peak = matmul_flops(learner.device, learner.model.compute_dtype)
         self._peak_flops = self.group.sums([peak])[0]
         if self.config.train.compile == "on" and (reason := learner.compile()) is not None:
-            reporter.noted(f"Training without compilation: {reason}")
+            note = _("Training without compilation: {reason}")
+            reporter.noted(note.format(reason=reason))
         machine = machine_info(learner.device)
         strategy = learner.strategy.name if self.group.size > 1 else None
         self.writer.row(
@@ -218,7 +220,8 @@ class Trainer:
         try:
             self.restore()
         except CheckpointError as error:
-            raise self._training_error(problem, f"; cannot rewind: {error}") from None
+            failed = _("; cannot rewind: {error}").format(error=error)
+            raise self._training_error(problem, failed) from None
         self.writer.forget_after(self.state.step)
         self.learner.optimizer.zero_grad()
         self._monitor.forget()
@@ -226,10 +229,11 @@ class Trainer:
         self.state.skipped = sorted({*skipped, step})
         self._save(None)  # a crash from now on must not meet the same batch again
         self.writer.row(RewindRow(self.state.step, step, str(problem)))
-        reporter.noted(
-            f"{str(problem).capitalize()}: rewound to step {self.state.step:,}, skipping that "
-            f"batch (rewind {len(self.state.skipped)} of {MAX_REWINDS})"
+        note = _(
+            "{problem}: rewound to step {step:,}, skipping that batch (rewind {number} of {most})"
         )
+        said, step, number = str(problem).capitalize(), self.state.step, len(self.state.skipped)
+        reporter.noted(note.format(problem=said, step=step, number=number, most=MAX_REWINDS))
 
     def _training_error(self, problem: NotFinite, more: str = "") -> TrainingError:
         message = divergence_message(
@@ -312,7 +316,7 @@ class Trainer:
                     self.learner.strategy if self.group.size > 1 else None,
                 )
         except NonFiniteError:
-            raise NotFinite("validation loss", self.state.step, math.nan) from None
+            raise NotFinite(mark("validation loss"), self.state.step, math.nan) from None
         check_finite(self.state.step, validation_loss=result.loss)
         return result
 
@@ -333,7 +337,7 @@ class Trainer:
         model = self.learner.strategy.whole_model(self.learner.model)
         text = self.group.first(lambda: None if model is None else self._sample(model))
         if text is None:
-            raise NotFinite("sample's logits", self.state.step, math.nan)
+            raise NotFinite(mark("sample's logits"), self.state.step, math.nan)
         return text
 
     def _sample(self, model: GPT) -> str | None:

@@ -34,6 +34,9 @@ def test_a_command_its_notes_and_its_errors(program: Program) -> None:
     result = program("train", "--batch-size", "x", **CHINESE)
     assert result.returncode == 2
     assert "'--batch-size': 'x' 不是整数" in result.stderr
+    assert result.stderr.startswith("用法：minigpt train")
+    result = program("export", "runs/tiny", "x.gguf", **CHINESE)
+    assert "缺少选项 '--to'，可选：html, hf, gguf, peft" in re.sub(r",\s+", ", ", result.stderr)
 
 
 def test_json_is_the_same_in_all_languages(program: Program) -> None:

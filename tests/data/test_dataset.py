@@ -135,10 +135,12 @@ def test_characters_and_words_are_learned_from_the_whole_text(shelf: Shelf, kind
     assert dataset.tokenizer.decode(dataset.tokens("val")).endswith("three Ω ")
 
 
-@pytest.mark.parametrize("text", ["", "a"])
-def test_too_short_a_text_is_refused_with_what_is_needed_and_given(shelf: Shelf, text: str) -> None:
+@pytest.mark.parametrize(("text", "given"), [("", "0 characters"), ("a", "1 character")])
+def test_too_short_a_text_is_refused_with_what_is_needed_and_given(
+    shelf: Shelf, text: str, given: str
+) -> None:
     shelf.write(text)
-    with pytest.raises(CorpusError, match=rf"tale\.txt: .* {len(text)} characters .*2; use"):
+    with pytest.raises(CorpusError, match=rf"tale\.txt: .* {given} .*2; use"):
         shelf.prepare()
     assert shelf.folders() == []
 

@@ -326,3 +326,18 @@ def test_kinds_are_counted_the_most_frequent_first() -> None:
     left_out = tuple(LeftOut(Path("x"), kind, "") for kind in kinds)
     assert count_kinds(left_out) == "3 .pdf, 2 hidden folders, 1 .docx, 1 empty"
     assert count_kinds(()) == ""
+
+
+def test_kinds_are_counted_in_the_users_language_and_named_alike_in_all(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.pdf", ".git/a.txt", ".svn/a.txt"):
+        write(notes / name)
+    write(notes / "empty.txt", "")
+    left_out = found(notes).left_out
+    assert count_kinds(left_out) == "2 version control folders, 1 .pdf, 1 empty"
+    monkeypatch.setenv("MINIGPT_LANG", "zh_CN")
+    assert count_kinds(left_out) == "版本控制文件夹 2 个，.pdf 1 个，空文件 1 个"
+    chinese = found(notes).left_out
+    assert [item.kind for item in chinese] == [item.kind for item in left_out]
+    assert "不是纯文本；请先另存为纯文本（.txt）" in [item.reason for item in chinese]

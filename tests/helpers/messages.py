@@ -118,6 +118,8 @@ def _sentences(tree: ast.AST) -> Iterator[tuple[int, str]]:
             other |= {id(inner) for inner in ast.walk(node)}
         elif isinstance(node, ast.keyword) and node.arg in ("help", "show_default"):
             other |= {id(inner) for inner in ast.walk(node)}  # translated where it is shown
+        elif isinstance(node, ast.Call) and _name(node.func) in _NAMING:
+            other |= {id(inner) for inner in ast.walk(node)}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             other.add(id(node.value))
     for node in ast.walk(tree):
@@ -132,9 +134,13 @@ def _sentences(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 _NO_MESSAGES = {
     "copies in places", "outside lower center", " has no attribute ", "Input should be",
-    "Choice of the next token",
+    "Choice of the next token", "documents, validation up to ", "Connection closed by peer",
+    "system volume information",
+    "from minigpt_cli.data.encoder_process import main; main()",
 }  # fmt: skip
 """Names in data, of others, and of parts of the help, which are translated where it is shown."""
+_NAMING = {"Saved", "Accelerator"}
+"""Functions whose arguments name parts of a sum, or a publication, and are not shown."""
 _OWN_WORDS = {"model_card.py", "playground.py"}
 """Modules of files for other readers: a model card is English, the page has words of its own."""
 _SHOWN = {

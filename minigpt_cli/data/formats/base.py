@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.data.formats.names import Compression
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 
 MOST_DOCUMENT = 1 << 28
 """Characters of one record: 256 million. A compressed file of a few megabytes can hold more."""
@@ -63,11 +64,13 @@ def with_line_ends(text: str, newlines: Newlines) -> str:
 
 def no_field(where: str, field: str, names: list[str]) -> CorpusError:
     """The error for a record, or a whole file, without the wanted field."""
-    shown = ", ".join(repr(name)[1:-1][:40] for name in names[:12]) + (
+    shown = _(", ").join(repr(name)[1:-1][:40] for name in names[:12]) + (
         " ..." if len(names) > 12 else ""
     )
     return CorpusError(
-        f'{where}: no field "{field}"; it has: {shown or "nothing"}; choose one as the text',
+        _('{where}: no field "{field}"; it has: {names}; choose one as the text').format(
+            where=where, field=field, names=shown or _("nothing")
+        ),
         settings=("data.text_field",),
     )
 
@@ -75,5 +78,7 @@ def no_field(where: str, field: str, names: list[str]) -> CorpusError:
 def too_long(where: str) -> CorpusError:
     """The error for a record, or a line, beyond `MOST_DOCUMENT`."""
     return CorpusError(
-        f"{where}: longer than {MOST_DOCUMENT:,} characters, the most of one document; split it"
+        _("{where}: longer than {most:,} characters, the most of one document; split it").format(
+            where=where, most=MOST_DOCUMENT
+        )
     )

@@ -7,8 +7,9 @@ from typing import Any
 
 from minigpt_cli.data.formats import base
 from minigpt_cli.data.formats.base import no_field, too_long
-from minigpt_cli.data.formats.streams import INSTALL
+from minigpt_cli.data.formats.streams import install
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 
 
 def check_pyarrow(path: Path) -> None:
@@ -16,7 +17,8 @@ def check_pyarrow(path: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise CorpusError(f"{path}: reading Parquet and Arrow needs pyarrow; {INSTALL}") from None
+        problem = _("{path}: reading Parquet and Arrow needs pyarrow; {install}")
+        raise CorpusError(problem.format(path=path, install=install())) from None
 
 
 @contextmanager
@@ -27,10 +29,12 @@ def damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else "it claims to be larger"
+        reason = str(error).splitlines()[0][:120] if str(error) else _("it claims to be larger")
         raise CorpusError(
-            f"{path}: cannot be read ({reason}); it may be damaged or incomplete: copy or download "
-            "it again"
+            _(
+                "{path}: cannot be read ({reason}); it may be damaged or incomplete: copy or "
+                "download it again"
+            ).format(path=path, reason=reason)
         ) from None
 
 
@@ -56,7 +60,9 @@ def check_column(path: Path, schema: Any, field: str) -> None:
         or types.is_binary(value) or types.is_large_binary(value)
     ):  # fmt: skip
         raise CorpusError(
-            f"{path}: the column {field} is not text ({kind!s:.60}); choose another",
+            _("{path}: the column {field} is not text ({kind!s:.60}); choose another").format(
+                path=path, field=field, kind=kind
+            ),
             settings=("data.text_field",),
         )
 
@@ -86,10 +92,12 @@ def texts(path: Path, column: Any, before: int) -> Iterator[str]:
             continue
         data = value.as_buffer()
         if data.size > base.MOST_DOCUMENT:
-            raise too_long(f"{path}: row {row:,}")
+            raise too_long(_("{path}: row {row:,}").format(path=path, row=row))
         try:
             yield str(memoryview(data), "utf-8")
         except UnicodeDecodeError as error:
             raise CorpusError(
-                f"{path}: row {row:,} is not UTF-8 at byte {error.start}; repair the table"
+                _("{path}: row {row:,} is not UTF-8 at byte {place}; repair the table").format(
+                    path=path, row=row, place=error.start
+                )
             ) from None

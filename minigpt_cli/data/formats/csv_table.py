@@ -7,6 +7,7 @@ from minigpt_cli.data.formats import base
 from minigpt_cli.data.formats.base import Opened, Part, Reading, no_field
 from minigpt_cli.data.formats.lines import Lines
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 
 _DELIMITERS = (",", "\t", ";")
 
@@ -22,7 +23,8 @@ def read_csv(file: Opened, how: Reading) -> Iterator[Part]:
     header = next(source, "")
     delimiter, names = split_header(header, how.text_field)
     if how.text_field not in names:
-        raise no_field(f"{file.path}: the header (line 1)", how.text_field, names)
+        where = _("{path}: the header (line 1)").format(path=file.path)
+        raise no_field(where, how.text_field, names)
     column = names.index(how.text_field)
     rows = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
@@ -30,15 +32,17 @@ def read_csv(file: Opened, how: Reading) -> Iterator[Part]:
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise CorpusError(f"{file.path}:{first}: not CSV ({error}); repair the line") from None
+            problem = _("{path}:{line}: not CSV ({error}); repair the line")
+            raise CorpusError(problem.format(path=file.path, line=first, error=error)) from None
         if row is None:
             break
         if len(row) > column:
             yield Part(row[column], True, lines.take_read())
         elif row:
             raise CorpusError(
-                f"{file.path}:{first}: {len(row)} columns, and the header has {len(names)}; "
-                "repair the line"
+                _(
+                    "{path}:{line}: {columns} columns, and the header has {names}; repair the line"
+                ).format(path=file.path, line=first, columns=len(row), names=len(names))
             )
     yield Part("", True, lines.take_read())
 

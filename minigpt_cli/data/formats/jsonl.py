@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from minigpt_cli.data.formats.base import Opened, Part, Reading, no_field, with_line_ends
 from minigpt_cli.data.formats.lines import Lines
 from minigpt_cli.errors import CorpusError
+from minigpt_cli.language import _
 
 
 def read_jsonl(file: Opened, how: Reading) -> Iterator[Part]:
@@ -22,13 +23,15 @@ def _text(line: str, where: str, field: str) -> str:
     try:
         record = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
-        raise CorpusError(f"{where}: not JSON ({reason}); repair or remove the line") from None
+        reason = _("{problem} at column {column}").format(problem=error.msg, column=error.colno)
+        raise _not_json(where, reason) from None
     except (ValueError, RecursionError) as error:  # endless digits or brackets
-        raise CorpusError(f"{where}: not JSON ({error!s:.80}); repair or remove the line") from None
+        raise _not_json(where, str(error)[:80]) from None
     if not isinstance(record, dict):
         raise CorpusError(
-            f'{where}: not a JSON object; each line must be one, as in {{"{field}": "..."}}'
+            _(
+                '{where}: not a JSON object; each line must be one, as in {{"{field}": "..."}}'
+            ).format(where=where, field=field)
         )
     if field not in record:
         raise no_field(where, field, list(record))
@@ -37,13 +40,25 @@ def _text(line: str, where: str, field: str) -> str:
         return ""
     if not isinstance(text, str):
         raise CorpusError(
-            f'{where}: "{field}" is not text; choose another field',
+            _('{where}: "{field}" is not text; choose another field').format(
+                where=where, field=field
+            ),
             settings=("data.text_field",),
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"{where}: half of a character (\\u{ord(text[error.start]):04x}); repair the text"
+            _("{where}: half of a character (\\u{code:04x}); repair the text").format(
+                where=where, code=ord(text[error.start])
+            )
         ) from None
     return text
+
+
+def _not_json(where: str, reason: str) -> CorpusError:
+    return CorpusError(
+        _("{where}: not JSON ({reason}); repair or remove the line").format(
+            where=where, reason=reason
+        )
+    )

@@ -10,8 +10,12 @@ from typing import IO, Any
 from minigpt_cli.data.formats.names import Compression
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.regular import open_regular
+from minigpt_cli.language import _
 
-INSTALL = "install it with: pip install 'minigpt-cli[corpora]'"
+
+def install() -> str:
+    """How to install what reads other formats."""
+    return _("install it with: pip install 'minigpt-cli[corpora]'")
 
 
 class ByteStream:
@@ -43,7 +47,9 @@ class ByteStream:
             return self._contents.read(most)
         except self._failures as error:
             raise CorpusError(
-                f"{self._path}: damaged compressed file ({error}); download or compress it again"
+                _(
+                    "{path}: damaged compressed file ({error}); download or compress it again"
+                ).format(path=self._path, error=error)
             ) from None
 
     def seek(self, place: int) -> None:
@@ -83,7 +89,6 @@ def _zstd(path: Path) -> Any:
         try:
             from backports import zstd
         except ImportError:
-            raise CorpusError(
-                f"{path}: reading Zstandard files needs backports.zstd; {INSTALL}"
-            ) from None
+            problem = _("{path}: reading Zstandard files needs backports.zstd; {install}")
+            raise CorpusError(problem.format(path=path, install=install())) from None
     return zstd
