@@ -12,7 +12,9 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _exit)
+            signal.signal(number, _end)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
     try:
         _leave_current_folder_out()
         from minigpt_cli.cli import streams
@@ -33,8 +35,27 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _exit(number: int, _: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the program by an exception, or at once where that could be lost."""
+    if _is_importing(frame):
+        if sys.stderr is not None and sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h")  # shows the cursor, which a bar may have hidden
+        os._exit(128 + number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported.
+
+    PyTorch and NumPy catch what is raised while they are imported, and go on without a part.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _leave_current_folder_out() -> None:
