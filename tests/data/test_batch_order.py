@@ -87,7 +87,7 @@ def test_batches_made_ahead_are_the_same_in_any_order() -> None:
         assert torch.equal(x, expected[0])
         assert torch.equal(y, expected[1])
     assert {name for _, name in made} == {"batches_0"}
-    assert [number for number, _ in made[:5]] == [0, 1, 2, 3, 4]
+    assert [number for number, _ in made[:4]] == [0, 1, 2, 3]  # what is not wanted may be dropped
 
 
 def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
