@@ -68,8 +68,8 @@ class ErrorBoundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            if option := getattr(error, "option_name", ""):
-                _spell(error, option, words)
+            if hasattr(error, "possibilities"):  # no such option
+                _spell(error, words)
             raise _printable(error) from None
         except MinigptError as error:
             print_error(f"{error}{how_to_set(error.settings, self._options(ctx))}")
@@ -128,11 +128,11 @@ class ErrorBoundary(TyperGroup):
         return {option for parameter in command.params for option in parameter.opts}
 
 
-def _spell(error: Any, option: str, words: list[str]) -> None:
+def _spell(error: Any, words: list[str]) -> None:
     """Has a message about an unknown option say how the option is spelled here."""
     from minigpt_cli.cli.spelling import did_you_mean_option, right_spelling, typed_value
 
-    context = error.ctx
+    context, option = error.ctx, error.option_name
     commands = {
         name: {option for parameter in command.params for option in parameter.opts}
         for name, command in {

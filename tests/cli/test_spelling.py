@@ -39,6 +39,28 @@ def test_a_name_from_elsewhere_is_answered_with_the_one_here(
     assert f"; did you mean {meant}?" in misused(*typed.split())
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("train --seed", "Option '--seed' requires an argument"),
+        ("train --data", "Option '--data' requires an argument"),
+        ("train --watch=5", "Option '--watch' does not take a value"),
+        ("generate -n", "Option '-n' requires an argument"),
+        ("generate --top-k two", "Invalid value for '--top-k'"),
+        ("tokenize --text", "Option '--text' requires an argument"),
+        ("eval --data", "Option '--data' requires an argument"),
+        ("inspect --plot", "Option '--plot' requires an argument"),
+        ("inspect next The -c", "Option '-c' requires an argument"),
+        ("inspect next a b", "unexpected extra argument"),
+        ("export runs/tiny --to", "Option '--to' requires an argument"),
+    ],
+)
+def test_an_option_without_its_value_is_a_usage_error(
+    misused: Misused, typed: str, said: str
+) -> None:
+    assert said in misused(*typed.split())
+
+
 def test_what_means_nothing_gets_no_answer(misused: Misused) -> None:
     assert "did you mean" not in misused("train", "--zzzz=3")
 
