@@ -48,7 +48,7 @@ def measure(case: str) -> dict[str, Any]:
     config, vocab_size, steps = config_of(case)
     tokens = np.random.default_rng(0).integers(0, vocab_size, TOKENS).astype(np.uint16)
     dataset = SimpleNamespace(
-        tokenizer=SimpleNamespace(vocab_size=vocab_size), tokens=lambda _: tokens
+        tokenizer=SimpleNamespace(vocab_size=vocab_size), tokens=lambda _: tokens, train_parts=()
     )
     learner = Learner(config, cast(Dataset, dataset))
     losses = [learner.take_step(step)[0].item() for step in range(steps)]

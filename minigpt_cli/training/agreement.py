@@ -37,7 +37,7 @@ def check_same_settings(config: RunConfig, group: Group) -> None:
     """
 
     def problem(first: str) -> ConfigError | None:
-        found = differences(RunConfig.model_validate_json(first), config)
+        found = differences(from_json(first), config)
         lines = [
             _("{name} is {theirs} in process 0 and {ours} in process {rank}").format(
                 name=name, theirs=theirs, ours=ours, rank=group.rank
@@ -47,7 +47,7 @@ def check_same_settings(config: RunConfig, group: Group) -> None:
         ]
         return ConfigError(_("; ").join([*lines, _("use the same command")])) if lines else None
 
-    group.compare("settings", config.model_dump_json(), problem)
+    group.compare("settings", as_json(config), problem)
 
 
 def check_same_overrides(overrides: Overrides, group: Group) -> None:
@@ -112,4 +112,14 @@ def shared_dataset(make: Callable[[], Dataset], workspace: Workspace, group: Gro
 
 def told(config: RunConfig, group: Group) -> RunConfig:
     """Rank 0's configuration: what another machine resolves or measures may differ."""
-    return RunConfig.model_validate_json(group.first(config.model_dump_json))
+    return from_json(group.first(lambda: as_json(config)))
+
+
+def as_json(config: RunConfig) -> str:
+    """A configuration as text, whatever a user typed into it (half a character, for one)."""
+    return json.dumps(config.model_dump())
+
+
+def from_json(text: str) -> RunConfig:
+    """The configuration that `as_json` was given."""
+    return RunConfig.model_validate(json.loads(text))

@@ -29,9 +29,11 @@ from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
 from minigpt_cli.tokenizer.files import read_tokenizer
 from minigpt_cli.training.agreement import (
+    as_json,
     check_same_overrides,
     check_same_settings,
     for_these_processes,
+    from_json,
     shared_dataset,
     told,
 )
@@ -352,10 +354,10 @@ def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tu
                     "machine may change (docs/commands.md)"
                 ).format(path=folder.path, changed=_("; ").join(changed), begin=begin)
             )
-        return after.model_dump_json(), saved.fingerprint
+        return as_json(after), saved.fingerprint
 
     config, fingerprint = group.first(read)
-    return RunConfig.model_validate_json(config), fingerprint
+    return from_json(config), fingerprint
 
 
 def resolve_machine(config: RunConfig) -> RunConfig:
