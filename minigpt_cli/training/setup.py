@@ -312,20 +312,28 @@ def resume(
 
 
 def _say_if_the_rate_jumps(folder: RunFolder, trainer: Trainer, workspace: Workspace) -> None:
-    """More steps stretch the schedule: at the same step, the learning rate is another."""
+    """Another number of steps changes the learning rate at the step where the run goes on."""
     before, after, step = saved_run(folder.state).config, trainer.config, trainer.state.step
     if not step or before.train.max_iters == after.train.max_iters:
         return
     old = learning_rate(before.optimizer, step, before.train.max_iters)
     new = learning_rate(after.optimizer, step + 1, after.train.max_iters)
-    if new > _JUMP * old or old > _JUMP * new:
-        workspace.note(
-            _(
-                "The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule is "
-                "stretched from {planned:,} to {steps:,} steps: the loss will rise first, and the "
-                "run is not what one of that length would have been"
-            ).format(old=old, new=new, planned=before.train.max_iters, steps=after.train.max_iters)
+    if new > _JUMP * old:
+        note = _(
+            "The learning rate jumps from {old:.2g} to {new:.2g}, because its schedule changes "
+            "from {planned:,} to {steps:,} steps: the loss will rise first, and the run is not "
+            "what one of that length would have been"
         )
+    elif old > _JUMP * new:
+        note = _(
+            "The learning rate falls at once from {old:.2g} to {new:.2g}, because its schedule "
+            "changes from {planned:,} to {steps:,} steps: the run is not what one of that length "
+            "would have been"
+        )
+    else:
+        return
+    planned, steps = before.train.max_iters, after.train.max_iters
+    workspace.note(note.format(old=old, new=new, planned=planned, steps=steps))
 
 
 def _resumed_config(folder: RunFolder, overrides: Overrides, group: Group) -> tuple[RunConfig, str]:

