@@ -188,7 +188,7 @@ def run_to_resume(changed: set[str]) -> "RunFolder":
         changed: the settings that are to be changed, by full name.
 
     Raises:
-        CheckpointError: there is no run.
+        CheckpointError: no run was found.
     """
     from minigpt_cli.cli.console import print_note
     from minigpt_cli.inspection.run_list import list_runs

@@ -107,7 +107,7 @@ class Finding:
     """Which files of a folder are read, and as what."""
 
     include: tuple[str, ...] = ()
-    """Patterns of names; without any, plain text, or records where there is no plain text."""
+    """Patterns of names; by default plain text, or records if a folder holds only those."""
     as_text: bool = False
     """Whether files of records are read as plain text."""
     text_field: str = "text"

@@ -28,7 +28,7 @@ Verdict = Literal["writes", "copies in places", "copies", "cannot tell"]
 # How much larger the copied share of generated text may be than that of unseen text.
 _CHANCE, _MUCH = 0.05, 0.2
 _REPETITIVE = 0.3
-"""Share of unseen text that is in the training text too, from which it is no yardstick."""
+"""Above this share of unseen text found in the training text, the comparison says nothing."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Plan:
     seconds_per_step: float
     tokens_per_second: float
     seconds: float
-    """Of all steps, without evaluations, saves and failures."""
+    """Time of the steps alone, without evaluations, saves and failures."""
     advice: tuple[str, ...]
     """What does not fit, or is wasteful, and what to change; one line each."""
 
