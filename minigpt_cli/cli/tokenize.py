@@ -208,7 +208,7 @@ def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
         except CorpusError:
             if not damaged:
                 raise
-            corpus = Corpus("", ())  # the only one given
+            corpus = Corpus("", ())  # nothing else was named
         corpus, undecodable = readable(corpus)
         damaged += undecodable
         reading = read_corpus(corpus, progress)
