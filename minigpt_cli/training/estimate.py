@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,11 @@ def peak_memory(device: torch.device) -> int | None:
     """The most bytes that this process, or the accelerator, ever had; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Linux counts a process's peak of `getrusage` from that of the process which started it.
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     if os.name != "posix":
         return None
     import resource

@@ -149,3 +149,15 @@ def test_planned_peak_is_near_what_a_process_takes(case: str) -> None:
     assert memory_here(config, vocab_size).peak == pytest.approx(found["peak"], rel=0.15)
     assert len(found["losses"]) == steps
     assert all(0 < loss < 12 for loss in found["losses"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not count the parent's memory")
+def test_peak_is_not_that_of_the_process_which_started_it() -> None:
+    held = bytearray(b"x") * (600 << 20)
+    program = (
+        "import torch\n"
+        "from minigpt_cli.training.estimate import peak_memory\n"
+        "print(peak_memory(torch.device('cpu')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert int(done.stdout) < len(held)
