@@ -53,9 +53,9 @@ def check_named(
                 else _("{source}: the model asks for this file, and it is outside {here}")
             ).format(source=source, here=here)
             fix = _("if it is your text, run the command in its folder or name it")
+            # A stranger chose the name: it is not offered for pasting into a shell.
             raise CorpusError(
-                problem + _("; {hint}").format(hint=fix),
-                settings=(f"{setting}={source}",),
+                problem + _("; {hint}").format(hint=fix), settings=(f"{setting}=FILE",)
             )
 
 

@@ -263,7 +263,7 @@ def test_a_validation_text_that_only_the_run_names_is_not_read(
     shutil.rmtree("data")
     message = refused("train", "--resume", "r", "--data", "story.txt", "--max-iters", 5)
     assert "outside.txt: the model asks for this file" in message
-    assert "or name it (set with --val-data " in message
+    assert "or name it (set with --val-data FILE)" in message
 
 
 def test_a_run_from_another_model_goes_on_with_its_text_under_another_name(

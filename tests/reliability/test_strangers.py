@@ -66,7 +66,7 @@ def test_file_that_only_a_checkpoint_names_is_not_read(
     monkeypatch.setattr("minigpt_cli.data.workspace.open_corpus", None)  # would fail
     with pytest.raises(CorpusError, match="the model asks for this file, and it is") as caught:
         Workspace(Path("data")).own_dataset(Trained())
-    assert caught.value.settings == ("data.corpus",)
+    assert caught.value.settings == ("data.corpus=FILE",)
     assert not Path("data").exists()
 
 
