@@ -68,6 +68,7 @@ def content(path: Path) -> object:
     return {name: tensor.tolist() for name, tensor in tensors.items()}, metadata
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exists", [True, False], ids=["old", "none"])
 def test_tensors_are_the_old_ones_or_the_new_ones(tmp_path: Path, exists: bool) -> None:
     path = tmp_path / "run" / "state.safetensors"
@@ -78,6 +79,7 @@ def test_tensors_are_the_old_ones_or_the_new_ones(tmp_path: Path, exists: bool) 
     assert_old_or_new(path, old, lambda: write_tensors(path, new, {"step": "2"}), content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [b"old = 1\n", None], ids=["old", "none"])
 def test_a_configuration_is_the_old_one_or_the_new_one(run: RunFolder, old: bytes | None) -> None:
     assert_old_or_new(run.config, old, lambda: run.write_config("new = 2\n# 中文\n"))
@@ -105,6 +107,7 @@ def test_a_line_of_metrics_is_whole_or_cut_away(run: RunFolder) -> None:
     assert seen == [rows[:1]] * points + [rows]
 
 
+@pytest.mark.slow
 def test_a_dataset_is_whole_or_not_there(tmp_path: Path, story: str) -> None:
     text = tmp_path / "story.txt"
     text.write_text(story, encoding="utf-8")

@@ -141,7 +141,10 @@ def test_slow_reader_gets_everything(home: Path, env: dict[str, str], blocking: 
     assert got == b"x" * 400_000 + expected
 
 
-ENCODINGS = ["ascii", "cp1252", "cp437:replace", "utf-16"]
+ENCODINGS = [
+    "ascii",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp1252", "cp437:replace", "utf-16")),
+]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -129,6 +129,7 @@ def test_two_processes_train_as_one(tmp_path: Path, dataset: Dataset, alone: Any
 
 
 @pytest.mark.usefixtures("no_measuring")
+@pytest.mark.slow
 def test_four_processes_train_as_one(tmp_path: Path, dataset: Dataset, alone: Any) -> None:
     settings = {"adamw": [*ADAMW, *FOUR], "muon": [*MUON, *FOUR]}
     train_job(dataset, tmp_path / "4 continued", settings["adamw"], until=6)
