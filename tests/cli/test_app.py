@@ -378,6 +378,7 @@ def test_click_is_not_imported_by_name() -> None:
         assert not re.search(r"^\s*(import|from) click\b", path.read_text("utf-8"), re.MULTILINE)
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("where", ["/dev/full", "closed pipe"])
 def test_training_continues_when_stderr_cannot_be_written(home: Path, where: str) -> None:

@@ -78,6 +78,7 @@ def test_terminal_sees_the_answer_and_no_bar_stays(home: Path) -> None:
     assert b"\x1b[2K" in shown[last_bar:]  # erased
 
 
+@pytest.mark.slow
 def test_terminal_that_vanishes_does_not_end_training(home: Path) -> None:
     ours, theirs = pty.openpty()
     short = [*TRAIN, "--max-iters", "30", "--set", "train.sample_tokens=0"]

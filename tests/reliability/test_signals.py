@@ -92,6 +92,7 @@ def test_second_interrupt_within_a_save_exits_at_once_and_damages_nothing(home: 
     assert saved_step() == 30
 
 
+@pytest.mark.slow
 def test_signal_within_an_evaluation_is_obeyed_after_it(home: Path) -> None:
     patch = """
         import os, signal
