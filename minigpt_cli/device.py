@@ -16,8 +16,6 @@ from minigpt_cli.private_torch import cpu_has_bf16_instructions
 
 # Fewer threads are chosen for a clear gain only.
 _GAIN = 0.95
-_SHORT_SECONDS = 0.4
-"""Work that takes longer is timed twice instead of five times."""
 LESS_MEMORY = mark("the model or its context window (block_size) is too large for this machine")
 """What to say when a trained model does not fit in memory."""
 
@@ -93,7 +91,7 @@ def _fast_in_bf16(device: torch.device) -> bool:
     return bf16 > 1.5 * fp32
 
 
-def choose_threads(work: Callable[[], float]) -> int:
+def choose_threads(work: Callable[[], float], enough: float) -> int:
     """Sets the number of CPU threads that is the fastest now, and returns it.
 
     Threads wait for each other by spinning: beside another busy program, all of them together can
@@ -101,6 +99,7 @@ def choose_threads(work: Callable[[], float]) -> int:
 
     Args:
         work: does a small part of the work, and returns the seconds it took.
+        enough: seconds of it after which a number of threads is known well enough.
     """
     most = torch.get_num_threads()
     if most == 1:
@@ -108,10 +107,11 @@ def choose_threads(work: Callable[[], float]) -> int:
     best, best_seconds = most, float("inf")
     for threads in [most, most // 2, 1] if most > 3 else [most, 1]:
         torch.set_num_threads(threads)
-        first = work()  # it also allocates
-        # The median: among busy neighbors, a single quick one says nothing.
-        is_short = first < _SHORT_SECONDS
-        seconds = median(work() for _ in range(5)) if is_short else min(first, work())
+        times = [work(), work()]
+        while len(times) <= 5 and sum(times) < enough:
+            times.append(work())
+        # The first also allocates. The median: among busy neighbors, a quick one says nothing.
+        seconds = median(times[1:])
         if seconds < _GAIN * best_seconds:
             best, best_seconds = threads, seconds
     torch.set_num_threads(best)

@@ -35,7 +35,10 @@ RunPath = Annotated[
 
 _LOOKED_AT = 10
 """Runs at most that are compared with the newest."""
-_FEW_TOKENS = 32
+_FEW_TOKENS, _ENOUGH_SECONDS = 32, 0.05
+_LARGE = 50_000_000
+"""Parameters from which all threads are used without asking: they rarely wait for each other, and
+asking would be felt."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def load(
         quantize_int8(checkpoint.model)
     else:
         checkpoint.model.compute_dtype = pick_dtype(precision, target)
-    if target.type == "cpu":
-        choose_threads(partial(_reading_seconds, checkpoint.model))
+    if target.type == "cpu" and sum(p.numel() for p in checkpoint.model.parameters()) < _LARGE:
+        choose_threads(partial(_reading_seconds, checkpoint.model), _ENOUGH_SECONDS)
     return Loaded(path, checkpoint)
 
 

@@ -11,6 +11,7 @@ from minigpt_cli.training.learner import Learner
 
 # A step also updates the weights, and a run also evaluates and saves.
 _BESIDES = 1.2
+_ENOUGH_SECONDS = 0.5
 _LARGE = 5e11
 """FLOPs of a pass from which all threads are used without asking: they rarely wait for each other,
 and a pass takes seconds."""
@@ -28,7 +29,7 @@ def training_threads(learner: Learner) -> int:
     passes = learner.config.train.grad_accum_steps
     if learner.flops_per_token * learner.tokens_per_step / passes > _LARGE:
         return torch.get_num_threads()
-    return choose_threads(learner.rehearse)
+    return choose_threads(learner.rehearse, _ENOUGH_SECONDS)
 
 
 def expected_seconds(learner: Learner, steps: int) -> float:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minigpt_cli.data.dataset import Dataset
+from minigpt_cli.device import choose_threads
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.speed import Slowdown, StepTimes, expected_seconds, training_threads
 from tests.helpers.training import Watcher, differences, new_trainer, small_config, train
@@ -52,6 +53,21 @@ def test_fastest_number_of_threads_is_chosen(
 def test_large_models_use_all_threads_unasked(threads: Any) -> None:
     threads(2)
     assert training_threads(learner_that_takes({2: 9.0, 1: 1.0}, 1e12)) == 2
+
+
+def test_slow_work_is_timed_twice_and_quick_work_often(threads: Any) -> None:
+    threads(2)
+    calls: list[int] = []
+
+    def work(seconds: float) -> float:
+        calls.append(torch.get_num_threads())
+        return seconds
+
+    choose_threads(lambda: work(3.0), 0.5)
+    assert calls == [2, 2, 1, 1]
+    calls.clear()
+    choose_threads(lambda: work(0.01), 0.5)
+    assert calls == 6 * [2] + 6 * [1]
 
 
 def test_rehearsing_learns_nothing_and_changes_no_step(dataset: Dataset) -> None:
