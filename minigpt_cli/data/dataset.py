@@ -27,6 +27,7 @@ from minigpt_cli.data.metadata import (
     DatasetMetadata,
     read_metadata,
     restrict_all,
+    stored_tokenizer,
 )
 from minigpt_cli.data.preparing import ChangedWhileReadError, begun, write_dataset
 from minigpt_cli.data.progress import Progress, no_progress
@@ -37,13 +38,12 @@ from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_togethe
 from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take
-from minigpt_cli.io.regular import NotRegularError, read_bounded
+from minigpt_cli.io.regular import NotRegularError
 from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
 from minigpt_cli.tokenizer.factory import check_settings, tokenizer_from_json
 
 FORMAT = 1
-_MOST_TOKENIZER = 1 << 28
 
 
 class TextChangedError(CorpusError):
@@ -241,7 +241,7 @@ def _opened(
     """
     try:
         metadata = read_metadata(folder)
-        saved = read_bounded(folder / TOKENIZER, _MOST_TOKENIZER)
+        saved = stored_tokenizer(folder)
         if hashlib.sha256(saved).hexdigest() != metadata.tokenizer_sha256:
             raise _DamagedError(_("{name} has been changed").format(name=TOKENIZER))
         tokenizer = tokenizer_from_json(saved.decode())

@@ -15,7 +15,7 @@ from minigpt_cli.io.regular import open_regular, read_bounded
 from minigpt_cli.io.strict_json import read_json
 
 METADATA, TOKENIZER = "facts.json", "tokenizer.json"
-_MOST_METADATA = 1 << 16
+_MOST_METADATA, _MOST_TOKENIZER = 1 << 16, 1 << 28
 
 _Count = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -61,6 +61,16 @@ def read_metadata(folder: Path) -> DatasetMetadata:
     stored = read_bounded(folder / METADATA, _MOST_METADATA).decode()
     read_json(stored)  # refuses what readers of JSON disagree about
     return _SCHEMA.validate_json(stored)
+
+
+def stored_tokenizer(folder: Path) -> bytes:
+    """The tokenizer of a prepared folder, as its JSON.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too large to be one.
+    """
+    return read_bounded(folder / TOKENIZER, _MOST_TOKENIZER)
 
 
 def digest_of(folder: Path, names: Iterable[str]) -> str:

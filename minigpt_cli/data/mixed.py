@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +15,7 @@ from minigpt_cli.data.corpus import Corpus, joined
 from minigpt_cli.data.dataset import Dataset, TextChangedError, find_prepared, prepare_dataset
 from minigpt_cli.data.known_texts import read_texts, recorded_texts
 from minigpt_cli.data.layout import SPLITS, layout_of
-from minigpt_cli.data.metadata import TOKENIZER, DatasetMetadata
+from minigpt_cli.data.metadata import TOKENIZER, DatasetMetadata, stored_tokenizer
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.data.sharded_tokens import ShardedTokens
@@ -35,7 +34,7 @@ _FORMAT = 1
 MANIFEST = "mixture.json"
 """The texts of a mixture: name and fingerprint of each."""
 _Parts = TypeAdapter(list[tuple[str, str]])
-_MOST_MANIFEST, _MOST_TOKENIZER = 1 << 20, 1 << 28
+_MOST_MANIFEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -189,8 +188,7 @@ def _learned(
 
 def _saved_tokenizer(folder: Path) -> Tokenizer | None:
     try:
-        saved = read_bounded(folder / TOKENIZER, _MOST_TOKENIZER).decode()
-        return tokenizer_from_json(saved)
+        return tokenizer_from_json(stored_tokenizer(folder).decode())
     except (OSError, ValueError, TokenizerError):
         return None
 
@@ -201,7 +199,7 @@ def _write(folder: Path, tokenizer: Tokenizer, parts: Sequence[Dataset], permiss
     files = {TOKENIZER: tokenizer.to_json(), MANIFEST: manifest}
     hint = _("free some space or choose another data folder")
     with reraise_as(CorpusError, folder, "written", hint=hint, settings=("data_dir",)):
-        if all(_holds(folder / name, text) for name, text in files.items()):
+        if all(_holds(folder / name, text.encode()) for name, text in files.items()):
             return
         folder.mkdir(parents=True, exist_ok=True)
         restrict(folder, enterable(permissions))
@@ -211,8 +209,11 @@ def _write(folder: Path, tokenizer: Tokenizer, parts: Sequence[Dataset], permiss
             restrict(folder / name, permissions)
 
 
-def _holds(path: Path, text: str) -> bool:
-    return os.path.lexists(path) and path.read_text(encoding="utf-8") == text
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_bounded(path, len(content)) == content
+    except (FileNotFoundError, ValueError):  # also where it is longer
+        return False
 
 
 def _mixed(folder: Path, tokenizer: Tokenizer, parts: tuple[Dataset, ...]) -> MixedDataset:

@@ -29,6 +29,7 @@ from minigpt_cli.data.metadata import (
     digest_of,
     read_metadata,
     restrict_all,
+    stored_tokenizer,
 )
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading, TextDigest, marked
@@ -47,7 +48,6 @@ from minigpt_cli.data.token_files import holds_ids_below, narrowest, write_split
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.io.permissions import enterable
-from minigpt_cli.io.regular import read_bounded
 from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import Job, Tokenizer
 from minigpt_cli.tokenizer.factory import tokenizer_from_json
@@ -77,7 +77,7 @@ def begun(folder: Path) -> Tokenizer | None:
         if digest_of(folder, [MANIFEST]) == read_metadata(folder).sha256:
             folder.rename(temporary)
     with suppress(OSError, ValueError, TokenizerError):
-        saved = read_bounded(temporary / TOKENIZER, 1 << 28).decode()
+        saved = stored_tokenizer(temporary).decode()
         tokenizer = tokenizer_from_json(saved)
         if read_manifest(temporary, whole=False).maker == _maker(saved):
             return tokenizer
