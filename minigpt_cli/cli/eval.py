@@ -86,7 +86,7 @@ def evaluate(
     Every token is predicted once, so the result is the same each time.
     Bits per byte can be compared between models with different tokenizers.
     """
-    from minigpt_cli.cli.console import print_json, print_note
+    from minigpt_cli.cli.console import print_json
     from minigpt_cli.cli.render import count_progress
     from minigpt_cli.evaluation import evaluate as score
 
@@ -109,16 +109,20 @@ def evaluate(
         if quantize:
             with count_progress(_("tokens")) as progress:
                 exact = score(load(path).checkpoint.model, tokenizer, tokens, progress=progress)
-            print_note(
-                _("{path}: {quantize} adds {more:+.4f} to the loss ({exact:.4f} without)").format(
-                    path=path, quantize=quantize, more=result.loss - exact.loss, exact=exact.loss
-                )
-            )
+            _note_cost(path, quantize, result.loss, exact.loss)
         scored.append(Scored(path, loaded.checkpoint, result))
     if as_json:
         print_json([_json(one, text) for one in scored])
     else:
         _print_table(scored, text)
+
+
+def _note_cost(path: Path, quantize: str, loss: float, exact: float) -> None:
+    """Says what quantizing costs."""
+    from minigpt_cli.cli.console import print_note
+
+    note = _("{path}: {quantize} adds {more:+.4f} to the loss ({exact:.4f} without)")
+    print_note(note.format(path=path, quantize=quantize, more=loss - exact, exact=exact))
 
 
 def _tokens(checkpoint: "Checkpoint", text: Text, first: bool) -> "Tokens":

@@ -116,6 +116,9 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="PROMPT", help="Text to continue, as with --prompt."),
 ]
+TextsJson = Annotated[
+    bool, in_output("--json", help="Print a JSON array; with --prompt-file, JSON lines.")
+]
 
 
 def generate(
@@ -138,9 +141,7 @@ def generate(
     quantize: Quantize = None,
     device: Device = "cpu",
     show_probabilities: ShowProbabilities = False,
-    as_json: Annotated[
-        bool, in_output("--json", help="Print a JSON array; with --prompt-file, JSON lines.")
-    ] = False,
+    as_json: TextsJson = False,
     top: Top = None,  # noqa: ARG001 - answered by its callback
 ) -> None:
     """Generate text: continue a prompt, token by token.

@@ -49,6 +49,15 @@ Check = Annotated[
 ValFraction = Annotated[
     float, in_data("--val-fraction", min=0, max=1, help="Fraction of the text used for validation.")
 ]
+Kind = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        "-k",
+        metavar="KIND|PATH",
+        help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
+    ),
+]
 
 
 def tokenize(
@@ -56,15 +65,7 @@ def tokenize(
         list[str] | None,
         typer.Argument(help="Files, folders or known corpora. Default: shakespeare."),
     ] = None,
-    kind: Annotated[
-        str,
-        typer.Option(
-            "--kind",
-            "-k",
-            metavar="KIND|PATH",
-            help="Tokenizer: char, word, byte, bpe, or a tokenizer.json.",
-        ),
-    ] = "char",
+    kind: Kind = "char",
     vocab_size: Annotated[
         int | None,
         typer.Option("--vocab-size", min=2, help="Maximum vocabulary size, for bpe and word."),
@@ -107,14 +108,17 @@ def tokenize(
             raise typer.BadParameter(_("--vocab-size cannot be combined with a tokenizer's file"))
         datasets = [_prepare(_config(table, how), data_dir, verify, Path(kind))]
     else:
-        # In a comparison, the size applies to the kinds whose size can be chosen.
-        compared = {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
-        sizes = compared if compare else {kind: vocab_size}
+        sizes = _compared(vocab_size) if compare else {kind: vocab_size}
         configs = [_config({**table, "tokenizer": kind}, how, size) for kind, size in sizes.items()]
         datasets = [_prepare(config, data_dir, verify) for config in configs]
     for line in reading_lines(datasets[0].reading, val_fraction):
         print_note(line)
     _show(datasets, text, compare, as_json)
+
+
+def _compared(vocab_size: int | None) -> dict[str, int | None]:
+    """All kinds, with a size for those whose size can be chosen."""
+    return {"char": None, "word": vocab_size, "byte": None, "bpe": vocab_size}
 
 
 def _show(datasets: "list[Dataset]", text: str | None, compare: bool, as_json: bool) -> None:

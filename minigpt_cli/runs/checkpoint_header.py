@@ -185,7 +185,7 @@ def read_header(path: Path) -> Header:
 
 
 def saved_step(state: Path) -> int | None:
-    """The step at which a run's state was saved; None where there is no readable state."""
+    """The step at which a run's state was saved; None if it cannot be read."""
     try:
         metadata = read_header(state).metadata
         step = read_json(metadata["state"])["step"]

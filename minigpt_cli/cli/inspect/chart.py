@@ -83,13 +83,17 @@ def chart(
         )
         lines.insert(0, f"{'':{margin}}  {note}"[:width])
     if axis:
-        begin, end = f"{steps[0]:,}", _("step {step:,}").format(step=steps[1])
-        space = " " * (columns - len(begin) - cell_len(end))
         lines += [
             f"{'':{margin}} {corner}{dash * columns}",
-            f"{'':{margin}}  {begin}{space}{end}",
+            f"{'':{margin}}  {_steps_below(steps, columns)}",
         ]
     return Text("\n").join(Text.from_ansi(line) for line in lines)
+
+
+def _steps_below(steps: tuple[int, int], columns: int) -> str:
+    """The first and the last step, at both ends of the x axis."""
+    begin, end = f"{steps[0]:,}", _("step {step:,}").format(step=steps[1])
+    return begin + " " * (columns - len(begin) - cell_len(end)) + end
 
 
 def _draw(canvas: Canvas, series: Series) -> None:
