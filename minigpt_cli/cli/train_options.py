@@ -108,7 +108,7 @@ MaxMemory = Annotated[
         "--max-memory",
         parser=memory_size,
         metavar="SIZE",
-        help="Split batches into more passes, until a process takes at most this, as in 8GiB.",
+        help="Split batches into more passes, until a process should take at most this (8GiB).",
         show_default=False,
     ),
 ]

@@ -25,7 +25,7 @@ def memory_here(config: RunConfig, vocab_size: int, batch_size: int | None = Non
         bytes_per_value=2 if train.precision == "bf16" else 4,
         on_cpu=train.device == "cpu",
         accumulates=train.batch_size * train.grad_accum_steps > size,
-        checkpointing=bool(getattr(train, "activation_checkpointing", False)),
+        checkpointing=train.activation_checkpointing,
     )
     return training_memory(
         config.model, vocab_size, config.optimizer, of, adapters=adapter_count(config)

@@ -165,7 +165,7 @@ def plan(config: RunConfig, vocab_size: int, machines: Machines) -> Plan:
     strategy = _strategy(config, vocab_size, machines)
     memory = memory_per_gpu(config, vocab_size, strategy, machines)
     per_token = 3 * forward_flops_per_token(config.model, vocab_size)
-    if _checkpoints(config):
+    if config.train.activation_checkpointing:
         per_token += forward_flops_per_token(config.model, vocab_size)
     per_step = windows * config.model.block_size
     speed = machines.accelerator.flops_per_second * machines.utilization
@@ -200,16 +200,12 @@ def plan(config: RunConfig, vocab_size: int, machines: Machines) -> Plan:
     return replace(draft, advice=tuple(_advice(draft, config, vocab_size, machines)))
 
 
-def _checkpoints(config: RunConfig) -> bool:
-    return bool(getattr(config.train, "activation_checkpointing", False))
-
-
 def _strategy(config: RunConfig, vocab_size: int, machines: Machines) -> Strategy:
     """As set, or `ddp` while a whole model with its optimizer leaves room for the activations."""
     if machines.gpus == 1:
         return "one"
-    setting = getattr(getattr(config, "distributed", None), "strategy", "auto")
-    if setting == "ddp":
+    setting = config.distributed.strategy
+    if setting == "ddp" or config.lora is not None:  # adapters are not sharded
         return "ddp"
     parameters = sizes_of(config.model, vocab_size).parameters
     fits = replica_fits(parameters, machines.accelerator.memory_bytes)
@@ -232,7 +228,7 @@ def memory_per_gpu(
         bytes_per_value=_FP32 if train.precision == "fp32" else _BF16,
         on_cpu=False,
         accumulates=share > size,
-        checkpointing=_checkpoints(config),
+        checkpointing=config.train.activation_checkpointing,
     )
     replicas, shards = (N if strategy == "ddp" else 1), (N if strategy == "fsdp" else 1)
     return training_memory(
