@@ -78,6 +78,10 @@ class TrainingError(MinigptError):
     """Training cannot continue: a value became NaN or infinite, or the machine failed."""
 
 
+class PeerLostError(TrainingError):
+    """Another process of the run ended, for a reason that it may still have told."""
+
+
 @contextmanager
 def reraise_as(
     kind: type[MinigptError],

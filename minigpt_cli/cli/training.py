@@ -64,7 +64,7 @@ def fit(trainer: "Trainer", data_dir: Path, following: Following, as_json: bool)
         result_table,
         run_lines,
     )
-    from minigpt_cli.training.distributed import PeerLostError
+    from minigpt_cli.errors import PeerLostError
     from minigpt_cli.training.reporter import Reporter
 
     if not trainer.group.is_first:

@@ -22,20 +22,19 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from minigpt_cli.errors import ConfigError, MinigptError, TrainingError, about
+from minigpt_cli.errors import ConfigError, MinigptError, PeerLostError, TrainingError, about
 from minigpt_cli.io.ranks import started_together
 from minigpt_cli.language import _
 
 _ARRIVAL_SECONDS = 600.0
 """How long a process waits for rank 0; the machines of a job may start minutes apart."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0005, 0.1
+_LETTING_GO = 0.1
+"""A pause for Gloo's threads, which let go of tensors after all have the results. With FSDP2 they
+run on, and one that needs the interpreter when Python shuts down aborts the process."""
 _FAILURE = "failure"
 
 T = TypeVar("T")
-
-
-class PeerLostError(TrainingError):
-    """Another process of this run ended, for a reason that it may still have told."""
 
 
 class Group:
@@ -193,6 +192,7 @@ def connected() -> Iterator[Group]:
         if dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+            time.sleep(_LETTING_GO)
 
 
 def _connect(place: Place) -> Store:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from minigpt_cli import __version__
 from minigpt_cli.device import machine_info, matmul_flops
-from minigpt_cli.errors import CheckpointError, NonFiniteError, TrainingError
+from minigpt_cli.errors import CheckpointError, NonFiniteError, PeerLostError, TrainingError
 from minigpt_cli.evaluation import Evaluation, evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
@@ -20,7 +20,7 @@ from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
 from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
-from minigpt_cli.training.distributed import Group, PeerLostError
+from minigpt_cli.training.distributed import Group
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.lora import adapter_tensors, merged
 from minigpt_cli.training.reporter import Reporter, TrainResult

@@ -116,3 +116,11 @@ def is_running(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def test_processes_that_share_the_weights_end_well(home: Path) -> None:
+    # Gloo's threads, which FSDP2 keeps, once needed an interpreter that was shutting down: SIGABRT.
+    for attempt in range(8):
+        short = ["--max-iters", 3, "--set", "distributed.strategy=fsdp", "--out", f"run{attempt}"]
+        with Program(home, *TRAIN, *short, "--processes", 2) as program:
+            assert program.finished() == 0, program.stderr

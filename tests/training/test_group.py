@@ -17,14 +17,14 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
-from minigpt_cli.errors import ConfigError, MinigptError
+from minigpt_cli.errors import ConfigError, MinigptError, PeerLostError
 from minigpt_cli.training.agreement import (
     check_same_overrides,
     check_same_settings,
     for_these_processes,
     shared_dataset,
 )
-from minigpt_cli.training.distributed import ALONE, Group, PeerLostError, Place, Ranks
+from minigpt_cli.training.distributed import ALONE, Group, Place, Ranks
 from minigpt_cli.training.learner import Learner, passes_of
 from minigpt_cli.training.strategy import chosen, strategy_for
 from tests.helpers.training import small_config
