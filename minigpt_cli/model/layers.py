@@ -22,13 +22,26 @@ class Embedding(nn.Embedding):
 class Linear(nn.Linear):
     """A linear layer, (..., in) to (..., out).
 
-    `rows` are the output rows of each matrix stacked in the weight: query, key and value are one
-    product here, but three matrices to an optimizer that orthogonalizes them.
+    Args:
+        n_in: the columns of the weight.
+        rows: the output rows of each part stacked in the weight: query, key and value are one
+            product here.
+        bias: whether there is one.
+        heads: of how many matrices each part consists to an optimizer that orthogonalizes them; one
+            by default.
     """
 
-    def __init__(self, n_in: int, rows: tuple[int, ...], bias: bool) -> None:
+    def __init__(
+        self, n_in: int, rows: tuple[int, ...], bias: bool, heads: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__(n_in, sum(rows), bias)
         self.rows = rows
+        self.matrices = tuple(
+            size // count
+            for size, count in zip(rows, heads or (1,) * len(rows), strict=True)
+            for _ in range(count)
+        )
+        """The output rows of each of these matrices."""
         self.int8: tuple[Tensor, Tensor] | None = None
         """Once quantized: the weight as integers, (out, in), and a scale for each row, (out,)."""
 

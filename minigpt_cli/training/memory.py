@@ -138,7 +138,7 @@ def sizes_of(config: ModelConfig, vocab_size: int) -> Sizes:
         (rows, module.in_features)
         for module in model.blocks.modules()
         if isinstance(module, Linear)
-        for rows in module.rows
+        for rows in module.matrices
     )
     norm = sum(p.numel() for p in model.norm.parameters())
     return Sizes(

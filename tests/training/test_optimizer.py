@@ -214,9 +214,21 @@ def step_all(
 
 def assert_same_way(ours: Tensor, theirs: Tensor, start: Tensor) -> None:
     error = (ours - theirs).norm() / (theirs - start).norm()
-    assert error < 0.01, f"{error:.4f} of the way apart"
+    assert error < 0.03, f"{error:.4f} of the way apart"
 
 
+@pytest.fixture
+def exactly_orthogonal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has PyTorch's Muon take the orthogonal matrix itself that the iterations approach."""
+
+    def nearest(matrix: Tensor, *_: object) -> Tensor:
+        u, _s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+        return (u @ v).float()
+
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", nearest)
+
+
+@pytest.mark.usefixtures("exactly_orthogonal")
 @pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48), (1, 16), (16, 1)])
 def test_muon_equals_pytorchs(shape: tuple[int, int]) -> None:
     start = gradient(*shape, seed=99)
@@ -232,6 +244,7 @@ def test_muon_equals_pytorchs(shape: tuple[int, int]) -> None:
     assert_same_way(ours, theirs, start)
 
 
+@pytest.mark.usefixtures("exactly_orthogonal")
 @pytest.mark.parametrize("rows", [(24, 24, 24), (24, 8, 8), (40, 40)])
 def test_muon_treats_each_matrix_stacked_in_a_weight_by_itself(rows: tuple[int, ...]) -> None:
     start = torch.cat([gradient(n, 24, seed=90 + i) for i, n in enumerate(rows)])
@@ -250,12 +263,13 @@ def test_muon_treats_each_matrix_stacked_in_a_weight_by_itself(rows: tuple[int, 
         assert_same_way(mine, piece, first)
 
 
-def test_the_models_own_stacked_weights_move_as_query_key_and_value_apart() -> None:
+@pytest.mark.usefixtures("exactly_orthogonal")
+def test_the_models_own_stacked_weights_move_as_heads_of_query_and_key_and_value_apart() -> None:
     model = random_gpt(MODERN)
     config = settings(name="muon", learning_rate=0.1, weight_decay=2.0, momentum=0.9)
     optimizer = Optimizer(model, config)
     weight = model.get_parameter("blocks.0.attention.qkv.weight")
-    rows = (32, 16, 16)
+    rows = (8, 8, 8, 8, 8, 8, 16)  # four heads of queries, two of keys, all values
     start = weight.detach().clone()
     pieces = [piece.clone() for piece in torch.split(start, list(rows))]
     theirs = torch.optim.Muon(pieces, lr=0.1, momentum=0.9, weight_decay=2.0)
@@ -282,14 +296,28 @@ def test_orthogonalizing_keeps_directions_and_evens_out_sizes(
     assert out.shape == matrices.shape
     for matrix, direction in zip(matrices.double(), out, strict=True):
         values = torch.linalg.svdvals(direction)
-        assert values.min() > 0.66
-        assert values.max() < 1.25
+        assert values.min() > 0.95
+        assert values.max() < 1.03
         # In the matrix's own singular vectors the result is a diagonal, of these very values.
         u, _, v = torch.linalg.svd(matrix, full_matrices=False)
         inner = u.mT @ direction @ v.mT
         off_diagonal = inner - inner.diagonal().diag()
         assert off_diagonal.norm() < 0.05 * inner.norm()
-        assert inner.diagonal().min() > 0.65
+        assert inner.diagonal().min() > 0.94
+
+
+def test_orthogonalizing_forgets_only_directions_with_hardly_any_gradient() -> None:
+    # The spectrum of momentum falls off: here by e⁴, to a sixtieth and less of the largest.
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(64, 256, generator=generator), full_matrices=False)
+    values = torch.exp(-4 * torch.arange(64) / 64)
+    values = values / values[0]
+    found = torch.linalg.svdvals(newton_schulz(((u * values) @ v)[None])[0].float())
+    assert found.min() > 0.9
+    assert found.max() < 1.03
+    tiny = torch.linalg.svdvals(newton_schulz(((u * values**3) @ v)[None])[0].float())
+    assert tiny.max() < 1.03
+    assert 0 < tiny.min() < 0.5
 
 
 def test_a_matrix_of_zeros_stays_zero() -> None:
