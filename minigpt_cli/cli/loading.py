@@ -137,6 +137,10 @@ def checkpoint_path(given: Path | None) -> Path:
 
 def _other_runs(newest: Path) -> str:
     """What else there is, to follow the name of the newest run, which was chosen."""
+    from minigpt_cli.runs.folder import METRICS, RUNS
+
+    if len([*islice(RUNS.glob(f"*/{METRICS}"), 2)]) < 2:
+        return ""  # without reading its log
     from minigpt_cli.inspection.run_list import list_runs
 
     runs = [run for run in islice(list_runs(), _LOOKED_AT) if run.parameters]
