@@ -41,8 +41,8 @@ _LARGE = 50_000_000
 """Parameters from which all threads are used without asking: they rarely wait for each other, and
 asking would be felt."""
 _NEGLIGIBLE_SECONDS = 0.002
-"""Of reading a few tokens with one thread; a second then saves 5% of a token at most, or a fifth
-of 32 texts together, and takes 50 ms to start."""
+"""Of reading a few tokens with one thread; a second one then saves less than 0.1 ms of a token, and
+takes 50 ms or more to start."""
 
 
 @dataclass(frozen=True)
