@@ -7,10 +7,9 @@ from benchmarks.turns import Worker, ratio, versions
 
 
 def test_a_peer_that_is_missing_or_fails_is_a_line_below_the_table(tmp_path: Path) -> None:
-    missing, broken = ("train_nanogpt", [tmp_path, "fp32"]), ("nonesuch", [])
     with (
-        Worker("nanoGPT", *missing, sys.executable, threads=1) as first,
-        Worker("nonesuch", *broken, sys.executable, threads=1) as second,
+        Worker("nanoGPT", "train_nanogpt", [tmp_path, "fp32"], sys.executable, 1) as first,
+        Worker("nonesuch", "nonesuch", [], sys.executable, 1) as second,
     ):
         for worker in (first, second):
             worker.take_turn("step", {})
