@@ -35,6 +35,10 @@ class Decoder:
         self._layers = [_Layer(block, dtype) for block in model.blocks]
         self._head = _Matrix(model.norm, model.head, dtype)
 
+    def new_cache(self, batch: int, most: int | None = None) -> KVCache:
+        """As from `GPT.new_cache`."""
+        return self._model.new_cache(batch, most)
+
     @torch.inference_mode()
     def read(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Reads one token of each text.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minigpt_cli.generation.decoder import Decoder
+from minigpt_cli.generation.compiled import decoder_for
 from minigpt_cli.generation.sampling import Sampling, generators, sample
 from minigpt_cli.model.gpt import GPT, check_logits
 
@@ -100,7 +100,8 @@ class _Reader:
 
     def __init__(self, model: GPT, batch: int, exact_window: bool, most: int) -> None:
         self._model, self._batch, self._most = model, batch, most
-        self._decoder, self._cache = Decoder(model), model.new_cache(batch, most)
+        self._decoder = decoder_for(model)
+        self._cache = self._decoder.new_cache(batch, most)
         self._rereads = exact_window or not model.has_relative_positions
         window = model.config.block_size
         self._reread = window if exact_window else max(1, window // 2)
@@ -118,7 +119,7 @@ class _Reader:
             window = self._model.config.block_size
             self._history = torch.cat((self._history, new_tokens), dim=1)[:, -window:]
             if self._cache.length == window:
-                self._cache = self._model.new_cache(self._batch, self._most)
+                self._cache = self._decoder.new_cache(self._batch, self._most)
                 new_tokens = self._history[:, -self._reread :]
         new_tokens = new_tokens.to(self._model.head.weight.device)
         if self._cache.length:

@@ -113,17 +113,21 @@ class GPT(nn.Module):
             self.train(was_training)
             self.compute_dtype = compute_dtype
 
-    def new_cache(self, batch: int, most: int | None = None) -> KVCache:
+    def new_cache(
+        self, batch: int, most: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> KVCache:
         """An empty cache for `batch` texts decoded side by side.
 
         Args:
             batch: B.
             most: how many tokens of each text are read at most; by default any number.
+            dtype: of the keys and values. PyTorch's attention of one query is eight times as fast
+                in fp32 as in bf16 on a CPU.
         """
         config = self.config
         length = config.block_size if most is None else min(most, config.block_size)
         shape = (batch, config.kv_heads, length, config.head_dim)
-        return KVCache(config.n_layer, shape, self.head.weight.device)
+        return KVCache(config.n_layer, shape, self.head.weight.device, dtype)
 
     def forward(
         self, idx: Tensor, targets: Tensor | None = None, cache: KVCache | None = None

@@ -257,6 +257,7 @@ def test_text_arrives_before_the_rest_is_computed(monkeypatch: pytest.MonkeyPatc
         return read(self, tokens, cache)
 
     monkeypatch.setattr(Decoder, "read", counted)
+    monkeypatch.setattr("minigpt_cli.generation.tokens.decoder_for", Decoder)
     stream = generate(writer_of(b"abc"), "a", 1000, GREEDY)
     assert next(stream) == "b"
     assert not calls  # reading the prompt was enough

@@ -223,7 +223,8 @@ def exactly_orthogonal(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def nearest(matrix: Tensor, *_: object) -> Tensor:
         u, _s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
-        return (u @ v).float()
+        out: Tensor = (u @ v).float()
+        return out
 
     monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", nearest)
 
