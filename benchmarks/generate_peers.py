@@ -71,8 +71,9 @@ def contenders(paths: dict[str, Path], peers_python: str, threads: int) -> Itera
     """Starts them, one after another."""
     here = sys.executable
     for dtype in ("fp32", "bf16", "int8"):
-        arguments = [paths["checkpoint"], dtype, TOKENS]
-        yield Worker(f"minigpt, {dtype}", "write_minigpt", arguments, here, threads)
+        for decoder, how in (("compiled", ""), ("plain", ", without a C compiler")):
+            arguments = [paths["checkpoint"], dtype, TOKENS, decoder]
+            yield Worker(f"minigpt, {dtype}{how}", "write_minigpt", arguments, here, threads)
     for dtype in ("bf16", "q8_0"):
         arguments = [paths[dtype], TOKENS, threads]
         name = f"llama.cpp, {dtype.upper() if dtype == 'q8_0' else dtype}"

@@ -1,5 +1,9 @@
-"""minigpt writes: `python -m benchmarks.peers.write_minigpt CHECKPOINT fp32|bf16|int8 TOKENS`."""
+"""minigpt writes: `… write_minigpt CHECKPOINT fp32|bf16|int8 TOKENS compiled|plain`.
 
+`plain` is what it does where there is no C compiler.
+"""
+
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +14,9 @@ from benchmarks.turns import Turn, serve
 
 def prepare() -> tuple[str, Turn]:
     """Loads the checkpoint as `minigpt generate` does."""
+    path, dtype, tokens, decoder = sys.argv[1:]
+    if decoder == "plain":
+        os.environ["MINIGPT_CC"] = ""
     import torch
 
     from minigpt_cli import __version__
@@ -18,7 +25,6 @@ def prepare() -> tuple[str, Turn]:
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.runs.checkpoint import load_checkpoint
 
-    path, dtype, tokens = sys.argv[1:]
     gpt = load_checkpoint(Path(path)).model
     gpt.compute_dtype = torch.float32 if dtype == "fp32" else torch.bfloat16
     if dtype == "int8":
