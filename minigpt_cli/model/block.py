@@ -58,10 +58,10 @@ class Attention(nn.Module):
         self.n_head, self.n_kv_head, self.head_dim = n_head, n_kv_head, head_dim or n_embd // n_head
         self.dropout = dropout
         q_size, kv_size = n_head * self.head_dim, n_kv_head * self.head_dim
-        # To Muon each head of queries and keys is a matrix of its own, as in modded-nanogpt's later
-        # records: smaller products, and no worse a loss.
+        # To Muon each head is a matrix of its own, as those of queries and keys are in later speed
+        # records of modded-nanogpt: smaller products, and no worse a loss (benchmarks/LOG.md).
         self.qkv = Linear(
-            n_embd, (q_size, kv_size, kv_size), qkv_bias, heads=(n_head, n_kv_head, 1)
+            n_embd, (q_size, kv_size, kv_size), qkv_bias, heads=(n_head, n_kv_head, n_kv_head)
         )
         self.q_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
         self.k_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
