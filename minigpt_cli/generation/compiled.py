@@ -91,7 +91,7 @@ def decoder_for(model: GPT) -> "Decoder | CompiledDecoder":
 class CompiledDecoder:
     """Scores the token that follows one more token of each text, as `Decoder` does.
 
-    In bf16 too, a text does not depend on the texts beside it, nor on the number of threads.
+    In bf16 too, logits depend neither on the texts beside a text nor on the number of threads.
 
     Args:
         model: one that `suits`; its matrices are copied, so create a new decoder after more

@@ -48,8 +48,9 @@ class NextTokens:
 def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextTokens]:
     """Writes all texts of a request side by side.
 
-    In fp32, each is the text that it would be alone. In bf16 the products of several texts are
-    rounded differently from those of one, so a close choice may fall the other way.
+    In fp32, each is the text that it would be alone. In bf16 the prompts of several texts are
+    rounded differently from that of one, and so is what follows them unless it is decoded in C; so
+    a close choice may fall the other way.
 
     Only the last `block_size` tokens of a prompt are read. Past the window, a model with relative
     positions slides: new tokens replace the oldest in the cache. A model with absolute positions
