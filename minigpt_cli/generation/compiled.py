@@ -104,6 +104,7 @@ class CompiledDecoder:
         self._precision = _precision(model)
         self._step, self._adjacent = loaded.minigpt_step, 1
         self._step.restype = None
+        self._step.argtypes = (*(c_void_p,) * 3, c_int64, *(c_void_p,) * 2)
         if self._precision == _BF16:
             self._adjacent = loaded.minigpt_adjacent_inputs()
         self._kept: list[Tensor] = []
@@ -151,10 +152,7 @@ class CompiledDecoder:
         work.logits = logits.data_ptr()
         rotary = self._model.position_embedding.rotary(position, 1, torch.float32, tokens.device)
         cos, sin = (None, None) if rotary is None else (each.data_ptr() for each in rotary)
-        self._step(
-            byref(self._c), byref(work), c_void_p(tokens.data_ptr()), c_int64(position),
-            c_void_p(cos), c_void_p(sin),
-        )  # fmt: skip
+        self._step(byref(self._c), byref(work), tokens.data_ptr(), position, cos, sin)
         cache.length += 1
         return logits[:, : self._model.vocab_size]
 
@@ -234,7 +232,9 @@ class CompiledDecoder:
             weight = linear.weight.detach().to(self._model.compute_dtype)
         rows = _padded(weight, parts)
         panels = rows.size(0) // _LANES
-        columns = rows.view(panels, _LANES, -1, self._adjacent).transpose(1, 2)
+        # Inputs that are adjacent move as one number, which is eight times as fast.
+        groups = rows.view(torch.int32) if self._adjacent == 2 else rows
+        columns = groups.view(panels, _LANES, -1).mT
         bias = None if linear.bias is None else _padded(linear.bias.detach(), parts)
         return _Matrix(
             self._pointer(columns), self._pointer(scale), self._pointer(bias), rows.size(1), panels
@@ -250,6 +250,8 @@ class CompiledDecoder:
 
 def _padded(rows: Tensor, parts: Sequence[int]) -> Tensor:
     """Fills each part up with zeros to whole panels."""
+    if not any(size % _LANES for size in parts):
+        return rows
     return torch.cat(
         [
             torch.cat((part, part.new_zeros(-len(part) % _LANES, *part.shape[1:])))
