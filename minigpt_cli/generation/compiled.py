@@ -58,7 +58,7 @@ class _Model(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("precision", "norm_kind", "activation")),
         *((name, c_int32) for name in ("n_layer", "width", "n_head", "n_kv_head", "head_dim")),
-        ("hidden", c_int32),
+        *((name, c_int32) for name in ("hidden", "vocab")),
         ("head_eps", c_float),
         ("layers", POINTER(_Layer)),
         ("norm", _Norm),
@@ -71,7 +71,7 @@ class _Model(Structure):
 class _Work(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("x", "qkv", "expanded", "logits")),
-        *((name, c_void_p) for name in ("attended", "activated", "normed", "scores")),
+        *((name, c_void_p) for name in ("attended", "activated", "normed", "own")),
         *((name, c_void_p) for name in ("keys", "values")),
         *((name, c_int32) for name in ("batch", "window", "threads")),
     )
@@ -103,7 +103,7 @@ class CompiledDecoder:
         self._model = model
         self._precision = _precision(model)
         self._step, self._adjacent = loaded.minigpt_step, 1
-        self._step.restype = None
+        self._step.restype = c_int32
         self._step.argtypes = (*(c_void_p,) * 3, c_int64, *(c_void_p,) * 2)
         if self._precision == _BF16:
             self._adjacent = loaded.minigpt_adjacent_inputs()
@@ -143,16 +143,23 @@ class CompiledDecoder:
 
         Returns:
             Logits, (B, V).
+
+        Raises:
+            IndexError: a token is not in the vocabulary.
         """
         work, threads = self._work, torch.get_num_threads()
         if cache is not self._cache or work.threads != threads:
             self._set_up(cache, threads)
         position, tokens = cache.length, tokens.contiguous()
+        assert tokens.shape == (work.batch,)
+        assert tokens.dtype == torch.int64
+        assert position < cache.window or self._model.has_relative_positions
         logits = torch.empty(len(tokens), self._c.head.panels * _LANES)
         work.logits = logits.data_ptr()
         rotary = self._model.position_embedding.rotary(position, 1, torch.float32, tokens.device)
         cos, sin = (None, None) if rotary is None else (each.data_ptr() for each in rotary)
-        self._step(byref(self._c), byref(work), tokens.data_ptr(), position, cos, sin)
+        if self._step(byref(self._c), byref(work), tokens.data_ptr(), position, cos, sin):
+            raise IndexError(f"not in a vocabulary of {self._model.vocab_size}: {tokens.tolist()}")
         cache.length += 1
         return logits[:, : self._model.vocab_size]
 
@@ -167,7 +174,7 @@ class CompiledDecoder:
             "attended": B * c.n_head * c.head_dim,
             "activated": B * c.hidden,
             "normed": threads * B * c.width,
-            "scores": threads * (window + _LANES),
+            "own": threads * (window + _LANES + c.head_dim + c.width),
         }
         self._scratch = torch.zeros(sum(sizes.values()))
         parts = torch.split(self._scratch, [*sizes.values()])
@@ -190,6 +197,7 @@ class CompiledDecoder:
             n_kv_head=attention.n_kv_head,
             head_dim=attention.head_dim,
             hidden=blocks[0].down.in_features,
+            vocab=model.vocab_size,
             head_eps=EPSILON if attention.q_norm is None else attention.q_norm.eps,
             layers=(_Layer * len(blocks))(*map(self._layer, blocks)),
             norm=self._norm(model.norm),
