@@ -140,19 +140,25 @@ def reading(gpt: GPT, laid_out: bool) -> Callable[[], float]:
     return run
 
 
+def trained_like_small(folder: Path) -> dict[str, str]:
+    """Trains a model like `small` for one step in a folder; returns the environment to use it."""
+    env = {**os.environ, "MINIGPT_DATA": str(Path.cwd() / "data")}
+    train = ["train", "--preset", "small", "--max-iters", "1", "--set", "train.sample_tokens=0"]
+    subprocess.run([sys.executable, "-m", "minigpt_cli", *train, "--json"], cwd=folder, check=True,
+                   env=env, capture_output=True)  # fmt: skip
+    return env
+
+
 def to_the_first_character(rounds: int) -> float:
     """Seconds from the shell to the first character of a model like `small`."""
     with tempfile.TemporaryDirectory() as folder:
-        run = [sys.executable, "-m", "minigpt_cli"]
-        env = {**os.environ, "MINIGPT_DATA": str(Path.cwd() / "data")}
-        train = ["train", "--preset", "small", "--max-iters", "1", "--set", "train.sample_tokens=0"]
-        subprocess.run([*run, *train, "--json"], cwd=folder, check=True, env=env,
-                       capture_output=True)  # fmt: skip
+        env = trained_like_small(Path(folder))
+        run = [sys.executable, "-m", "minigpt_cli", "generate", "-p", ""]
         seconds = []
         for _ in range(rounds):
             started = time.perf_counter()
-            write = subprocess.Popen([*run, "generate", "-p", ""], cwd=folder, env=env,
-                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+            write = subprocess.Popen(run, cwd=folder, env=env, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL)  # fmt: skip
             assert write.stdout
             write.stdout.read(1)
             seconds.append(time.perf_counter() - started)

@@ -91,7 +91,7 @@ def _fast_in_bf16(device: torch.device) -> bool:
     return bf16 > 1.5 * fp32
 
 
-def choose_threads(work: Callable[[], float], enough: float) -> int:
+def choose_threads(work: Callable[[], float], enough: float, negligible: float = 0.0) -> int:
     """Sets the number of CPU threads that is the fastest now, and returns it.
 
     Threads wait for each other by spinning: beside another busy program, all of them together can
@@ -100,10 +100,17 @@ def choose_threads(work: Callable[[], float], enough: float) -> int:
     Args:
         work: does a small part of the work, and returns the seconds it took.
         enough: seconds of it after which a number of threads is known well enough.
+        negligible: seconds of it that one thread may take and be chosen without trying more:
+            starting them, and preparing kernels for each number of them, takes tens of ms.
     """
     most = torch.get_num_threads()
     if most == 1:
         return most
+    if negligible:
+        torch.set_num_threads(1)
+        work()  # also allocates
+        if work() <= negligible:
+            return 1
     best, best_seconds = most, float("inf")
     for threads in [most, most // 2, 1] if most > 3 else [most, 1]:
         torch.set_num_threads(threads)
@@ -116,6 +123,17 @@ def choose_threads(work: Callable[[], float], enough: float) -> int:
             best, best_seconds = threads, seconds
     torch.set_num_threads(best)
     return best
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Computes with one thread inside: for work that is too short to wait for others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from minigpt_cli.cli.options import (
     Verify,
     in_data,
 )
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.cli.texts import Include, TextField, piped_kept, reading_settings
 from minigpt_cli.cli.typed import models_and_texts
 from minigpt_cli.config.choices import Split
@@ -86,6 +87,7 @@ def evaluate(
     Every token is predicted once, so the result is the same each time.
     Bits per byte can be compared between models with different tokenizers.
     """
+    import_torch()
     from minigpt_cli.cli.console import print_json
     from minigpt_cli.cli.render import count_progress
     from minigpt_cli.evaluation import evaluate as score

@@ -25,6 +25,7 @@ from minigpt_cli.cli.options import (
     in_settings,
     usage_errors,
 )
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.cli.typed import model_and_prompt
 from minigpt_cli.errors import ConfigError, reraise_as
 from minigpt_cli.language import _
@@ -164,6 +165,7 @@ def generate(
     )
     if words:
         checkpoint, prompt = model_and_prompt(words, checkpoint, prompt)
+    import_torch()
     from minigpt_cli.cli.writing import Writer
     from minigpt_cli.generation.sampling import Sampling
 

@@ -1,6 +1,7 @@
 """From what the user typed to a run or a loaded model: the only way the commands get one."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -39,6 +40,9 @@ _FEW_TOKENS, _ENOUGH_SECONDS = 32, 0.05
 _LARGE = 50_000_000
 """Parameters from which all threads are used without asking: they rarely wait for each other, and
 asking would be felt."""
+_NEGLIGIBLE_SECONDS = 0.002
+"""Of reading a few tokens with one thread; a second one then saves less than 0.1 ms of a token, and
+takes 50 ms or more to start."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def load(
         InteropError: a folder of transformers, a pickle or adapters, which cannot be opened.
         ConfigError: this machine does not have the device, or it cannot quantize.
     """
-    from minigpt_cli.device import choose_threads, pick_device, pick_dtype
+    from minigpt_cli.device import choose_threads, one_thread, pick_device, pick_dtype
     from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
     from minigpt_cli.model.quantization import quantize_int8
     from minigpt_cli.training.opening import open_model
@@ -89,14 +93,21 @@ def load(
         if folder is not None:
             check_openable(folder)
         path = checkpoint_path(given)
-    checkpoint = open_model(path, target)
+    with one_thread() if _is_small(path) else nullcontext():
+        checkpoint = open_model(path, target)
     if quantize == "int8":
         quantize_int8(checkpoint.model)
     else:
         checkpoint.model.compute_dtype = pick_dtype(precision, target)
     if target.type == "cpu" and sum(p.numel() for p in checkpoint.model.parameters()) < _LARGE:
-        choose_threads(partial(_reading_seconds, checkpoint.model), _ENOUGH_SECONDS)
+        choose_threads(
+            partial(_reading_seconds, checkpoint.model), _ENOUGH_SECONDS, _NEGLIGIBLE_SECONDS
+        )
     return Loaded(path, checkpoint)
+
+
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size < _LARGE * 4  # bytes of a weight
 
 
 def _reading_seconds(model: "GPT") -> float:
@@ -126,6 +137,10 @@ def checkpoint_path(given: Path | None) -> Path:
 
 def _other_runs(newest: Path) -> str:
     """What else there is, to follow the name of the newest run, which was chosen."""
+    from minigpt_cli.runs.folder import METRICS, RUNS
+
+    if len([*islice(RUNS.glob(f"*/{METRICS}"), 2)]) < 2:
+        return ""  # without reading its log
     from minigpt_cli.inspection.run_list import list_runs
 
     runs = [run for run in islice(list_runs(), _LOOKED_AT) if run.parameters]

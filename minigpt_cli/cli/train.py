@@ -23,6 +23,7 @@ from minigpt_cli.cli.options import (
     Verify,
     parse_settings,
 )
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.cli.texts import (
     Include,
     TextField,
@@ -147,6 +148,7 @@ def train(
     _check_machines(resume, dry_run, gpus, gpu, utilization, max_memory)
     preset = preset or _usual_preset(init_from, overrides)
     following = Following(watch, _trackers(log or []))
+    import_torch()
     wanted = _Wanted(preset, overrides, out, init_from, verify, max_memory)
     if dry_run and (gpus or gpu or utilization):
         _plan(wanted, data_dir, as_json, gpus, gpu, utilization)

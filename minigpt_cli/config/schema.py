@@ -238,6 +238,10 @@ class OptimizerConfig(_Table):
     """Peak learning rate of the named optimizer; defaults to 0.02 for Muon, 0.001 for AdamW."""
     adamw_learning_rate: Rate = 0.01
     """Peak learning rate of AdamW when `name` is `muon`: for embeddings, output head and norms."""
+    embedding_learning_rate: Rate | None = None
+    """Of these, the rate of the token embeddings; defaults to `adamw_learning_rate`."""
+    head_learning_rate: Rate | None = None
+    """And of the output head, unless it is tied; defaults to `adamw_learning_rate`."""
     schedule: Literal["constant", "cosine", "wsd"] = "wsd"
     """Learning rate after warmup: constant, cosine decay, or constant then linear decay (`wsd`)."""
     warmup_iters: Annotated[int, Field(ge=0)] = 20

@@ -178,9 +178,11 @@ def gguf_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
         merges = dict.fromkeys(
             f"{token[:i]} {token[i]}" for token in tokens[:own_end] for i in range(1, len(token))
         )
+        # llama.cpp insists on merges, which ASCII does not need; this one joins what no text has.
+        merges_or_dummy = [*merges] or [f"{_END} {_END}"]
         if own_end is not None:
-            return Vocabulary(tokens, [*merges], own_end)
-        return Vocabulary([*tokens, _END], [*merges], end=len(tokens), extra=1)
+            return Vocabulary(tokens, merges_or_dummy, own_end)
+        return Vocabulary([*tokens, _END], merges_or_dummy, end=len(tokens), extra=1)
     if tokenizer.kind == "word":
         raise InteropError(
             _(

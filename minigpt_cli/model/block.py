@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minigpt_cli.model import fused
 from minigpt_cli.model.attention import causal_attention
-from minigpt_cli.model.kernels import EPSILON, apply_rotary
+from minigpt_cli.model.kernels import EPSILON, apply_rotary, by_hand
 from minigpt_cli.model.layers import Dropout, Linear, RMSNorm
 from minigpt_cli.model.positions import Positions, Rotary
 
@@ -75,13 +76,28 @@ class Attention(nn.Module):
 
     def heads(self, x: Tensor, rotary: Rotary | None) -> Heads:
         """Projects (B, T, C) to (B, H, T, D), (B, K, T, D) and (B, K, T, D)."""
-        q, k, v = self.split(self.qkv(x))
+        qkv = self.qkv(x)
+        if by_hand(qkv) and fused.suits(qkv, self.head_dim // (1 if rotary is None else 2)):
+            return self._fused_heads(qkv, rotary)
+        q, k, v = self.split(qkv)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if rotary is not None:
             q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         return q, k, v
+
+    def _fused_heads(self, qkv: Tensor, rotary: Rotary | None) -> Heads:
+        """The rest of `heads` in one pass."""
+        weights: tuple[Tensor | None, Tensor | None] = (None, None)
+        eps = EPSILON
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = (norm.weight.to(qkv.dtype) for norm in (self.q_norm, self.k_norm))
+            weights, eps = (q, k), self.q_norm.eps
+        heads: Heads = fused.Heads.apply(  # type: ignore[no-untyped-call]
+            qkv, *weights, eps, rotary, self.n_head, self.n_kv_head
+        )
+        return heads
 
 
 class Block(nn.Module):

@@ -2,9 +2,10 @@
 
 On a CPU a training step spends much of its time moving activations through memory, and autograd
 moves them often: it keeps every intermediate and pads every slice back to its whole.
-Each function here has a plain formula, which runs under a compiler, on an accelerator and without
-gradients, and a `torch.autograd.Function` that computes the same in fewer passes.
-`tests/model/test_kernels.py` compares the two.
+Each function here has a plain formula, which runs under PyTorch's compiler, on an accelerator and
+without gradients, and a `torch.autograd.Function` that computes the same in fewer passes; most have
+a third form in C, one pass each, for machines with a compiler (`fused`).
+`tests/model/test_kernels.py` compares them.
 
 Shapes: C channels, F hidden, T time, D head_dim; any axes may come before them.
 """
@@ -15,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt_cli.model import fused
 from minigpt_cli.private_torch import silu_backward_into
 
 EPSILON = 1e-6
 
 
-def _by_hand(x: Tensor) -> bool:
+def by_hand(x: Tensor) -> bool:
     """Whether the hand-written pass is faster for this tensor."""
     return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
@@ -36,8 +38,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = EPSILON) -> Tensor:
     Returns:
         (..., C).
     """
-    if _by_hand(x):
-        out: Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    if by_hand(x):
+        out: Tensor
+        if fused.suits(x, x.size(-1)):
+            out = fused.RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+        else:
+            out = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return out
     return F.rms_norm(x, weight.shape, weight, eps)
 
@@ -72,8 +78,9 @@ def swiglu(gate_up: Tensor) -> Tensor:
     Returns:
         (..., F).
     """
-    if _by_hand(gate_up):
-        out: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
+    if by_hand(gate_up):
+        kernel = fused.SwiGLU if fused.suits(gate_up, gate_up.size(-1) // 2) else _SwiGLU
+        out: Tensor = kernel.apply(gate_up)  # type: ignore[no-untyped-call]
         return out
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
@@ -83,17 +90,16 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
-        activated = F.silu(gate)
-        ctx.save_for_backward(gate_up, activated)
-        return activated * up
+        ctx.save_for_backward(gate_up)
+        return F.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        gate_up, activated = ctx.saved_tensors
+        (gate_up,) = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
         both = torch.empty_like(gate_up)
         grad_gate, grad_up = both.chunk(2, dim=-1)
-        torch.mul(grad, activated, out=grad_up)
+        torch.mul(grad, F.silu(gate), out=grad_up)
         silu_backward_into(grad * up, gate, grad_gate)
         return both
 
@@ -108,7 +114,7 @@ def apply_rotary(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     Returns:
         (..., T, D).
     """
-    if _by_hand(x):
+    if by_hand(x):
         out: Tensor = _Rotation.apply(x, *rotary)  # type: ignore[no-untyped-call]
         return out
     return _rotated(x, *rotary)
@@ -137,7 +143,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     On a CPU p is rounded to a multiple of 1/256: a random number of 64 bits then decides eight
     entries, for which PyTorch draws eight numbers one after another.
     """
-    if not _by_hand(x):
+    if not by_hand(x):
         return F.dropout(x, p)
     dropped = min(255, round(256 * p))
     drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64)

@@ -8,6 +8,7 @@ read each other's runs.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -148,12 +149,17 @@ class MachineRow:
 
 
 Row = StepRow | EvaluationRow | SampleRow | SpikeRow | RewindRow | MachineRow
-_READERS: dict[object, TypeAdapter[Any]] = {
-    kind.type: TypeAdapter(kind)
-    for kind in (StepRow, EvaluationRow, SampleRow, SpikeRow, RewindRow, MachineRow)
+_KINDS: dict[str, type[Row]] = {
+    kind.type: kind for kind in (StepRow, EvaluationRow, SampleRow, SpikeRow, RewindRow, MachineRow)
 }
 _OLD_NAMES = {"utilisation": "mfu"}
 """Fields as minigpt 0.1.0 wrote them, and their names today."""
+
+
+@cache
+def _reader(kind: str) -> TypeAdapter[Any]:
+    """Validates a row of this type; made when one is first read, which few commands do."""
+    return TypeAdapter(_KINDS[kind])
 
 
 def to_line(row: Row) -> str:
@@ -170,6 +176,6 @@ def read_rows(data: bytes) -> Iterator[Row]:
         try:
             values = json.loads(line)
             named = {_OLD_NAMES.get(name, name): value for name, value in values.items()}
-            yield _READERS[named["type"]].validate_python(named)
+            yield _reader(named["type"]).validate_python(named)
         except (ValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue

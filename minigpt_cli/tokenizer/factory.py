@@ -1,4 +1,7 @@
-"""Builds a tokenizer from a text, or from its JSON."""
+"""Builds a tokenizer from a text, or from its JSON.
+
+The library of the `bpe` and `pretrained` kinds is imported for them alone.
+"""
 
 from collections.abc import Iterable
 
@@ -7,10 +10,8 @@ from minigpt_cli.errors import TokenizerError
 from minigpt_cli.io.strict_json import read_json
 from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import SPLITTINGS, Tokenizer
-from minigpt_cli.tokenizer.bpe import BPETokenizer
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 from minigpt_cli.tokenizer.char import CharTokenizer
-from minigpt_cli.tokenizer.pretrained import PretrainedTokenizer
 from minigpt_cli.tokenizer.word import WordTokenizer
 
 MOST_BPE_TOKENS = 1 << 20
@@ -83,6 +84,8 @@ def train_tokenizer(
         return ByteTokenizer(end_of_text)
     if kind == "word":
         return WordTokenizer.train(chunks, vocab_size, splitting, end_of_text)
+    from minigpt_cli.tokenizer.bpe import BPETokenizer
+
     return BPETokenizer.train(chunks, vocab_size, splitting, end_of_text)
 
 
@@ -98,8 +101,12 @@ def tokenizer_from_json(text: str) -> Tokenizer:
         if not isinstance(ends, bool):
             raise ValueError(_("end_of_text is not true or false"))
         if kind == "bpe":
+            from minigpt_cli.tokenizer.bpe import BPETokenizer
+
             return BPETokenizer.from_saved(saved["tokenizer"], ends)
         if kind == "pretrained":
+            from minigpt_cli.tokenizer.pretrained import PretrainedTokenizer
+
             return PretrainedTokenizer.from_saved(saved)
         tokenizer: Tokenizer
         if kind == "byte":

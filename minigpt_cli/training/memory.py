@@ -168,7 +168,8 @@ def saved_by_block(config: ModelConfig, of: Pass) -> list[Saved]:
         norms = 2 + (config.n_head + config.kv_heads if config.qk_norm else 0)
         saved += [
             Saved("gate and up", 2 * F * row),
-            Saved("feed-forward layer", F * row, 2),
+            # On a CPU, silu(gate) is computed again.
+            Saved("feed-forward layer", F * row, 1 if of.on_cpu else 2),
             Saved("statistics of the norms", tokens * norms * _FP32),
         ]
     if config.dropout:
@@ -189,15 +190,16 @@ def _saved_by_attention(config: ModelConfig, of: Pass) -> list[Saved]:
             Saved("queries, keys and values", (q + 2 * kv) * B * T * _FP32),
             Saved("attention's weights, before and after dropout", B * H * T * T * _FP32, 3),
         ]
-    if of.on_cpu and b != _FP32:  # block by block, from copies
-        whole, rest = divmod(T, QUERIES_PER_BLOCK)
-        scores = QUERIES_PER_BLOCK**2 * whole * (whole + 1) // 2 + rest * T
-        saved += [
-            Saved("queries, keys and values", (q + 2 * kv) * row),
-            Saved("attention's weights", B * H * scores * b),
-        ]
+    if of.on_cpu:  # from copies, in the layout of heads
+        saved.append(Saved("queries, keys and values", (q + 2 * kv) * row))
         if isinstance(config, ModernConfig) and config.qk_norm:
             saved.append(Saved("projection's output", (q + 2 * kv) * row))
+        if b == _FP32:
+            saved.append(Saved("sums of attention's weights", B * T * H * _FP32))
+        else:
+            whole, rest = divmod(T, QUERIES_PER_BLOCK)
+            scores = QUERIES_PER_BLOCK**2 * whole * (whole + 1) // 2 + rest * T
+            saved.append(Saved("attention's weights", B * H * scores * b))
         return saved
     saved += [
         Saved("projection's output", (q + 2 * kv) * row),  # the values are a part of it

@@ -7,7 +7,6 @@ import torch
 from minigpt_cli.interop.hf_folder import check_openable, is_hf_folder
 from minigpt_cli.runs.checkpoint import Checkpoint, load_checkpoint
 from minigpt_cli.runs.folder import STATE
-from minigpt_cli.training.state import is_state, load_last
 
 
 def open_model(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -26,5 +25,9 @@ def open_model(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 
         return read_hf(path, device)
     check_openable(path)
-    read = load_last if path.name == STATE and is_state(path) else load_checkpoint
-    return read(path, device)
+    if path.name == STATE:
+        from minigpt_cli.training.state import is_state, load_last
+
+        if is_state(path):
+            return load_last(path, device)
+    return load_checkpoint(path, device)

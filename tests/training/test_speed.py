@@ -70,6 +70,23 @@ def test_slow_work_is_timed_twice_and_quick_work_often(threads: Any) -> None:
     assert calls == 6 * [2] + 6 * [1]
 
 
+def test_one_thread_is_enough_for_negligible_work(threads: Any) -> None:
+    threads(2)
+    calls: list[int] = []
+
+    def work(seconds: float) -> float:
+        calls.append(torch.get_num_threads())
+        return seconds
+
+    assert choose_threads(lambda: work(0.001), 0.5, negligible=0.002) == 1
+    assert calls == [1, 1]
+    assert torch.get_num_threads() == 1
+    threads(2)
+    calls.clear()
+    assert choose_threads(lambda: work(3.0), 0.5, negligible=0.002) == 2
+    assert calls == [1, 1, 2, 2, 1, 1]
+
+
 def test_rehearsing_learns_nothing_and_changes_no_step(dataset: Dataset) -> None:
     whole = train(small_config(), dataset)
     rehearsed = new_trainer(small_config(), dataset)

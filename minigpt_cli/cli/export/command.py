@@ -7,6 +7,7 @@ import typer
 
 from minigpt_cli.cli.export.request import ExportDtype, Request
 from minigpt_cli.cli.help import examples
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 EXAMPLE = examples(
@@ -94,6 +95,7 @@ def export(
                 )
     source = paths[0] if len(paths) == 2 else None
     request = Request(source, paths[-1], dtype, force, title, prompt, inspect=not no_inspect)
+    import_torch()
     if to == "html":
         from minigpt_cli.cli.export.html import export_html
 

@@ -16,6 +16,7 @@ from minigpt_cli.cli.inspect.tokens import name_token, note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Device, Force, Json, Plot
 from minigpt_cli.cli.render import grid, raw
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def show(
 
     A table of the heads; with --layer and --head, the map of one head.
     """
+    import_torch()
     from minigpt_cli.inspection.attention import attention_maps
 
     output = Output(as_json, plot, force=force)

@@ -14,6 +14,7 @@ from minigpt_cli.cli.inspect.output import Output
 from minigpt_cli.cli.loading import RunPath, run_folder
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Json, Verify
 from minigpt_cli.cli.render import count, file_progress, key_value_table
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.io.text import printable
 from minigpt_cli.language import _
 
@@ -31,6 +32,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the text that a training step learned from."""
+    import_torch()
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.batch import step_batch
     from minigpt_cli.runs.folder import RunFolder

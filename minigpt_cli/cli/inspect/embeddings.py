@@ -11,6 +11,7 @@ from minigpt_cli.cli.inspect.tokens import name_token
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Force, Json, Plot
 from minigpt_cli.cli.render import grid, needed_width, raw
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def show(
     Lists the nearest neighbors of the most frequent tokens; --json lists more, and --plot draws a
     map of all.
     """
+    import_torch()
     from minigpt_cli.inspection.embeddings import LISTED, project_embeddings
 
     output = Output(as_json, plot, force=force)

@@ -12,6 +12,7 @@ from minigpt_cli.cli.inspect.output import Output, save_plot
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import DEFAULT_DATA_DIR, DataDir, Device, Force, Json, Plot, Verify
 from minigpt_cli.cli.render import count, file_progress, grid, number
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _, mark
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show gradient norms for one training batch, per parameter."""
+    import_torch()
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.gradients import own_gradients
 

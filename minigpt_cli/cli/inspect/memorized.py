@@ -19,6 +19,7 @@ from minigpt_cli.cli.render import (
     raw,
     shortened,
 )
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def show(
 
     Text that the model never saw is searched for copies too, for comparison.
     """
+    import_torch()
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.device import reraise_out_of_memory
     from minigpt_cli.generation.sampling import Sampling

@@ -14,6 +14,7 @@ from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import TOP_K, TOP_P, Device, Force, Json, Plot, usage_errors
 from minigpt_cli.cli.render import count, grid, raw
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def show(
 
     Pale bars are tokens that top-k or top-p would drop.
     """
+    import_torch()
     from minigpt_cli.generation.sampling import Sampling
     from minigpt_cli.inspection.next_token import next_token
     from minigpt_cli.inspection.tokens import window

@@ -9,6 +9,7 @@ from minigpt_cli.cli.console import print_note
 from minigpt_cli.cli.inspect.output import Output, save, save_plot
 from minigpt_cli.cli.loading import RunPath, load, run_folder
 from minigpt_cli.cli.options import Force, Html, Json, Plot
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 Playground = Annotated[
@@ -32,6 +33,7 @@ def show(
 
     The report is RUN/report.html and is replaced each time; --html FILE writes it elsewhere.
     """
+    import_torch()
     from minigpt_cli.cli.inspect import history as rendering
     from minigpt_cli.cli.render import busy
     from minigpt_cli.inspection.run_history import read_run

@@ -15,6 +15,7 @@ from minigpt_cli.cli.inspect.tokens import note_unread
 from minigpt_cli.cli.loading import CheckpointPath, load
 from minigpt_cli.cli.options import Device, Force, Json, Plot, decoded
 from minigpt_cli.cli.render import count, grid, short_count, size
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show tensor shapes, parameters and FLOPs at every step of a forward pass."""
+    import_torch()
     from minigpt_cli.inspection.shapes import trace_shapes
 
     if checkpoint is None and os.path.lexists(text):

@@ -22,6 +22,7 @@ from minigpt_cli.cli.render import (
     raw,
 )
 from minigpt_cli.cli.render import SURPRISE_STYLES as STYLES
+from minigpt_cli.cli.startup import import_torch
 from minigpt_cli.cli.text_files import corpus_lines
 from minigpt_cli.language import _
 
@@ -48,6 +49,7 @@ def show(
 
     --html FILE saves the colored text as a page.
     """
+    import_torch()
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.inspection.surprisal import surprisal
     from minigpt_cli.pages.surprisal import summary_rows, surprisal_page

@@ -1,0 +1,274 @@
+/* What lies between the matrix products of a training step, in one pass each.
+
+   PyTorch needs several passes, and each moves all activations through memory. `model/fused.py`
+   calls these functions; `tests/model/test_kernels.py` compares them with the formulas.
+
+   Activations are fp32 or bf16, computed with in fp32. Norms' weights and their gradients are fp32;
+   these gradients come in PARTS, each a sum over a part of the rows, so that their total does not
+   depend on the number of threads.
+   C, F and D are multiples of LANES; D of twice as many where it is rotated.
+
+   Shapes: N rows, C width, F hidden, B batch, T time, H heads, K key/value heads, D head_dim. */
+
+#include "vectors.h"
+
+INLINE vector get(int is_fp32, const void *from, size_t at) {
+    return is_fp32 ? load((const float *)from + at) : widened((const uint16_t *)from + at);
+}
+
+INLINE void set(int is_fp32, void *to, size_t at, vector v) {
+    if (is_fp32)
+        store((float *)to + at, v);
+    else
+        store_narrowed((uint16_t *)to + at, v);
+}
+
+#define PARTS 32
+
+/* Calls `work` for each part of the rows, with a constant for the precision. */
+#define SHARE(work, arguments, rows)                                                               \
+    do {                                                                                           \
+        const int64_t count = rows;                                                                \
+        const int threads = (arguments)->threads;                                                  \
+        (void)threads;                                                                             \
+        _Pragma("omp parallel for num_threads(threads) schedule(static)")                          \
+        for (int part = 0; part < PARTS; part++) {                                                 \
+            const int64_t from = count * part / PARTS, to = count * (part + 1) / PARTS;            \
+            if ((arguments)->is_fp32)                                                              \
+                work(1, arguments, from, to, part);                                                \
+            else                                                                                   \
+                work(0, arguments, from, to, part);                                                \
+        }                                                                                          \
+    } while (0)
+
+/* --- RMSNorm -------------------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t is_fp32, threads;
+    int64_t rows, size;
+    float eps;
+    const void *x, *grad;
+    const float *weight;
+    float *scale;       /* (N,), 1 / root mean square: of the forward pass for the backward pass */
+    void *out;          /* (N, C): y, or the gradient of x */
+    float *grad_weight; /* (PARTS, C), zeros */
+} Norm;
+
+INLINE void norm_rows(int is_fp32, const Norm *n, int64_t from, int64_t to, int part) {
+    (void)part;
+    const int64_t C = n->size;
+    for (int64_t row = from; row < to; row++) {
+        vector squares = all(0);
+        for (int64_t c = 0; c < C; c += LANES) {
+            vector x = get(is_fp32, n->x, row * C + c);
+            squares += x * x;
+        }
+        const float scale = n->scale[row] = 1.0f / sqrtf(total(squares) / C + n->eps);
+        for (int64_t c = 0; c < C; c += LANES)
+            set(is_fp32, n->out, row * C + c,
+                get(is_fp32, n->x, row * C + c) * scale * load(n->weight + c));
+    }
+}
+
+/* With z = x s: dz = g w, dw = sum of g z over the rows, dx = s (dz - z mean(dz z)). */
+INLINE void norm_rows_backward(int is_fp32, const Norm *n, int64_t from, int64_t to, int part) {
+    const int64_t C = n->size;
+    float *grad_weight = n->grad_weight + part * C;
+    for (int64_t row = from; row < to; row++) {
+        const float scale = n->scale[row];
+        vector products = all(0);
+        for (int64_t c = 0; c < C; c += LANES) {
+            vector z = get(is_fp32, n->x, row * C + c) * scale;
+            vector gz = get(is_fp32, n->grad, row * C + c) * z;
+            store(grad_weight + c, load(grad_weight + c) + gz);
+            products += gz * load(n->weight + c);
+        }
+        const float mean = total(products) / C;
+        for (int64_t c = 0; c < C; c += LANES) {
+            vector z = get(is_fp32, n->x, row * C + c) * scale;
+            vector dz = get(is_fp32, n->grad, row * C + c) * load(n->weight + c);
+            set(is_fp32, n->out, row * C + c, scale * (dz - z * mean));
+        }
+    }
+}
+
+void minigpt_norm(const Norm *n) { SHARE(norm_rows, n, n->rows); }
+
+void minigpt_norm_backward(const Norm *n) { SHARE(norm_rows_backward, n, n->rows); }
+
+/* --- SwiGLU --------------------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t is_fp32, threads;
+    int64_t rows, hidden;
+    const void *gate_up, *grad; /* (N, 2F), (N, F) */
+    void *out;                  /* (N, F), or the gradient of gate_up */
+} Gated;
+
+INLINE void gated_rows(int is_fp32, const Gated *g, int64_t from, int64_t to, int part) {
+    (void)part;
+    const int64_t F = g->hidden;
+    for (int64_t row = from; row < to; row++)
+        for (int64_t f = 0; f < F; f += LANES) {
+            vector gate = get(is_fp32, g->gate_up, row * 2 * F + f);
+            vector up = get(is_fp32, g->gate_up, row * 2 * F + F + f);
+            set(is_fp32, g->out, row * F + f, gate / (1.0f + exponential(-gate)) * up);
+        }
+}
+
+/* With s the logistic function of the gate x: d(x s)/dx = s (1 + x (1 - s)). */
+INLINE void gated_rows_backward(int is_fp32, const Gated *g, int64_t from, int64_t to,
+                                int part) {
+    (void)part;
+    const int64_t F = g->hidden;
+    for (int64_t row = from; row < to; row++)
+        for (int64_t f = 0; f < F; f += LANES) {
+            vector gate = get(is_fp32, g->gate_up, row * 2 * F + f);
+            vector up = get(is_fp32, g->gate_up, row * 2 * F + F + f);
+            vector grad = get(is_fp32, g->grad, row * F + f);
+            vector s = 1.0f / (1.0f + exponential(-gate));
+            set(is_fp32, g->out, row * 2 * F + f, grad * up * s * (1.0f + gate * (1.0f - s)));
+            set(is_fp32, g->out, row * 2 * F + F + f, grad * gate * s);
+        }
+}
+
+void minigpt_swiglu(const Gated *g) { SHARE(gated_rows, g, g->rows); }
+
+void minigpt_swiglu_backward(const Gated *g) { SHARE(gated_rows_backward, g, g->rows); }
+
+/* --- From a projection to heads ------------------------------------------------------------- */
+
+typedef struct {
+    int32_t is_fp32, threads;
+    int64_t batch, time, n_head, n_kv_head, head_dim;
+    int32_t q_time_first, kv_time_first;
+    float eps;
+    void *qkv;                         /* (B, T, (H + 2K) D), or the gradient of it */
+    const void *x;                     /* in the backward pass, qkv itself */
+    /* (B, H, T, D) and (B, K, T, D) twice, or their gradients; or with T before the heads. */
+    void *q, *k, *v;
+    const float *q_weight, *k_weight;  /* of QK-norm, (D,), or NULL */
+    float *scale;                      /* of QK-norm, (B, T, H + K) */
+    const void *cos, *sin;             /* (T, D), the sines' first half negated, or NULL */
+    float *grad_q_weight, *grad_k_weight; /* (PARTS, D), zeros */
+} Heads;
+
+/* Where a head's D numbers of one token are in q, k or v. */
+INLINE size_t place(const Heads *h, int time_first, int64_t b, int64_t head, int64_t heads,
+                    int64_t t) {
+    const int64_t at = time_first ? (b * h->time + t) * heads + head : (b * heads + head) * h->time + t;
+    return at * h->head_dim;
+}
+
+INLINE void copy_values(int is_fp32, const Heads *h, int64_t b, int64_t t, size_t in_qkv, int back) {
+    for (int64_t head = 0; head < h->n_kv_head; head++)
+        for (int64_t d = 0; d < h->head_dim; d += LANES) {
+            const size_t one = in_qkv + head * h->head_dim + d;
+            const size_t other = place(h, h->kv_time_first, b, head, h->n_kv_head, t) + d;
+            if (back)
+                set(is_fp32, h->qkv, one, get(is_fp32, h->v, other));
+            else
+                set(is_fp32, h->v, other, get(is_fp32, h->qkv, one));
+        }
+}
+
+/* A head of one token: normalized, then rotated, from qkv at `in` to `out` at `to`. */
+INLINE void head_forward(int is_fp32, const Heads *h, size_t in, const float *weight, float *scale,
+                         int64_t t, void *out, size_t to) {
+    const int64_t D = h->head_dim, step = h->cos ? D / 2 : D;
+    float s = 1.0f;
+    if (weight) {
+        vector squares = all(0);
+        for (int64_t d = 0; d < D; d += LANES) {
+            vector x = get(is_fp32, h->qkv, in + d);
+            squares += x * x;
+        }
+        s = *scale = 1.0f / sqrtf(total(squares) / D + h->eps);
+    }
+    for (int64_t d = 0; d < step; d += LANES) {
+        vector a = get(is_fp32, h->qkv, in + d);
+        a = weight ? a * s * load(weight + d) : a;
+        if (!h->cos) {
+            set(is_fp32, out, to + d, a);
+            continue;
+        }
+        const int64_t e = d + D / 2;
+        vector b = get(is_fp32, h->qkv, in + e);
+        b = weight ? b * s * load(weight + e) : b;
+        set(is_fp32, out, to + d,
+            a * get(is_fp32, h->cos, t * D + d) + b * get(is_fp32, h->sin, t * D + d));
+        set(is_fp32, out, to + e,
+            b * get(is_fp32, h->cos, t * D + e) + a * get(is_fp32, h->sin, t * D + e));
+    }
+}
+
+/* The same backwards: the gradient of `out` at `to` becomes that of qkv at `in`. */
+INLINE void head_backward(int is_fp32, const Heads *h, size_t in, const float *weight,
+                          const float *scale, int64_t t, const void *out, size_t to,
+                          float *grad_weight) {
+    const int64_t D = h->head_dim;
+    float grads[D];
+    for (int64_t d = 0; d < D; d += LANES) {
+        vector grad = get(is_fp32, out, to + d);
+        if (h->cos) {
+            const int64_t e = d < D / 2 ? d + D / 2 : d - D / 2;
+            grad = grad * get(is_fp32, h->cos, t * D + d) +
+                   get(is_fp32, out, to + e) * get(is_fp32, h->sin, t * D + e);
+        }
+        store(grads + d, grad);
+    }
+    float mean = 0.0f;
+    if (weight) {
+        vector products = all(0);
+        for (int64_t d = 0; d < D; d += LANES) {
+            vector gz = load(grads + d) * get(is_fp32, h->x, in + d) * *scale;
+            store(grad_weight + d, load(grad_weight + d) + gz);
+            products += gz * load(weight + d);
+        }
+        mean = total(products) / D;
+    }
+    for (int64_t d = 0; d < D; d += LANES) {
+        vector dx = load(grads + d);
+        if (weight)
+            dx = *scale * (dx * load(weight + d) - get(is_fp32, h->x, in + d) * *scale * mean);
+        set(is_fp32, h->qkv, in + d, dx);
+    }
+}
+
+INLINE void heads_of_tokens(int is_fp32, const Heads *h, int64_t from, int64_t to, int part,
+                            int back) {
+    const int64_t H = h->n_head, K = h->n_kv_head, D = h->head_dim;
+    for (int64_t token = from; token < to; token++) {
+        const int64_t b = token / h->time, t = token % h->time;
+        const size_t in = token * (H + 2 * K) * D;
+        for (int64_t head = 0; head < H + K; head++) {
+            const int is_q = head < H;
+            const float *weight = is_q ? h->q_weight : h->k_weight;
+            void *out = is_q ? h->q : h->k;
+            const size_t at = is_q ? place(h, h->q_time_first, b, head, H, t)
+                                   : place(h, h->kv_time_first, b, head - H, K, t);
+            float *scale = h->scale ? h->scale + token * (H + K) + head : 0;
+            if (back) {
+                float *grads = is_q ? h->grad_q_weight : h->grad_k_weight;
+                head_backward(is_fp32, h, in + head * D, weight, scale, t, out, at,
+                              grads ? grads + part * D : 0);
+            } else
+                head_forward(is_fp32, h, in + head * D, weight, scale, t, out, at);
+        }
+        copy_values(is_fp32, h, b, t, in + (H + K) * D, back);
+    }
+}
+
+INLINE void heads_forward(int is_fp32, const Heads *h, int64_t from, int64_t to, int part) {
+    heads_of_tokens(is_fp32, h, from, to, part, 0);
+}
+
+INLINE void heads_backward(int is_fp32, const Heads *h, int64_t from, int64_t to, int part) {
+    heads_of_tokens(is_fp32, h, from, to, part, 1);
+}
+
+void minigpt_heads(const Heads *h) { SHARE(heads_forward, h, h->batch * h->time); }
+
+void minigpt_heads_backward(const Heads *h) {
+    SHARE(heads_backward, h, h->batch * h->time);
+}
