@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -48,6 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"slow tests: MINIGPT_TEST_SEED={seed()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _library_is_built() -> None:
+    """Builds the C library before a test limits files, time or the environment.
+
+    It is kept in the developer's real cache, where a name stands for its contents: no test can
+    spoil it, and no session has to build what the last one did. A process of its own does it,
+    since loading it here would start OpenMP before PyTorch does.
+    """
+    program = "from minigpt_cli.native.library import library; library()"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.fixture(autouse=True)

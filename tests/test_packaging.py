@@ -58,6 +58,10 @@ def test_wheel_holds_presets_cards_and_pages_and_nothing_foreign(wheel: Path) ->
             p for kind in ("jinja", "js") for p in ROOT.glob(f"minigpt_cli/pages/*.{kind}")
         ):
             assert archive.read(page.relative_to(ROOT).as_posix()) == page.read_bytes()
+        sources = [*ROOT.glob("minigpt_cli/native/*.[ch]")]
+        assert {path.suffix for path in sources} == {".c", ".h"}
+        for source in sources:
+            assert archive.read(source.relative_to(ROOT).as_posix()) == source.read_bytes()
         for shipped in [*ROOT.glob("configs/*.toml"), *ROOT.glob("data/*.toml")]:
             inside = f"minigpt_cli/shipped/{shipped.relative_to(ROOT).as_posix()}"
             assert archive.read(inside) == shipped.read_bytes()

@@ -58,7 +58,7 @@ class _Model(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("precision", "norm_kind", "activation")),
         *((name, c_int32) for name in ("n_layer", "width", "n_head", "n_kv_head", "head_dim")),
-        ("hidden", c_int32),
+        *((name, c_int32) for name in ("hidden", "vocab")),
         ("head_eps", c_float),
         ("layers", POINTER(_Layer)),
         ("norm", _Norm),
@@ -71,7 +71,7 @@ class _Model(Structure):
 class _Work(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("x", "qkv", "expanded", "logits")),
-        *((name, c_void_p) for name in ("attended", "activated", "normed", "scores")),
+        *((name, c_void_p) for name in ("attended", "activated", "normed", "own")),
         *((name, c_void_p) for name in ("keys", "values")),
         *((name, c_int32) for name in ("batch", "window", "threads")),
     )
@@ -91,7 +91,7 @@ def decoder_for(model: GPT) -> "Decoder | CompiledDecoder":
 class CompiledDecoder:
     """Scores the token that follows one more token of each text, as `Decoder` does.
 
-    In bf16 too, a text does not depend on the texts beside it, nor on the number of threads.
+    In bf16 too, logits depend neither on the texts beside a text nor on the number of threads.
 
     Args:
         model: one that `suits`; its matrices are copied, so create a new decoder after more
@@ -103,7 +103,8 @@ class CompiledDecoder:
         self._model = model
         self._precision = _precision(model)
         self._step, self._adjacent = loaded.minigpt_step, 1
-        self._step.restype = None
+        self._step.restype = c_int32
+        self._step.argtypes = (*(c_void_p,) * 3, c_int64, *(c_void_p,) * 2)
         if self._precision == _BF16:
             self._adjacent = loaded.minigpt_adjacent_inputs()
         self._kept: list[Tensor] = []
@@ -142,19 +143,23 @@ class CompiledDecoder:
 
         Returns:
             Logits, (B, V).
+
+        Raises:
+            IndexError: a token is not in the vocabulary.
         """
         work, threads = self._work, torch.get_num_threads()
         if cache is not self._cache or work.threads != threads:
             self._set_up(cache, threads)
         position, tokens = cache.length, tokens.contiguous()
+        assert tokens.shape == (work.batch,)
+        assert tokens.dtype == torch.int64
+        assert position < cache.window or self._model.has_relative_positions
         logits = torch.empty(len(tokens), self._c.head.panels * _LANES)
         work.logits = logits.data_ptr()
         rotary = self._model.position_embedding.rotary(position, 1, torch.float32, tokens.device)
         cos, sin = (None, None) if rotary is None else (each.data_ptr() for each in rotary)
-        self._step(
-            byref(self._c), byref(work), c_void_p(tokens.data_ptr()), c_int64(position),
-            c_void_p(cos), c_void_p(sin),
-        )  # fmt: skip
+        if self._step(byref(self._c), byref(work), tokens.data_ptr(), position, cos, sin):
+            raise IndexError(f"not in a vocabulary of {self._model.vocab_size}: {tokens.tolist()}")
         cache.length += 1
         return logits[:, : self._model.vocab_size]
 
@@ -169,7 +174,7 @@ class CompiledDecoder:
             "attended": B * c.n_head * c.head_dim,
             "activated": B * c.hidden,
             "normed": threads * B * c.width,
-            "scores": threads * (window + _LANES),
+            "own": threads * (window + _LANES + c.head_dim + c.width),
         }
         self._scratch = torch.zeros(sum(sizes.values()))
         parts = torch.split(self._scratch, [*sizes.values()])
@@ -192,6 +197,7 @@ class CompiledDecoder:
             n_kv_head=attention.n_kv_head,
             head_dim=attention.head_dim,
             hidden=blocks[0].down.in_features,
+            vocab=model.vocab_size,
             head_eps=EPSILON if attention.q_norm is None else attention.q_norm.eps,
             layers=(_Layer * len(blocks))(*map(self._layer, blocks)),
             norm=self._norm(model.norm),
@@ -234,7 +240,9 @@ class CompiledDecoder:
             weight = linear.weight.detach().to(self._model.compute_dtype)
         rows = _padded(weight, parts)
         panels = rows.size(0) // _LANES
-        columns = rows.view(panels, _LANES, -1, self._adjacent).transpose(1, 2)
+        # Inputs that are adjacent move as one number, which is eight times as fast.
+        groups = rows.view(torch.int32) if self._adjacent == 2 else rows
+        columns = groups.view(panels, _LANES, -1).mT
         bias = None if linear.bias is None else _padded(linear.bias.detach(), parts)
         return _Matrix(
             self._pointer(columns), self._pointer(scale), self._pointer(bias), rows.size(1), panels
@@ -250,6 +258,8 @@ class CompiledDecoder:
 
 def _padded(rows: Tensor, parts: Sequence[int]) -> Tensor:
     """Fills each part up with zeros to whole panels."""
+    if not any(size % _LANES for size in parts):
+        return rows
     return torch.cat(
         [
             torch.cat((part, part.new_zeros(-len(part) % _LANES, *part.shape[1:])))

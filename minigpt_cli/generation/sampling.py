@@ -4,7 +4,7 @@ Shapes: B texts side by side, V vocab.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.language import _
+
+_AHEAD = 64
+"""Places for which random numbers are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,37 @@ def generators(seed: int, count: int) -> list[torch.Generator]:
     ]
 
 
+def uniform_numbers(
+    generators: Sequence[torch.Generator], starts: Sequence[int]
+) -> Iterator[Tensor]:
+    """Numbers to draw tokens with, for one place after another from the first start on.
+
+    Each text has the first number of its own generator at its own start, and zeros before it.
+
+    Yields:
+        Numbers from 0 to below 1, (B, 1).
+    """
+    place = min(starts)
+    while True:
+        numbers = torch.zeros(_AHEAD, len(starts), 1, dtype=torch.float64)
+        for row, (generator, start) in enumerate(zip(generators, starts, strict=True)):
+            before = min(max(0, start - place), _AHEAD)
+            numbers[before:, row, 0] = torch.rand(
+                _AHEAD - before, generator=generator, dtype=torch.float64
+            )
+        yield from numbers
+        place += _AHEAD
+
+
 def sample(
-    logits: Tensor,
-    sampling: Sampling,
-    generators: Sequence[torch.Generator],
-    seen_mask: Tensor | None = None,
+    logits: Tensor, sampling: Sampling, uniform: Tensor, seen_mask: Tensor | None = None
 ) -> Tensor:
     """Draws one token per row.
 
     Args:
         logits: (B, V).
         sampling: how to choose.
-        generators: one per row; each gives one uniform number.
+        uniform: a number from 0 to below 1 for each row, (B, 1), in double precision.
         seen_mask: which tokens are already in each text, (B, V), for the repetition penalty.
 
     Returns:
@@ -80,7 +102,6 @@ def sample(
     if sampling.temperature == 0:
         return penalize_repetition(logits, seen_mask, sampling.repetition_penalty).argmax(-1)
     probabilities = next_token_probabilities(logits, sampling, seen_mask)
-    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
     # Inverse transform sampling: the first token whose cumulative probability exceeds the number.
     cumulative = probabilities.cumsum(-1)
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from minigpt_cli.generation.compiled import decoder_for
-from minigpt_cli.generation.sampling import Sampling, generators, sample
+from minigpt_cli.generation.sampling import Sampling, generators, sample, uniform_numbers
 from minigpt_cli.model.gpt import GPT, check_logits
 
 
@@ -48,8 +48,9 @@ class NextTokens:
 def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextTokens]:
     """Writes all texts of a request side by side.
 
-    In fp32, each is the text that it would be alone. In bf16 the products of several texts are
-    rounded differently from those of one, so a close choice may fall the other way.
+    In fp32, each is the text that it would be alone. In bf16 the prompts of several texts are
+    rounded differently from that of one, and so is what follows them unless it is decoded in C; so
+    a close choice may fall the other way.
 
     Only the last `block_size` tokens of a prompt are read. Past the window, a model with relative
     positions slides: new tokens replace the oldest in the cache. A model with absolute positions
@@ -66,6 +67,7 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
     texts = [list(prompt[-block_size:]) for prompt in request.prompts for _ in range(num_samples)]
     streams = [stream for _ in request.prompts for stream in generators(sampling.seed, num_samples)]
     lengths = [len(text) for text in texts]
+    numbers = uniform_numbers(streams, lengths)
     new_tokens = torch.tensor([text[: min(lengths)] for text in texts])  # (B, T)
     seen_mask = None
     if sampling.repetition_penalty != 1.0:
@@ -74,21 +76,17 @@ def generate_tokens(model: GPT, request: GenerationRequest) -> Iterator[NextToke
         most = max(lengths) + max_new_tokens
         reader = _Reader(model, request.batch, request.exact_window, most)
         for i in range(min(lengths), max(lengths) + max_new_tokens):
-            logits = reader.read(new_tokens)
-            if seen_mask is not None:
-                seen_mask.scatter_(1, new_tokens, True)
-            # Texts with a longer prompt are still reading while the others write.
-            rows = [row for row, length in enumerate(lengths) if length <= i]
-            drawn = sample(
-                logits[rows],
-                sampling,
-                [streams[row] for row in rows],
-                None if seen_mask is None else seen_mask[rows],
-            )
-            tokens = [text[i] if i < len(text) else 0 for text in texts]
-            for row, token in zip(rows, drawn.tolist(), strict=True):
-                tokens[row] = token
-            new_tokens = torch.tensor(tokens)[:, None]  # (B, 1)
+            with torch.inference_mode():
+                logits = reader.read(new_tokens)
+                if seen_mask is not None:
+                    seen_mask.scatter_(1, new_tokens, True)
+                drawn = sample(logits, sampling, next(numbers), seen_mask).tolist()
+                # Texts with a longer prompt are still reading while the others write.
+                tokens = [
+                    text[i] if i < len(text) else token
+                    for text, token in zip(texts, drawn, strict=True)
+                ]
+                new_tokens = torch.tensor(tokens).unsqueeze(1)  # (B, 1)
             written = [length <= i < length + max_new_tokens for length in lengths]
             yield NextTokens(
                 [token if new else None for token, new in zip(tokens, written, strict=True)], logits
@@ -108,7 +106,6 @@ class _Reader:
         """Tokens to read again when the window is full."""
         self._history = torch.empty(batch, 0, dtype=torch.long)
 
-    @torch.inference_mode()
     def read(self, new_tokens: Tensor) -> Tensor:
         """Reads a prompt or a token, (B, T); returns the logits of the next token, (B, V).
 

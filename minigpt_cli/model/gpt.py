@@ -10,6 +10,7 @@ Weights are kept in fp32. `GPT.compute_dtype` decides the precision of everythin
 embedding and the loss: activations start in it, and each layer casts its weights to match.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,7 +40,7 @@ def check_logits(logits: Tensor) -> Tensor:
     Raises:
         NonFiniteError: one is NaN or infinite.
     """
-    if not logits.isfinite().all():
+    if not all(map(math.isfinite, logits.detach().aminmax())):  # NaN if one is
         raise NonFiniteError
     return logits
 

@@ -23,8 +23,8 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Allocates `shape` = (B, K, W, D) for the keys and the values of each layer."""
-        self.keys = torch.zeros(n_layer, *shape, device=device, dtype=dtype)  # (L, B, K, W, D)
-        self.values = torch.zeros_like(self.keys)
+        self.keys = torch.empty(n_layer, *shape, device=device, dtype=dtype)  # (L, B, K, W, D)
+        self.values = torch.empty_like(self.keys)
         self.window = shape[2]
         self.length = 0
         """Number of tokens read so far, which is the position of the next one."""

@@ -43,7 +43,7 @@ typedef struct {
 
 typedef struct {
     int32_t precision, norm_kind, activation;
-    int32_t n_layer, width, n_head, n_kv_head, head_dim, hidden;
+    int32_t n_layer, width, n_head, n_kv_head, head_dim, hidden, vocab;
     float head_eps; /* of QK-norm */
     const Layer *layers;
     Norm norm;
@@ -53,12 +53,12 @@ typedef struct {
 } Model;
 
 /* Where a step works. A row of `attended` and `activated` is as `put` writes it; every thread has
-   its own `normed` and `scores`. */
+   its own `normed` and `own`. */
 typedef struct {
     float *x, *qkv, *expanded, *logits; /* (B, panels * LANES) each */
     float *attended, *activated;        /* (B, H D) and (B, hidden) */
     float *normed;                      /* (threads, B, C) */
-    float *scores;                      /* (threads, W + LANES) */
+    float *own;                         /* (threads, W + LANES + D + C): scores, and a row */
     void *keys, *values;                /* (L, B, K, W, D), fp32 or else bf16 */
     int32_t batch, window, threads;
 } Work;
@@ -181,9 +181,9 @@ static void multiply(int precision, Product of, int batch, int from, int to) {
 /* --- Between the products ------------------------------------------------------------------- */
 
 /* All texts' x, normalized, to this thread's `normed`; quicker than waiting for shared work. */
-static void normalize(const Model *m, const Norm *norm, const Work *w, int x_stride, float *normed) {
+static void normalize(const Model *m, const Norm *norm, const Work *w, int x_stride, float *normed,
+                      float *row) {
     const int C = m->width;
-    float row[C];
     for (int b = 0; b < w->batch; b++) {
         const float *x = w->x + (size_t)b * x_stride;
         float mean = m->norm_kind == LAYER_NORM ? sum_of(x, C) / C : 0.0f;
@@ -199,7 +199,7 @@ INLINE vector activated(int activation, const float *gate, const float *up) {
     if (activation == SWIGLU)
         return x / (1.0f + exponential(-x)) * load(up);
     if (activation == RELU)
-        return where(x > 0.0f, x, all(0));
+        return where(x < 0.0f, all(0), x); /* NaN stays NaN */
     for (int i = 0; i < LANES; i++)
         x[i] = activation == GELU
                    ? 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f))
@@ -292,11 +292,12 @@ INLINE void attend(int is_fp32, const float *q, const void *keys, const void *va
 /* All query heads that share a key head of one text. */
 static void attend_group(const Model *m, const Layer *layer, int number, const Work *w, int b,
                          int kv, const float *cos, const float *sin, int slot, int filled,
-                         float *scores) {
+                         float *own) {
     const int H = m->n_head, K = m->n_kv_head, D = m->head_dim, group = H / K;
     const int is_fp32 = m->precision == FP32;
     float *qkv = w->qkv + (size_t)b * layer->qkv.panels * LANES;
-    float *k = qkv + (H + kv) * D, *v = qkv + (H + K + kv) * D, mixed[D];
+    float *k = qkv + (H + kv) * D, *v = qkv + (H + K + kv) * D;
+    float *scores = own, *mixed = own + w->window + LANES;
     const size_t head = (((size_t)number * w->batch + b) * K + kv) * w->window * D;
     prepare(m, k, layer->gain ? layer->gain + (H + kv) * D : 0, cos, sin);
     for (int d = 0; d < D; d++) {
@@ -334,7 +335,8 @@ static void work(const Model *m, const Work *w, const int64_t *tokens, int64_t p
     const int filled = position + 1 < w->window ? (int)position + 1 : w->window;
     const int x_stride = (C + LANES - 1) / LANES * LANES;
     float *normed = w->normed + (size_t)me * B * C;
-    float *scores = w->scores + (size_t)me * (w->window + LANES);
+    float *own = w->own + me * ((size_t)w->window + LANES + m->head_dim + C);
+    float *row = own + w->window + LANES + m->head_dim;
     for (int b = BEGIN(B); b < END(B); b++)
         for (int c = 0; c < C; c++)
             w->x[(size_t)b * x_stride + c] = m->embedding[tokens[b] * C + c] +
@@ -342,17 +344,17 @@ static void work(const Model *m, const Work *w, const int64_t *tokens, int64_t p
 #pragma omp barrier
     for (int l = 0; l < m->n_layer; l++) {
         const Layer *layer = m->layers + l;
-        normalize(m, &layer->norm1, w, x_stride, normed);
+        normalize(m, &layer->norm1, w, x_stride, normed, row);
         Product qkv = {&layer->qkv, normed, w->qkv, C, layer->qkv.panels * LANES, 0};
         multiply(m->precision, qkv, B, BEGIN(layer->qkv.panels), END(layer->qkv.panels));
 #pragma omp barrier
         for (int i = BEGIN(B * K); i < END(B * K); i++)
-            attend_group(m, layer, l, w, i / K, i % K, cos, sin, slot, filled, scores);
+            attend_group(m, layer, l, w, i / K, i % K, cos, sin, slot, filled, own);
 #pragma omp barrier
         Product proj = {&layer->proj, w->attended, w->x, HD, x_stride, 1};
         multiply(m->precision, proj, B, BEGIN(layer->proj.panels), END(layer->proj.panels));
 #pragma omp barrier
-        normalize(m, &layer->norm2, w, x_stride, normed);
+        normalize(m, &layer->norm2, w, x_stride, normed, row);
         const int panels = layer->expand.panels / (m->activation == SWIGLU ? 2 : 1);
         expand(m, layer, w, normed, BEGIN(panels), END(panels));
 #pragma omp barrier
@@ -360,20 +362,25 @@ static void work(const Model *m, const Work *w, const int64_t *tokens, int64_t p
         multiply(m->precision, down, B, BEGIN(layer->down.panels), END(layer->down.panels));
 #pragma omp barrier
     }
-    normalize(m, &m->norm, w, x_stride, normed);
+    normalize(m, &m->norm, w, x_stride, normed, row);
     Product head = {&m->head, normed, w->logits, C, m->head.panels * LANES, 0};
     multiply(m->precision, head, B, BEGIN(m->head.panels), END(m->head.panels));
 }
 
-/* Reads one token of each text at a position; cosines and sines are (D,), or NULL. */
-void minigpt_step(const Model *m, const Work *w, const int64_t *tokens, int64_t position,
-                  const float *cos, const float *sin) {
+/* Reads one token of each text at a position; cosines and sines are (D,), or NULL. Returns 0, or 1
+   and does nothing if a token is not in the vocabulary. */
+int32_t minigpt_step(const Model *m, const Work *w, const int64_t *tokens, int64_t position,
+                     const float *cos, const float *sin) {
+    for (int b = 0; b < w->batch; b++)
+        if (tokens[b] < 0 || tokens[b] >= m->vocab)
+            return 1;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(w->threads)
     work(m, w, tokens, position, cos, sin, omp_get_thread_num(), omp_get_num_threads());
 #else
     work(m, w, tokens, position, cos, sin, 0, 1);
 #endif
+    return 0;
 }
 
 /* How many inputs have their weights side by side in a panel of bf16. */

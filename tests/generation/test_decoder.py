@@ -1,5 +1,6 @@
 """Decoding token by token, against a forward pass over the whole text."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -228,10 +229,13 @@ def test_compiled_texts_depend_neither_on_their_neighbors_nor_on_threads(
         assert torch.equal(together[row], last_logits(texts[row : row + 1])[0])
 
 
-def test_compiled_values_that_are_not_finite_are_not_hidden() -> None:
-    model = random_gpt(MODERN)
+@pytest.mark.parametrize("layer", ["attention.qkv", "attention.proj", "expand", "down"])
+@pytest.mark.parametrize("activation", ["swiglu", "relu", "gelu"])
+def test_compiled_values_that_are_not_finite_are_not_hidden(activation: str, layer: str) -> None:
+    classic = CLASSIC.model_copy(update={"activation": activation})
+    model = random_gpt(MODERN if activation == "swiglu" else classic)
     with torch.no_grad():
-        model.get_parameter("blocks.0.attention.qkv.weight")[3, 3] = float("nan")
+        model.get_parameter(f"blocks.0.{layer}.weight")[3, 3] = float("nan")
     decoder = compiled(model)
     cache = decoder.new_cache(1)
     decoder.read(torch.tensor([1]), cache)
@@ -256,3 +260,44 @@ def test_compiled_sizes_that_fill_no_vector(sizes: tuple[int, int, int]) -> None
 def test_a_model_that_the_library_does_not_know_is_decoded_plainly() -> None:
     odd = random_gpt(ModernConfig(n_layer=1, n_head=3, n_embd=33, head_size=8))
     assert type(decoder_for(odd)) is Decoder
+
+
+@pytest.mark.parametrize("token", [-1, 50, 2**40])
+def test_a_token_outside_the_vocabulary_is_refused(make_decoder: MakeDecoder, token: int) -> None:
+    decoder = make_decoder(random_gpt(MODERN))
+    cache = decoder.new_cache(2)
+    with pytest.raises(IndexError):
+        decoder.read(torch.tensor([1, token]), cache)
+    assert cache.length == 0
+
+
+def test_compiled_with_more_threads_than_panels_and_a_window_of_one() -> None:
+    config = ModernConfig(n_layer=2, n_head=2, n_embd=6, head_size=2, n_hidden=2, block_size=1)
+    model = random_gpt(config, 3)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(9)
+        decoder, plain = compiled(model), Decoder(model)
+        caches = decoder.new_cache(1), plain.new_cache(1)
+        for token in (0, 2, 1, 1, 0):
+            ours = decoder.read(torch.tensor([token]), caches[0])
+            expected = plain.read(torch.tensor([token]), caches[1])
+            torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_compiled_a_wide_model_needs_little_stack() -> None:
+    config = ModernConfig(n_layer=1, n_head=1, n_embd=200_000, head_size=2, n_hidden=2)
+    decoder = compiled(random_gpt(config, 2))
+    cache, read = decoder.new_cache(1), []
+    before = threading.stack_size(1 << 19)  # two rows would not fit
+    try:
+        thread = threading.Thread(
+            target=lambda: read.append(decoder.read(torch.tensor([1]), cache))
+        )
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert read[0].isfinite().all()

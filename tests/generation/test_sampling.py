@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.generation.sampling import (
@@ -18,10 +17,13 @@ from minigpt_cli.generation.sampling import (
     next_token_probabilities,
     penalize_repetition,
     sample,
+    uniform_numbers,
 )
+from minigpt_cli.generation.sampling import generators as generators_of
 from tests.helpers.distributions import assert_drawn_from
 
 GREEDY = Sampling(temperature=0)
+HALF = torch.full((1, 1), 0.5, dtype=torch.float64)
 
 
 def exact_probabilities(logits: list[float], sampling: Sampling) -> list[float]:
@@ -133,46 +135,77 @@ def test_draws_are_as_frequent_as_their_probabilities(sampling: Sampling) -> Non
     expected = torch.tensor(exact_probabilities(row, sampling), dtype=torch.float64)
     generator = torch.Generator().manual_seed(11)
     draws = 20_000
-    drawn = sample(torch.tensor([row]).expand(draws, -1), sampling, [generator] * draws)
+    uniform = torch.rand(draws, 1, generator=generator, dtype=torch.float64)
+    drawn = sample(torch.tensor([row]).expand(draws, -1), sampling, uniform)
     assert_drawn_from(drawn.tolist(), expected)
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (1 - 2**-53, 2)])
-def test_the_outermost_random_numbers_draw_no_impossible_token(
-    uniform: float, token: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers: list[float] = []
-
-    def rand(*_: object, **__: object) -> Tensor:
-        numbers.append(uniform)
-        return torch.tensor([uniform], dtype=torch.float64)
-
-    monkeypatch.setattr(torch, "rand", rand)
+def test_the_outermost_random_numbers_draw_no_impossible_token(uniform: float, token: int) -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]])
-    assert sample(logits, Sampling(temperature=1.0), [torch.Generator()]).tolist() == [token]
-    assert numbers == [uniform]
+    number = torch.tensor([[uniform]], dtype=torch.float64)
+    assert sample(logits, Sampling(temperature=1.0), number).tolist() == [token]
 
 
-def test_each_row_draws_from_its_own_distribution_with_its_own_generator() -> None:
-    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+def test_each_row_draws_from_its_own_distribution_with_its_own_number() -> None:
     logits = torch.full((3, 6), -torch.inf)
     for row, token in enumerate((4, 0, 5)):
         logits[row, token] = 0.0
-    assert sample(logits, Sampling(temperature=1.0), generators).tolist() == [4, 0, 5]
+    uniform = torch.rand(3, 1, dtype=torch.float64)
+    assert sample(logits, Sampling(temperature=1.0), uniform).tolist() == [4, 0, 5]
     flat = torch.zeros(3, 1000)
-    together = sample(flat, Sampling(temperature=1.0), generators).tolist()
-    for row in range(3):
-        generator = torch.Generator().manual_seed(row)
-        torch.rand(1, generator=generator, dtype=torch.float64)  # one number for the first draw
-        alone = sample(flat[row : row + 1], Sampling(temperature=1.0), [generator])
-        assert alone.tolist() == together[row : row + 1]
+    together = sample(flat, Sampling(temperature=1.0), uniform).tolist()
+    assert together == [int(1000 * number) for number in uniform]
 
 
-def test_temperature_zero_picks_the_most_likely_token_whatever_the_seed() -> None:
+def test_each_text_has_the_numbers_of_its_own_generator_from_its_start_on() -> None:
+    starts = [3, 5, 4, 160]
+    numbers = uniform_numbers(generators_of(7, 4), starts)
+    rows = torch.cat([next(numbers) for _ in range(200)], dim=1)
+    for row, (start, generator) in enumerate(zip(starts, generators_of(7, 4), strict=True)):
+        alone = [
+            torch.rand(1, generator=generator, dtype=torch.float64) for _ in range(203 - start)
+        ]
+        assert torch.equal(rows[row, start - 3 :], torch.cat(alone))
+        assert not rows[row, : start - 3].any()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (
+            Sampling(temperature=1.0),
+            [[21, 18, 13, 21, 16, 18], [2, 4, 4, 4, 10, 4], [19, 0, 16, 13, 19, 11]],
+        ),
+        (
+            Sampling(temperature=0.7, top_k=9, seed=1),
+            [[18, 21, 18, 18, 11, 13], [9, 4, 7, 9, 12, 4], [8, 0, 21, 18, 18, 0]],
+        ),
+        (
+            Sampling(top_p=0.9, seed=2**63 + 5),
+            [[18, 3, 8, 21, 8, 11], [22, 4, 4, 22, 9, 4], [8, 21, 8, 18, 18, 16]],
+        ),
+        (
+            Sampling(min_p=0.02, repetition_penalty=1.5, seed=7),
+            [[13, 6, 19, 18, 13, 13], [20, 22, 4, 4, 17, 2], [13, 18, 0, 0, 21, 0]],
+        ),
+    ],
+)
+def test_a_seed_draws_what_it_always_drew(sampling: Sampling, expected: list[list[int]]) -> None:
+    logits = torch.tensor(
+        [[((37 * i + 11 * row) % 23 - 11) / 4 for i in range(23)] for row in range(3)]
+    )
+    seen = torch.tensor([[i % 3 == row for i in range(23)] for row in range(3)])
+    numbers = uniform_numbers(generators_of(sampling.seed, 3), [0, 0, 0])
+    drawn = [sample(logits, sampling, next(numbers), seen).tolist() for _ in range(6)]
+    assert [list(row) for row in zip(*drawn, strict=True)] == expected
+
+
+def test_temperature_zero_picks_the_most_likely_token_whatever_the_number() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
-    for seed in range(5):
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
-        assert sample(logits, GREEDY, generators).tolist() == [1, 0]
+    for number in (0.0, 0.3, 1 - 2**-53):
+        uniform = torch.full((2, 1), number, dtype=torch.float64)
+        assert sample(logits, GREEDY, uniform).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +234,7 @@ def test_a_setting_outside_its_range_is_refused_by_name(name: str, value: Any) -
 @pytest.mark.parametrize("temperature", [1e-3, 1e-40, 1e-300])
 def test_a_tiny_temperature_picks_the_most_likely_token(temperature: float) -> None:
     logits = torch.tensor([[0.5, 2.0, -1.0, 1.99]])
-    generator = torch.Generator().manual_seed(0)
-    assert sample(logits, Sampling(temperature=temperature), [generator]).tolist() == [1]
+    assert sample(logits, Sampling(temperature=temperature), HALF).tolist() == [1]
 
 
 def test_the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None:
@@ -216,6 +248,6 @@ def test_the_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None
 def test_the_penalty_acts_before_the_choice() -> None:
     logits, seen = torch.tensor([[2.0, 1.9]]), torch.tensor([[True, False]])
     greedy = Sampling(temperature=0, repetition_penalty=1.2)
-    assert sample(logits, greedy, [torch.Generator()], seen).tolist() == [1]
+    assert sample(logits, greedy, HALF, seen).tolist() == [1]
     single = Sampling(top_k=1, repetition_penalty=1.2)
     assert next_token_probabilities(logits, single, seen).tolist() == [[0.0, 1.0]]
