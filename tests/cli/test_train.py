@@ -276,8 +276,8 @@ def test_diverging_run_stops_with_the_step_the_rate_and_advice(
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
     assert re.match(
-        r"error: the ((validation )?loss|gradient norm|norm of the weights) is (nan|inf) at step \d+ "
-        r"\(learning rate \d.* after 3 rewinds",
+        r"error: the ((validation )?loss|gradient norm|norm of the weights) is (nan|inf) at "
+        r"step \d+ \(learning rate \d.* after [123] rewind",
         last,
     )
     assert "smaller optimizer.learning_rate" in last

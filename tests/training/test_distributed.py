@@ -31,11 +31,12 @@ EXACT: dict[str, list[str]] = {
 
 FSDP = "distributed.strategy=fsdp"
 SHARDED = {
-    "adamw": (0.0, 1e-9), "bf16": (0.0, 1e-9),
+    "adamw": (0.0, 2e-7), "bf16": (0.0, 2e-7),
     "dropout, clipping, classic": (1e-3, 1e-2),
 }  # fmt: skip
-"""How far training losses and tensors may be from those of whole weights. Only clipping makes a
-difference: the norm is summed in another order, which Muon's bf16 makes larger."""
+"""How far training losses and tensors may be from those of whole weights. AdamW's kernel may round a
+number otherwise, by its last digit, where it is updated in another place of a shorter tensor. With
+clipping the norm is summed in another order, which Muon's bf16 makes larger."""
 
 
 def tensors(run: Path) -> dict[str, Tensor]:
