@@ -159,7 +159,7 @@ class CompiledDecoder:
         rotary = self._model.position_embedding.rotary(position, 1, torch.float32, tokens.device)
         cos, sin = (None, None) if rotary is None else (each.data_ptr() for each in rotary)
         if self._step(byref(self._c), byref(work), tokens.data_ptr(), position, cos, sin):
-            raise IndexError(f"not in a vocabulary of {self._model.vocab_size}: {tokens.tolist()}")
+            raise IndexError(tokens.tolist())
         cache.length += 1
         return logits[:, : self._model.vocab_size]
 

@@ -34,9 +34,9 @@ SHARDED = {
     "adamw": (0.0, 2e-7), "bf16": (0.0, 2e-7),
     "dropout, clipping, classic": (1e-3, 1e-2),
 }  # fmt: skip
-"""How far training losses and tensors may be from those of whole weights. AdamW's kernel may round a
-number otherwise, by its last digit, where it is updated in another place of a shorter tensor. With
-clipping the norm is summed in another order, which Muon's bf16 makes larger."""
+"""How far training losses and tensors may be from those of whole weights. AdamW's kernel may round
+a number otherwise, by its last digit, where it is updated in another place of a shorter tensor.
+With clipping the norm is summed in another order, which Muon's bf16 makes larger."""
 
 
 def tensors(run: Path) -> dict[str, Tensor]:
