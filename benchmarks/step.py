@@ -9,6 +9,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -132,9 +133,10 @@ class Apart(Contender):
 def step_on_request(mode: str, pipe: Connection) -> None:
     """The process behind `Apart`."""
     contender = Contender("", None, "adamw", mode)
-    while pipe.recv():
-        contender.timed_step()
-        pipe.send(contender.seconds[-1])
+    with suppress(EOFError):  # the benchmark has ended
+        while pipe.recv():
+            contender.timed_step()
+            pipe.send(contender.seconds[-1])
 
 
 def where_time_goes(contender: Contender) -> str:
