@@ -96,10 +96,9 @@ def evaluate(
     only = {"--encoding": encoding, "--text-field": text_field, "--include": include}
     for option in (option for option, value in only.items() if value and not texts):
         raise typer.BadParameter(_("{option} is only valid with --data").format(option=option))
-    default: Split = "all" if texts else "val"
     texts = piped_kept(texts, data_dir, text_field)
     reading = {"data.encoding": encoding or "utf-8", **reading_settings(include, text_field)}
-    text = Text(tuple(texts), split or default, reading, data_dir, verify)
+    text = Text(tuple(texts), split or ("all" if texts else "val"), reading, data_dir, verify)
     scored: list[Scored] = []
     wanted: list[Path | None] = [*models] or [None]
     for given in wanted:
