@@ -44,6 +44,9 @@ PICTURES = {"attention_pattern.png", "embeddings.png", "loss_curve.png"}
 HEAD = r"[a-z/]+( [a-z/]+)*( [\d.]+)?"
 """A column's head in a table: words, perhaps with a number."""
 
+LOSS = r"loss\s+is\s+nan"
+"""Which of the two becomes NaN first depends on how the machine rounds."""
+
 OWN = ("It writes", "It copies", "Marry, sir")
 """Beginnings of lines that need the guide's own text, and its long training."""
 
@@ -121,7 +124,7 @@ def landmarks(step: Step) -> list[str]:
             continue
         elif beginning and re.search("[a-z]{3}", beginning[0]):
             found.append(r"\b" + any_number(beginning[0].strip()))
-    return found
+    return [mark.replace(LOSS, r"(loss|gradient\s+norm)\s+is\s+nan") for mark in found]
 
 
 def any_number(text: str) -> str:
