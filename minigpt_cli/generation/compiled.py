@@ -20,10 +20,8 @@ from minigpt_cli.model.kernels import EPSILON, swiglu
 from minigpt_cli.model.kv_cache import KVCache
 from minigpt_cli.model.layers import LayerNorm, Linear, RMSNorm
 from minigpt_cli.model.positions import LearnedPositions
-from minigpt_cli.native.library import library
+from minigpt_cli.native.library import LANES, library
 
-_LANES = 16
-"""Output rows of a packed panel."""
 _FP32, _BF16, _INT8 = range(3)
 _SWIGLU, _RELU, _GELU, _GELU_TANH = range(4)
 
@@ -154,7 +152,7 @@ class CompiledDecoder:
         assert tokens.shape == (work.batch,)
         assert tokens.dtype == torch.int64
         assert position < cache.window or self._model.has_relative_positions
-        logits = torch.empty(len(tokens), self._c.head.panels * _LANES)
+        logits = torch.empty(len(tokens), self._c.head.panels * LANES)
         work.logits = logits.data_ptr()
         rotary = self._model.position_embedding.rotary(position, 1, torch.float32, tokens.device)
         cos, sin = (None, None) if rotary is None else (each.data_ptr() for each in rotary)
@@ -168,13 +166,13 @@ class CompiledDecoder:
         c, layer = self._c, self._c.layers[0]
         B, window = cache.keys.size(1), cache.window
         sizes = {
-            "x": B * -(-c.width // _LANES) * _LANES,
-            "qkv": B * layer.qkv.panels * _LANES,
-            "expanded": B * layer.expand.panels * _LANES,
+            "x": B * -(-c.width // LANES) * LANES,
+            "qkv": B * layer.qkv.panels * LANES,
+            "expanded": B * layer.expand.panels * LANES,
             "attended": B * c.n_head * c.head_dim,
             "activated": B * c.hidden,
             "normed": threads * B * c.width,
-            "own": threads * (window + _LANES + c.head_dim + c.width),
+            "own": threads * (window + LANES + c.head_dim + c.width),
         }
         self._scratch = torch.zeros(sum(sizes.values()))
         parts = torch.split(self._scratch, [*sizes.values()])
@@ -239,10 +237,10 @@ class CompiledDecoder:
         else:
             weight = linear.weight.detach().to(self._model.compute_dtype)
         rows = _padded(weight, parts)
-        panels = rows.size(0) // _LANES
+        panels = rows.size(0) // LANES
         # Inputs that are adjacent move as one number, which is eight times as fast.
         groups = rows.view(torch.int32) if self._adjacent == 2 else rows
-        columns = groups.view(panels, _LANES, -1).mT
+        columns = groups.view(panels, LANES, -1).mT
         bias = None if linear.bias is None else _padded(linear.bias.detach(), parts)
         return _Matrix(
             self._pointer(columns), self._pointer(scale), self._pointer(bias), rows.size(1), panels
@@ -258,11 +256,11 @@ class CompiledDecoder:
 
 def _padded(rows: Tensor, parts: Sequence[int]) -> Tensor:
     """Fills each part up with zeros to whole panels."""
-    if not any(size % _LANES for size in parts):
+    if not any(size % LANES for size in parts):
         return rows
     return torch.cat(
         [
-            torch.cat((part, part.new_zeros(-len(part) % _LANES, *part.shape[1:])))
+            torch.cat((part, part.new_zeros(-len(part) % LANES, *part.shape[1:])))
             for part in torch.split(rows, [*parts])
         ]
     )

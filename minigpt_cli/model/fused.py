@@ -13,11 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt_cli.native.library import library
-
-_LANES = 16
-_PARTS = 32
-"""Of the rows; a sum over all of them does not depend on the number of threads."""
+from minigpt_cli.native.library import LANES, library
 
 
 class _Norm(Structure):
@@ -54,7 +50,7 @@ def suits(x: Tensor, *sizes: int) -> bool:
     return (
         x.dtype in (torch.float32, torch.bfloat16)
         and x.is_contiguous()
-        and all(size % _LANES == 0 for size in sizes)
+        and all(size % LANES == 0 for size in sizes)
         and library() is not None
     )
 
@@ -68,8 +64,10 @@ def _common(x: Tensor) -> dict[str, int]:
 
 
 def _parts(weight: Tensor) -> Tensor:
-    """Zeros for the parts of a weight's gradient."""
-    return torch.zeros(_PARTS, weight.size(0))
+    """Zeros for the parts of a weight's gradient, one for each part of the rows."""
+    loaded = library()
+    assert loaded is not None
+    return torch.zeros(loaded.minigpt_parts(), weight.size(0))
 
 
 class RMSNorm(torch.autograd.Function):

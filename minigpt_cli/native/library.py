@@ -21,6 +21,8 @@ from pathlib import Path
 
 COMPILER = "MINIGPT_CC"
 """Names the C compiler; empty, nothing is built."""
+LANES = 16
+"""Numbers in a vector, as in `vectors.h`, and so the output rows of a packed panel."""
 _FOLDER = Path(__file__).parent
 _COMMON = ("-O3", "-shared", "-fPIC", "-std=gnu11")
 # Apple's compiler knows neither OpenMP nor, on ARM, -march=native.

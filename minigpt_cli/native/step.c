@@ -243,10 +243,6 @@ static void prepare(const Model *m, float *head, const float *gain, const float 
     }
 }
 
-INLINE vector entry(int is_fp32, const void *rows, size_t at) {
-    return is_fp32 ? load((const float *)rows + at) : widened((const uint16_t *)rows + at);
-}
-
 INLINE float single(int is_fp32, const void *rows, size_t at) {
     return is_fp32 ? ((const float *)rows)[at] : widen(((const uint16_t *)rows)[at]);
 }
@@ -259,7 +255,7 @@ INLINE void attend(int is_fp32, const float *q, const void *keys, const void *va
     for (int t = 0; t < filled; t++) {
         vector sums = all(0);
         for (int d = 0; d < whole; d += LANES)
-            sums += load(q + d) * entry(is_fp32, keys, (size_t)t * D + d);
+            sums += load(q + d) * get(is_fp32, keys, (size_t)t * D + d);
         float score = total(sums);
         for (int d = whole; d < D; d++)
             score += q[d] * single(is_fp32, keys, (size_t)t * D + d);
@@ -275,8 +271,8 @@ INLINE void attend(int is_fp32, const float *q, const void *keys, const void *va
     for (; d + 2 * LANES <= D; d += 2 * LANES) {
         vector first = all(0), second = all(0);
         for (int t = 0; t < filled; t++) {
-            first += scores[t] * entry(is_fp32, values, (size_t)t * D + d);
-            second += scores[t] * entry(is_fp32, values, (size_t)t * D + d + LANES);
+            first += scores[t] * get(is_fp32, values, (size_t)t * D + d);
+            second += scores[t] * get(is_fp32, values, (size_t)t * D + d + LANES);
         }
         store(out + d, first * share);
         store(out + d + LANES, second * share);

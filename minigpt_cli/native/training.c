@@ -12,10 +12,6 @@
 
 #include "vectors.h"
 
-INLINE vector get(int is_fp32, const void *from, size_t at) {
-    return is_fp32 ? load((const float *)from + at) : widened((const uint16_t *)from + at);
-}
-
 INLINE void set(int is_fp32, void *to, size_t at, vector v) {
     if (is_fp32)
         store((float *)to + at, v);
@@ -202,33 +198,33 @@ INLINE void head_forward(int is_fp32, const Heads *h, size_t in, const float *we
     }
 }
 
+/* The gradient of 16 numbers of a head before it was rotated. */
+INLINE vector unrotated(int is_fp32, const Heads *h, const void *out, size_t to, int64_t t, int64_t d) {
+    const int64_t D = h->head_dim, e = d < D / 2 ? d + D / 2 : d - D / 2;
+    vector grad = get(is_fp32, out, to + d);
+    if (!h->cos)
+        return grad;
+    return grad * get(is_fp32, h->cos, t * D + d) +
+           get(is_fp32, out, to + e) * get(is_fp32, h->sin, t * D + e);
+}
+
 /* The same backwards: the gradient of `out` at `to` becomes that of qkv at `in`. */
 INLINE void head_backward(int is_fp32, const Heads *h, size_t in, const float *weight,
                           const float *scale, int64_t t, const void *out, size_t to,
                           float *grad_weight) {
     const int64_t D = h->head_dim;
-    float grads[D];
-    for (int64_t d = 0; d < D; d += LANES) {
-        vector grad = get(is_fp32, out, to + d);
-        if (h->cos) {
-            const int64_t e = d < D / 2 ? d + D / 2 : d - D / 2;
-            grad = grad * get(is_fp32, h->cos, t * D + d) +
-                   get(is_fp32, out, to + e) * get(is_fp32, h->sin, t * D + e);
-        }
-        store(grads + d, grad);
-    }
     float mean = 0.0f;
     if (weight) {
         vector products = all(0);
         for (int64_t d = 0; d < D; d += LANES) {
-            vector gz = load(grads + d) * get(is_fp32, h->x, in + d) * *scale;
+            vector gz = unrotated(is_fp32, h, out, to, t, d) * get(is_fp32, h->x, in + d) * *scale;
             store(grad_weight + d, load(grad_weight + d) + gz);
             products += gz * load(weight + d);
         }
         mean = total(products) / D;
     }
     for (int64_t d = 0; d < D; d += LANES) {
-        vector dx = load(grads + d);
+        vector dx = unrotated(is_fp32, h, out, to, t, d);
         if (weight)
             dx = *scale * (dx * load(weight + d) - get(is_fp32, h->x, in + d) * *scale * mean);
         set(is_fp32, h->qkv, in + d, dx);
@@ -272,3 +268,6 @@ void minigpt_heads(const Heads *h) { SHARE(heads_forward, h, h->batch * h->time)
 void minigpt_heads_backward(const Heads *h) {
     SHARE(heads_backward, h, h->batch * h->time);
 }
+
+/* How many parts the gradient of a weight has. */
+int32_t minigpt_parts(void) { return PARTS; }

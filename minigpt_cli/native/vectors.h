@@ -73,6 +73,11 @@ INLINE uint16_t narrow(float x) { /* to the nearest bf16, halves to even */
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Sixteen numbers of a tensor in one of two precisions. */
+INLINE vector get(int is_fp32, const void *from, size_t at) {
+    return is_fp32 ? load((const float *)from + at) : widened((const uint16_t *)from + at);
+}
+
 /* Sixteen at once, as `narrow`. */
 INLINE void store_narrowed(uint16_t *to, vector v) {
 #ifdef __AVX512BF16__

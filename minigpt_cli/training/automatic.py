@@ -36,7 +36,7 @@ _SIZES = (
     _Size(400_000, 4, 0.0, {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 256}, 12),
     _Size(4_000_000, 2, 0.0, {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256}, 32),
 )
-"""From the smallest; the third is `small`, and its epochs those of `small` on Shakespeare."""
+"""From the smallest; the third has the sizes and epochs of `small` on Shakespeare."""
 
 
 def automatic_config(

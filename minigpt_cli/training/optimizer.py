@@ -219,7 +219,7 @@ def newton_schulz(matrices: Tensor) -> Tensor:
         matrices: (N, rows, columns).
 
     Returns:
-        The same shape in bf16; what was above a hundredth of the largest is between 0.7 and 1.2.
+        The same shape in bf16; what was above a hundredth of the largest is between 0.5 and 1.1.
     """
     x = matrices.bfloat16()
     tall = x.size(-2) > x.size(-1)

@@ -337,6 +337,16 @@ def test_orthogonalizing_forgets_only_directions_with_hardly_any_gradient() -> N
     assert 0 < tiny.min() < 0.5
 
 
+@pytest.mark.parametrize("shape", [(32, 128), (64, 384), (384, 384)])
+def test_a_hundredth_of_the_largest_direction_is_not_forgotten(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(*shape, generator=generator), full_matrices=False)
+    matrix = (u * torch.logspace(0, -2, shape[0])) @ v
+    found = torch.linalg.svdvals(newton_schulz(matrix[None])[0].float())
+    assert found.min() > 0.5
+    assert found.max() < 1.1
+
+
 def test_a_matrix_of_zeros_stays_zero() -> None:
     assert not newton_schulz(torch.zeros(2, 5, 3)).any()
 
