@@ -1,10 +1,11 @@
 """The optimizers, Muon and AdamW: parameter groups, updates, and state by parameter name."""
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +71,19 @@ class _Updater:
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
 
+class _Stack(NamedTuple):
+    """Neighboring matrices of one size in a parameter, stacked by rows, (N · rows, columns)."""
+
+    rows: int
+    """Of each matrix."""
+    update: Tensor
+    """All of them, in bf16."""
+    own: slice
+    """The rows of the stack that this process updates."""
+    weight: Tensor
+    """And these rows of the parameter."""
+
+
 class Muon(_Updater):
     """Momentum with orthogonalized updates (Jordan et al. 2024), many matrices at a time.
 
@@ -103,44 +117,42 @@ class Muon(_Updater):
     def step(self) -> None:
         """Updates every parameter that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[Tensor, slice, Tensor]]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[_Stack]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    for matrix in self._matrices(p, group["lr"] * group["weight_decay"]):
-                        by_shape[matrix[0].shape].append(matrix)
-            for (rows, columns), found in by_shape.items():
-                stacked = torch.stack([update for update, _, _ in found])
-                directions = self._placement.orthogonalized(stacked).to(found[0][2].dtype)
+                    for stack in self._stacks(p, group["lr"] * group["weight_decay"]):
+                        by_shape[stack.rows, p.size(1)].append(stack)
+            for (rows, columns), stacks in by_shape.items():
+                together = torch.cat([stack.update.view(-1, rows, columns) for stack in stacks])
+                directions = self._placement.orthogonalized(together).to(stacks[0].weight.dtype)
+                each = torch.split(
+                    directions.flatten(0, 1), [len(stack.update) for stack in stacks]
+                )
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 mine = [
-                    (target, direction[own])
-                    for direction, (_, own, target) in zip(directions, found, strict=True)
-                    if target.numel()
+                    (stack.weight, direction[stack.own])
+                    for direction, stack in zip(each, stacks, strict=True)
+                    if stack.weight.numel()
                 ]
                 if mine:  # a process may have rows of other matrices only
                     add_each_([t for t, _ in mine], [move for _, move in mine], alpha=-scale)
 
-    def _matrices(self, p: Tensor, decay: float) -> Iterator[tuple[Tensor, slice, Tensor]]:
-        """Decays a parameter and updates its momentum.
-
-        Yields:
-            For each matrix stacked in it: its update, the rows of it that this process has, and
-            these rows of the parameter.
-        """
+    def _stacks(self, p: Tensor, decay: float) -> Iterator[_Stack]:
+        """Decays a parameter, updates its momentum, and takes it apart by the size of matrices."""
         place = self._placement
         if not self.state[p]:
             self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         weight, grad = place.local(p), place.local(p.grad)  # type: ignore[arg-type]
         buffer = place.local(self.state[p]["momentum_buffer"]).lerp_(grad, 1 - self._momentum)
-        update = place.whole(grad.lerp(buffer, self._momentum), p)
+        update = place.whole(grad.lerp(buffer, self._momentum).bfloat16(), p)
         weight.mul_(1 - decay)
         begin, first, count = 0, place.first_row(p), weight.size(0)
-        for piece in torch.split(update, list(self._rows[p])):
-            low = min(max(first - begin, 0), len(piece))
-            high = max(min(first + count - begin, len(piece)), low)
-            start = begin + low - first
-            yield piece, slice(low, high), weight[start : start + high - low]
-            begin += len(piece)
+        for rows, run in itertools.groupby(self._rows[p]):
+            end = begin + sum(run)
+            low, high = (min(max(row, begin), end) for row in (first, first + count))
+            own = slice(low - begin, high - begin)
+            yield _Stack(rows, update[begin:end], own, weight[low - first : high - first])
+            begin = end
 
 
 class AdamW(_Updater):

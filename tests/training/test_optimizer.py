@@ -262,7 +262,7 @@ def test_muon_equals_pytorchs(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.usefixtures("exactly_orthogonal")
-@pytest.mark.parametrize("rows", [(24, 24, 24), (24, 8, 8), (40, 40)])
+@pytest.mark.parametrize("rows", [(24, 24, 24), (24, 8, 8), (8, 24, 8), (40, 40)])
 def test_muon_treats_each_matrix_stacked_in_a_weight_by_itself(rows: tuple[int, ...]) -> None:
     start = torch.cat([gradient(n, 24, seed=90 + i) for i, n in enumerate(rows)])
     ours = start.clone()
