@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt_cli.model import fused
 from minigpt_cli.private_torch import softmax_backward
 
 QUERIES_PER_BLOCK = 128
@@ -63,16 +64,12 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        T, D = k.shape[1:]
+        T = k.size(1)
         G = q.size(1) // T
         out, weights = torch.empty_like(q), []
         for start, end in _blocks(T):
-            mask = q.new_full((end - start, end), float("-inf")).triu_(start + 1)
             rows = slice(start * G, end * G)
-            scores = torch.baddbmm(
-                mask.repeat_interleave(G, 0), q[:, rows], k[:, :end].mT, alpha=D**-0.5
-            )
-            weights.append(scores.softmax(-1))  # (B K, block G, end)
+            weights.append(_weights(q[:, rows], k[:, :end], start))  # (B K, block G, end)
             torch.bmm(weights[-1], v[:, :end], out=out[:, rows])
         ctx.save_for_backward(q, k, v, *weights)
         return out
@@ -89,12 +86,36 @@ class _Blockwise(torch.autograd.Function):
         for i, (start, end) in reversed(list(enumerate(_blocks(T)))):
             beta, rows = 0 if end == T else 1, slice(start * G, end * G)
             g, w = grad[:, rows], weights[i]
-            grad_w = torch.bmm(g, v[:, :end].mT)
-            grad_scores = softmax_backward(grad_w, w)
+            grad_scores = _scores_gradient(torch.bmm(g, v[:, :end].mT), w, start, G)
             grad_q[:, rows].baddbmm_(grad_scores, k[:, :end], beta=0, alpha=D**-0.5)
             grad_k[:, :end].baddbmm_(grad_scores.mT, q[:, rows], beta=beta, alpha=D**-0.5)
             grad_v[:, :end].baddbmm_(w.mT, g, beta=beta)
         return grad_q, grad_k, grad_v
+
+
+def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
+    """The attention weights of a block of queries, (B K, block G, D), on the keys up to its end.
+
+    The product adds the mask and applies the scale, or what is in C does both in its pass.
+    """
+    end, scale = k.size(1), k.size(2) ** -0.5
+    block = end - start
+    G = q.size(1) // block
+    scores = q.new_empty(*q.shape[:2], end)
+    if not torch.compiler.is_compiling() and fused.suits(scores, end):
+        torch.bmm(q, k.mT, out=scores)
+        fused.causal_softmax_(scores, start, G, scale)
+        return scores
+    mask = q.new_full((block, end), float("-inf")).triu_(start + 1)
+    return torch.baddbmm(mask.repeat_interleave(G, 0), q, k.mT, alpha=scale).softmax(-1)
+
+
+def _scores_gradient(grad: Tensor, weights: Tensor, start: int, G: int) -> Tensor:
+    """The gradient of scaled scores from that of their softmax, (B K, block G, keys)."""
+    if not torch.compiler.is_compiling() and fused.suits(grad, grad.size(-1)):
+        fused.causal_softmax_backward_(grad, weights, start, G)
+        return grad
+    return softmax_backward(grad, weights)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:

@@ -45,6 +45,15 @@ class _Heads(Structure):
     )
 
 
+class _Softmax(Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("is_fp32", "threads")),
+        *((name, c_int64) for name in ("rows", "keys", "queries", "group", "seen")),
+        ("scale", c_float),
+        *((name, c_void_p) for name in ("scores", "weights")),
+    )
+
+
 def suits(x: Tensor, *sizes: int) -> bool:
     """Whether x can be computed with here; `sizes` are of the axes that are read by vectors."""
     return (
@@ -218,3 +227,32 @@ def _heads(
     if turns:
         heads.cos, heads.sin = (each.data_ptr() for each in turns)
     return heads, full + turns
+
+
+def causal_softmax_(scores: Tensor, start: int, group: int, scale: float) -> None:
+    """The softmax of scores times a scale over the keys that each query may see, in place.
+
+    Args:
+        scores: (B K, block G, keys), for a block of queries.
+        start: where the block begins.
+        group: G, the rows of each query.
+        scale: above 0.
+    """
+    arguments = _softmax(scores, start, group)
+    arguments.scale = scale
+    _call("minigpt_softmax", arguments)
+
+
+def causal_softmax_backward_(grad: Tensor, weights: Tensor, start: int, group: int) -> None:
+    """Turns the gradient of these weights into that of the scores times the scale, in place."""
+    arguments = _softmax(grad, start, group)
+    arguments.weights = weights.data_ptr()
+    _call("minigpt_softmax_backward", arguments)
+
+
+def _softmax(scores: Tensor, start: int, group: int) -> _Softmax:
+    blocks, queries, keys = scores.shape
+    return _Softmax(
+        **_common(scores), rows=blocks * queries, keys=keys, queries=queries, group=group,
+        seen=start + 1, scores=scores.data_ptr(),
+    )  # fmt: skip

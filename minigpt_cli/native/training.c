@@ -269,5 +269,76 @@ void minigpt_heads_backward(const Heads *h) {
     SHARE(heads_backward, h, h->batch * h->time);
 }
 
+/* --- Causal softmax ------------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t is_fp32, threads;
+    int64_t rows, keys;  /* of the scores, (N, keys) */
+    int64_t queries;     /* rows of a block: those of its first query, then those of the next one */
+    int64_t group;       /* rows of each query */
+    int64_t seen;        /* keys that the first query may see; each later one sees one more */
+    float scale;
+    void *scores;        /* become weights in place, or their gradient becomes that of the scores */
+    const void *weights; /* in the backward pass */
+} Softmax;
+
+INLINE int64_t keys_seen(const Softmax *s, int64_t row) {
+    return s->seen + row % s->queries / s->group;
+}
+
+INLINE void fill(int is_fp32, void *to, size_t from, size_t end, float value) {
+    for (size_t i = from; i < end; i++)
+        if (is_fp32)
+            ((float *)to)[i] = value;
+        else
+            ((uint16_t *)to)[i] = narrow(value);
+}
+
+/* Up to the next whole vector, -inf is a score that weighs nothing. */
+INLINE void softmax_rows(int is_fp32, const Softmax *s, int64_t from, int64_t to, int part) {
+    (void)part;
+    for (int64_t row = from; row < to; row++) {
+        const size_t begin = row * s->keys, end = begin + s->keys;
+        const size_t seen = begin + keys_seen(s, row);
+        const size_t whole = (seen + LANES - 1) / LANES * LANES;
+        fill(is_fp32, s->scores, seen, whole, -INFINITY);
+        vector peaks = all(-INFINITY), sums = all(0);
+        for (size_t i = begin; i < whole; i += LANES) {
+            vector x = get(is_fp32, s->scores, i);
+            peaks = where(x > peaks, x, peaks);
+        }
+        const float shift = largest(peaks) * s->scale;
+        for (size_t i = begin; i < whole; i += LANES)
+            sums += exponential(get(is_fp32, s->scores, i) * s->scale - shift);
+        const float share = 1.0f / total(sums);
+        for (size_t i = begin; i < whole; i += LANES)
+            set(is_fp32, s->scores, i,
+                exponential(get(is_fp32, s->scores, i) * s->scale - shift) * share);
+        fill(is_fp32, s->scores, seen, end, 0.0f);
+    }
+}
+
+/* With weights w: dx = w (dw - sum(dw w)). */
+INLINE void softmax_rows_backward(int is_fp32, const Softmax *s, int64_t from, int64_t to,
+                                  int part) {
+    (void)part;
+    for (int64_t row = from; row < to; row++) {
+        const size_t begin = row * s->keys, end = begin + s->keys;
+        const size_t seen = begin + keys_seen(s, row);
+        vector products = all(0);
+        for (size_t i = begin; i < seen; i += LANES)
+            products += get(is_fp32, s->scores, i) * get(is_fp32, s->weights, i);
+        const float sum = total(products);
+        for (size_t i = begin; i < seen; i += LANES)
+            set(is_fp32, s->scores, i,
+                get(is_fp32, s->weights, i) * (get(is_fp32, s->scores, i) - sum));
+        fill(is_fp32, s->scores, seen, end, 0.0f);
+    }
+}
+
+void minigpt_softmax(const Softmax *s) { SHARE(softmax_rows, s, s->rows); }
+
+void minigpt_softmax_backward(const Softmax *s) { SHARE(softmax_rows_backward, s, s->rows); }
+
 /* How many parts the gradient of a weight has. */
 int32_t minigpt_parts(void) { return PARTS; }

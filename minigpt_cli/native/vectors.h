@@ -102,6 +102,13 @@ INLINE float total(vector v) {
     return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 
+INLINE float largest(vector v) {
+    float most = v[0];
+    for (int i = 1; i < LANES; i++)
+        most = v[i] > most ? v[i] : most;
+    return most;
+}
+
 /* e^x to about an ulp or two: 2^n times a polynomial on [-ln(2)/2, ln(2)/2]. */
 INLINE vector exponential(vector x) {
     const float most = 88.0f, least = -87.0f;

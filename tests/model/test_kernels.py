@@ -12,17 +12,6 @@ from minigpt_cli.model.kernels import EPSILON, apply_rotary, dropout, rms_norm, 
 from minigpt_cli.native.library import library
 
 
-@pytest.fixture(params=["PyTorch", "C"])
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test with the passes written in PyTorch, and with those in C where there are any."""
-    kind: str = request.param
-    if kind == "PyTorch":
-        monkeypatch.setattr(fused, "suits", lambda *_: False)
-    elif library() is None:
-        pytest.skip("needs a C compiler")
-    return kind
-
-
 def plain_rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     return x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * weight
 
