@@ -25,7 +25,7 @@ from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.optimizers.optimizer import Optimizer
 
 BATCH, BLOCK, VOCAB = 16, 256, 65
 SIZES: dict[str, Any] = {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": BLOCK}

@@ -256,6 +256,9 @@ class OptimizerConfig(_Table):
     """Decay rates of AdamW's first and second moment estimates."""
     momentum: Fraction = 0.95
     """Momentum of Muon."""
+    ema_decay: Fraction = 0.0
+    """Share of the past in a moving average of the weights, which is what is evaluated, sampled
+    from and saved as the model; 0 keeps none."""
     grad_clip: Scale = 0.0
     """Maximum global gradient norm; 0 turns clipping off."""
 

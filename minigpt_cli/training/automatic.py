@@ -16,6 +16,7 @@ _SECONDS = 600.0
 _UTILIZATION = 0.2
 """The share of the measured peak that training reaches; small models reach less."""
 _FEWEST_STEPS, _MOST_STEPS = 100, 5000
+_EMA_DECAY = 0.99
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,5 @@ def _tables(size: _Size, train_tokens: int) -> dict[str, Any]:
         "batch_size": size.batch_size,
         "patience": 3,
     }
-    return {"model": {**size.model, "dropout": size.dropout}, "train": train}
+    model = {**size.model, "dropout": size.dropout}
+    return {"model": model, "optimizer": {"ema_decay": _EMA_DECAY}, "train": train}

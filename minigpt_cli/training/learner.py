@@ -8,6 +8,8 @@ any number of processes: each computes its share of the step's windows.
 import fnmatch
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +28,8 @@ from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
 from minigpt_cli.training.activations import checkpoint_activations
 from minigpt_cli.training.distributed import ALONE, Group
-from minigpt_cli.training.lora import add_adapters, draw_adapters
-from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.lora import add_adapters, draw_adapters, merged
+from minigpt_cli.training.optimizers.optimizer import Optimizer
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
 from minigpt_cli.training.strategy import strategy_for
@@ -211,6 +213,7 @@ class Learner:
         if self.config.optimizer.grad_clip:
             strategy.clip_(parameters, self.config.optimizer.grad_clip, norm)
         self.optimizer.step()
+        self.optimizer.update_average(step)
         self.optimizer.zero_grad()
         return total, norm
 
@@ -240,6 +243,12 @@ class Learner:
         step, i = divmod(number, len(self._passes))
         first = step * self.config.train.batch_size * self.config.train.grad_accum_steps
         return self.batches.windows(first + self._passes[i].first, self._passes[i].count)
+
+    @contextmanager
+    def evaluated_model(self) -> Iterator[GPT]:
+        """The model that is evaluated and saved: with averaged weights, and adapters merged."""
+        with self.optimizer.averaged(), merged(self.model) as model:
+            yield model
 
     def check_weights(self, step: int) -> None:
         """Raises `NotFinite` if a weight is not finite after `step` steps."""

@@ -272,6 +272,7 @@ def training_memory(
     weights = _FP32 * (P + adapters) // shards
     gradients = _FP32 * (adapters or P) // shards
     state = 2 * gradients if adapters else _state(sizes, config, optimizer) // shards
+    state += gradients if optimizer.ema_decay else 0
     blocks = 1 if of.checkpointing else config.n_layer
     kept = [replace(s, tensors=blocks * s.tensors) for s in saved_by_block(config, of)]
     if of.checkpointing:

@@ -54,6 +54,10 @@ class Sharded(Replicated):
         """Gradients are summed over the processes in the last pass of a step alone."""
         self._model.set_requires_gradient_sync(is_last)
 
+    def weights_changed(self) -> None:
+        """Drops the weights outside the blocks, which stay gathered after a forward pass."""
+        self._model.reshard()
+
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
         """The norm of all tensors together, from the squares of each process's parts."""
         mine = [self.local(tensor) for tensor in tensors]

@@ -22,6 +22,7 @@ from minigpt_cli.runs.checkpoint import (
     Checkpoint,
     PendingFile,
     check_model_tensors,
+    checkpoint_file,
     load_checkpoint,
     load_model_tensors,
     model_tensors,
@@ -36,8 +37,8 @@ from minigpt_cli.runs.checkpoint_header import (
 )
 from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
 from minigpt_cli.runs.metrics import StepNumber
-from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge
-from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge, merged
+from minigpt_cli.training.optimizers.optimizer import Optimizer
 from minigpt_cli.training.replication import Description, described
 from minigpt_cli.training.stability import MAX_REWINDS
 
@@ -108,6 +109,18 @@ def state_file(
         "fingerprint": run.fingerprint,
     }
     return PendingFile(path, tensors, metadata)
+
+
+def model_file(path: Path, learner: "Learner", metadata: CheckpointMetadata) -> PendingFile:
+    """The model as it is evaluated, with whole tensors, as the content of one file."""
+    model, optimizer = learner.model, learner.optimizer
+    with optimizer.averaged():
+        adapters = adapter_tensors(model)
+        with merged(model):
+            file = checkpoint_file(path, model, metadata, adapters)
+        file = learner.strategy.gathered(file)
+        # Outside this context the tensors are no longer the average.
+        return file.copied() if optimizer.averages else file
 
 
 def read_state(
@@ -256,6 +269,8 @@ def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
             _("{path}: does not belong to the {name} beside it").format(path=path, name=CHECKPOINT)
         )
     weights, adapters = _part(tensors, _MODEL), {}
+    moments = _part(tensors, _OPTIMIZER)
+    weights |= {name: moments[key] for name in weights if (key := f"{name}.average") in moments}
     if best.metadata.lora is not None:
         layers = {name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)}
         add_adapters(best.model, best.metadata.lora, layers)

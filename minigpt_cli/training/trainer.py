@@ -14,7 +14,6 @@ from minigpt_cli.io.text import ended
 from minigpt_cli.language import _, mark
 from minigpt_cli.model.compilation import eagerly
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.runs.checkpoint import checkpoint_file
 from minigpt_cli.runs.checkpoint_header import CheckpointMetadata
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
@@ -22,7 +21,6 @@ from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
 from minigpt_cli.training.distributed import Group
 from minigpt_cli.training.learner import Learner
-from minigpt_cli.training.lora import adapter_tensors, merged
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes
@@ -37,6 +35,7 @@ from minigpt_cli.training.state import (
     SavedRun,
     TrainState,
     checkpoint_metadata,
+    model_file,
     restore,
     state_file,
 )
@@ -305,7 +304,7 @@ class Trainer:
             with (
                 self._eagerly(),
                 self.group.watched(),
-                merged(self.learner.model) as model,
+                self.learner.evaluated_model() as model,
             ):
                 result = evaluate(
                     model,
@@ -334,8 +333,9 @@ class Trainer:
 
     def _sampled(self) -> str:
         """Generates a text from an empty prompt, with its own random numbers, on rank 0."""
-        model = self.learner.strategy.whole_model(self.learner.model)
-        text = self.group.first(lambda: None if model is None else self._sample(model))
+        with self.learner.evaluated_model() as trained:
+            model = self.learner.strategy.whole_model(trained)
+            text = self.group.first(lambda: None if model is None else self._sample(model))
         if text is None:
             raise NotFinite(mark("sample's logits"), self.state.step, math.nan)
         return text
@@ -344,7 +344,7 @@ class Trainer:
         """A text, or None if the model computes NaN or infinity."""
         sampling = Sampling(seed=self.state.step)
         try:
-            with self._eagerly(), merged(model):
+            with self._eagerly():
                 writer = ModelAndTokenizer(model, self.dataset.tokenizer)
                 pieces = generate(writer, "", self.config.train.sample_tokens, sampling)
                 return ended("".join(pieces))
@@ -368,10 +368,9 @@ class Trainer:
         run = SavedRun(self.config, self.dataset.metadata.fingerprint)
         gathered = self.learner.strategy.gathered
         state = gathered(state_file(folder.state, run, self.state, model, self.learner.optimizer))
-        adapters, checkpoint = adapter_tensors(model), None
-        if metadata is not None:
-            with merged(model):
-                checkpoint = gathered(checkpoint_file(folder.checkpoint, model, metadata, adapters))
+        checkpoint = (
+            None if metadata is None else model_file(folder.checkpoint, self.learner, metadata)
+        )
         self.writer.save(self.state.step, state, checkpoint)
 
     def _is_finished(self) -> bool:

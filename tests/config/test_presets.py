@@ -14,11 +14,12 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.gpt import GPT
 
 PRESETS = [
-    "classic", "finetune", "gpt2", "large", "lora", "medium", "nanogpt", "small", "speedrun",
-    "tiny",
+    "best", "classic", "finetune", "gpt2", "large", "lora", "medium", "nanogpt", "small",
+    "speedrun", "tiny",
 ]  # fmt: skip
 # Documented number of layers, number of heads, width, and block size.
 SIZES = {
+    "best": (4, 4, 192, None),
     "classic": (6, 6, 384, 256),
     "gpt2": (12, 12, 768, 1024),
     "large": (8, 8, 512, None),

@@ -27,10 +27,10 @@ TIMED = ("tokens_per_second", "elapsed", "mfu", "step_seconds")
 
 
 def small_config(*overrides: str) -> RunConfig:
-    """Dropout, accumulation, clipping and a schedule that moves: all that a resume could lose."""
+    """Dropout, accumulation, clipping, a schedule that moves, averages: all that could be lost."""
     tables: dict[str, Any] = {
         "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "dropout": 0.2},
-        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0},
+        "optimizer": {"warmup_iters": 3, "grad_clip": 1.0, "ema_decay": 0.8},
         "train": {
             "max_iters": MAX_ITERS, "eval_interval": EVAL_INTERVAL, "log_interval": 3,
             "batch_size": 4, "grad_accum_steps": 2, "sample_tokens": 0, "precision": "fp32",

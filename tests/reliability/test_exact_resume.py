@@ -20,7 +20,10 @@ from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.training import trainer as trainer_module
-from minigpt_cli.training.optimizer import AdamW, Muon
+from minigpt_cli.training.optimizers.adamw import AdamW
+from minigpt_cli.training.optimizers.averages import WeightAverage
+from minigpt_cli.training.optimizers.muon import Muon
+from minigpt_cli.training.optimizers.updater import Updater
 from minigpt_cli.training.state import TrainState
 from minigpt_cli.training.trainer import Trainer
 from tests.helpers.seeds import seed
@@ -188,9 +191,9 @@ STOP = 2 * EVAL_INTERVAL + 1
 """A step after the best evaluation of a run with such large learning rates, before its end."""
 
 
-def forget_memory(kind: type[AdamW] | type[Muon], key: str) -> Callable[[Trainer], None]:
+def forget_memory(kind: type[Updater], key: str) -> Callable[[Trainer], None]:
     def forget(again: Trainer) -> None:
-        (part,) = [p for p in again.learner.optimizer._parts if isinstance(p, kind)]
+        (part,) = [p for p in again.learner.optimizer._stateful if isinstance(p, kind)]
         for state in part.state.values():
             state[key].zero_()
 
@@ -207,7 +210,7 @@ def forget_field(name: str) -> Callable[[Trainer], None]:
 MUTATIONS = {
     **{
         f"optimizer {key}": forget_memory(kind, key)
-        for kind in (Muon, AdamW)
+        for kind in (Muon, AdamW, WeightAverage)
         for key in kind.state_has_shape
     },
     **{

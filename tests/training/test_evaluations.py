@@ -78,8 +78,9 @@ def test_last_evaluation_reads_the_whole_split(long_text: Dataset, run: RunFolde
     *before, last = watcher.evaluations
     assert {row.val_tokens for row in before} == {64}
     assert all(row.compared_val_loss is None for row in before)
-    whole = evaluate(trainer.learner.model, long_text.tokenizer, long_text.tokens("val"))
-    part = evaluate(trainer.learner.model, long_text.tokenizer, long_text.tokens("val"), 64)
+    with trainer.learner.evaluated_model() as model:
+        whole = evaluate(model, long_text.tokenizer, long_text.tokens("val"))
+        part = evaluate(model, long_text.tokenizer, long_text.tokens("val"), 64)
     assert (last.val_loss, last.val_tokens) == (whole.loss, whole.tokens)
     assert last.compared_val_loss == last.comparable_loss == part.loss
 

@@ -24,8 +24,9 @@ def test_state_is_loaded_as_the_last_model(dataset: Dataset, run: RunFolder) -> 
     assert trainer.state.best_step < last.metadata.step == trainer.state.step
     assert best.metadata.step == trainer.state.best_step
     assert last.metadata.val_loss is None
-    for name, weight in trainer.learner.model.state_dict().items():
-        assert torch.equal(last.model.state_dict()[name], weight)
+    with trainer.learner.evaluated_model() as model:
+        for name, weight in model.state_dict().items():
+            assert torch.equal(last.model.state_dict()[name], weight)
     assert last.tokenizer.to_json() == best.tokenizer.to_json()
 
 

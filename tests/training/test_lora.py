@@ -149,10 +149,11 @@ def test_the_last_model_is_that_of_the_state_with_its_adapters_added(
     watcher = Watcher(lambda step: setattr(trainer, "stop_requested", step == 7))
     assert trainer.fit(watcher).step == 7
     last = load_last(run.state)
-    with torch.no_grad(), merged(trainer.learner.model.eval()) as model:
-        assert last.model(IDS).equal(model(IDS))
-    for name, tensor in adapter_tensors(trainer.learner.model).items():
-        assert last.adapters[name].equal(tensor)
+    with torch.no_grad(), trainer.learner.evaluated_model() as model:
+        assert last.model(IDS).equal(model.eval()(IDS))
+    with trainer.learner.optimizer.averaged():
+        for name, tensor in adapter_tensors(trainer.learner.model).items():
+            assert last.adapters[name].equal(tensor)
     assert all(weight.requires_grad for weight in last.model.parameters())
     stored, _ = read_tensors(run.state)
     assert {f"model.{name}" for name in last.adapters} <= stored.keys()
@@ -170,7 +171,9 @@ def test_merging_for_a_while_changes_no_bit(finished: Trainer) -> None:
 
 
 def test_gradients_are_those_of_the_adapters(dataset: Dataset, run: RunFolder) -> None:
-    trainer = begin(lora_config("model.dropout=0", "train.max_iters=5"), dataset, run)
+    trainer = begin(
+        lora_config("model.dropout=0", "train.max_iters=5", "optimizer.ema_decay=0"), dataset, run
+    )
     assert trainer.fit(Watcher()).best_step == 5
     found = own_gradients(load_checkpoint(run.checkpoint), dataset)
     learner = trainer.learner
@@ -208,6 +211,7 @@ def test_the_memory_expected_is_that_of_the_adapters(dataset: Dataset, family: s
     learner.model(*learner.batches.batch(0)).backward()
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
     learner.optimizer.step()
+    learner.optimizer.update_average(0)
     memory = memory_here(config, learner.model.vocab_size)
     assert memory.gradients == 4 * sum(gradient.numel() for gradient in gradients)
     assert memory.weights == 4 * sum(p.numel() for p in learner.model.parameters())

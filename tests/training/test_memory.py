@@ -25,7 +25,7 @@ from minigpt_cli.training.memory import (
     sizes_of,
     training_memory,
 )
-from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.optimizers.optimizer import Optimizer
 
 ROOT = Path(__file__).parents[2]
 VOCAB, BATCH = 65, 3
@@ -79,16 +79,20 @@ def test_activations_are_what_autograd_saves(name: str, dtype: torch.dtype) -> N
     assert counted == pytest.approx(saved_by_autograd(model, x, y), rel=0.01)
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("name", MODELS)
-def test_weights_and_state_are_those_of_a_real_model(name: str, optimizer: str) -> None:
+def test_weights_and_state_are_those_of_a_real_model(
+    name: str, optimizer: str, ema_decay: float
+) -> None:
     config = model_config(name)
     model = GPT(config, VOCAB).initialize()
-    settings = OptimizerConfig.model_validate({"name": optimizer})
+    settings = OptimizerConfig.model_validate({"name": optimizer, "ema_decay": ema_decay})
     real = Optimizer(model, settings)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     real.step()
+    real.update_average(0)
     memory = training_memory(config, VOCAB, settings, Pass(BATCH, 4, on_cpu=True))
     assert memory.parameters == sum(p.numel() for p in model.parameters())
     assert memory.weights == memory.gradients == 4 * memory.parameters

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.optimizer import Muon, Optimizer, newton_schulz
+from minigpt_cli.training.optimizers.muon import Muon
+from minigpt_cli.training.optimizers.optimizer import Optimizer
+from minigpt_cli.training.optimizers.orthogonalization import newton_schulz
 from tests.helpers.dense_gpt import random_gpt
 
 CLASSIC = ClassicConfig(n_layer=2, n_head=4, n_embd=32, block_size=16)
@@ -130,7 +132,7 @@ def test_training_does_not_import_the_compiler() -> None:
 import sys, torch
 from minigpt_cli.config.schema import ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.optimizer import Optimizer
+from minigpt_cli.training.optimizers.optimizer import Optimizer
 model = GPT(ModernConfig(n_layer=1, n_head=2, n_embd=8, block_size=4), 5).initialize()
 optimizer = Optimizer(model, OptimizerConfig.model_validate({}))
 x = torch.zeros(1, 4, dtype=torch.int64)

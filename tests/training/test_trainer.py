@@ -133,7 +133,8 @@ def test_metrics_hold_every_logged_step_and_evaluation(dataset: Dataset, run: Ru
     for row in evaluations:
         so_far = losses[: row["step"]]
         assert row["train_loss"] == pytest.approx(sum(so_far) / len(so_far))
-    last = evaluate(trainer.learner.model, dataset.tokenizer, dataset.tokens("val"))
+    with trainer.learner.evaluated_model() as model:
+        last = evaluate(model, dataset.tokenizer, dataset.tokens("val"))
     assert evaluations[-1]["val_loss"] == last.loss
     assert evaluations[-1]["bits_per_byte"] == last.bits_per_byte
     lowest = math.inf
