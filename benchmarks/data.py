@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine import keep, markdown
 from benchmarks.reliability import write_text
-from minigpt_cli.data.encoders import usable_cores
+from minigpt_cli.data.tokens.encoders import usable_cores
 
 WORDS = 60_000
 # The library alone: encodes a part of a text, in pieces as we do, and prints its seconds.

@@ -46,7 +46,7 @@ config = resolve_machine(load_run_config(preset, overrides))
 if engine in ("before", "after"):
     connection = nullcontext()
 else:
-    from minigpt_cli.training.distributed import connected
+    from minigpt_cli.training.parallel.distributed import connected
     connection = connected()
 with connection as group:
     dataset = dataset_of(config)
@@ -81,7 +81,7 @@ def with_pytorchs_wrapper(learner: Any) -> None:
 
     from torch.nn.parallel import DistributedDataParallel
 
-    from minigpt_cli.training.replication import Replicated
+    from minigpt_cli.training.parallel.replication import Replicated
 
     model = learner.model
     for parameter in model.parameters():

@@ -18,9 +18,9 @@ from benchmarks.machine import keep, markdown
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.data.dataset import Dataset
-from minigpt_cli.training.estimate import peak_memory
-from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.planning.estimate import peak_memory
+from minigpt_cli.training.planning.fitting import memory_here
 
 _ONE: dict[str, object] = {"train.batch_size": 1, "train.grad_accum_steps": 1}
 CASES: dict[str, tuple[str, str, int, int, dict[str, object]]] = {

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.token_files import Tokens
+from minigpt_cli.data.tokens.token_files import Tokens
 from minigpt_cli.device import reraise_out_of_memory
 from minigpt_cli.errors import CorpusError, NonFiniteError
 from minigpt_cli.language import _, mark

@@ -126,9 +126,9 @@ def _train_home(folder: Path, story: str) -> None:
 @pytest.fixture
 def dataset(tmp_path: Path, story: str) -> "Dataset":
     """The story, one token per character."""
-    from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.corpora.corpus import Corpus
+    from minigpt_cli.data.corpora.sources import TextFile
     from minigpt_cli.data.dataset import prepare_dataset
-    from minigpt_cli.data.sources import TextFile
     from tests.helpers.training import small_config
 
     path = tmp_path / "story.txt"

@@ -12,7 +12,7 @@ from torch import nn
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig
 from minigpt_cli.data.progress import no_progress
-from minigpt_cli.data.token_files import Tokens
+from minigpt_cli.data.tokens.token_files import Tokens
 from minigpt_cli.errors import CorpusError, NonFiniteError
 from minigpt_cli.evaluation import Evaluation, evaluate, predict_tokens
 from minigpt_cli.model.gpt import GPT

@@ -180,7 +180,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_measuring: None) ->
     known(desk, "shakespeare", "input.txt", play)
     known(desk, "lunyu", "lunyu.txt", (20 * sayings).encode())
     monkeypatch.setattr(
-        "minigpt_cli.data.corpus.shipped_folder", lambda name: tmp_path / "cards" / name
+        "minigpt_cli.data.corpora.corpus.shipped_folder", lambda name: tmp_path / "cards" / name
     )
     who, does = ("宝玉", "船夫", "老人", "孩子"), ("看见", "数着", "忘了", "画出")
     what = ("三只纸船", "河上的灯", "远处的桥", "慢慢的潮水")

@@ -25,7 +25,7 @@ from minigpt_cli.config.choices import Split
 from minigpt_cli.language import _
 
 if TYPE_CHECKING:
-    from minigpt_cli.data.token_files import Tokens
+    from minigpt_cli.data.tokens.token_files import Tokens
     from minigpt_cli.evaluation import Evaluation
     from minigpt_cli.runs.checkpoint import Checkpoint
 

@@ -9,8 +9,8 @@ from minigpt_cli.cli.render import count, key_value_table, model_size, raw, shor
 from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.io.text import duration
 from minigpt_cli.language import _, mark, ngettext
-from minigpt_cli.training.memory import Memory
-from minigpt_cli.training.plan import Plan, Strategy
+from minigpt_cli.training.planning.memory import Memory
+from minigpt_cli.training.planning.plan import Plan, Strategy
 
 _STRATEGIES: dict[Strategy, str] = {
     "one": mark("one process"),

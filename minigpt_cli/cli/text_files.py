@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from minigpt_cli.config.schema import DataConfig
-    from minigpt_cli.data.checking import TextCheck, Unreadable
-    from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.corpora.checking import TextCheck, Unreadable
+    from minigpt_cli.data.corpora.corpus import Corpus
+    from minigpt_cli.data.corpora.sources import TextFile
     from minigpt_cli.data.dataset import Dataset
     from minigpt_cli.data.reading import Reading
-    from minigpt_cli.data.sources import TextFile
 
 _NAMED = 3
 """Files that a line names before it only counts them."""
@@ -25,7 +25,7 @@ _NAMED = 3
 
 def corpus_lines(corpus: "Corpus") -> list[str]:
     """What is worth a line about the files of a text; nothing for a single plain file."""
-    from minigpt_cli.data.sources import count_kinds
+    from minigpt_cli.data.corpora.sources import count_kinds
 
     lines = list(corpus.notes)
     if len(corpus.files) > 1 or corpus.left_out:
@@ -201,7 +201,7 @@ def damage_error(damaged: "list[Unreadable]") -> CorpusError:
 
 def check_table(found: "TextCheck", reading: "Reading", val_fraction: float) -> "Table":
     """What is worth knowing before training, a line each."""
-    from minigpt_cli.data.checking import RARE
+    from minigpt_cli.data.corpora.checking import RARE
 
     table = grid(_("check"), _("found"), text_columns=2, prose=[1])
     units = {

@@ -72,7 +72,7 @@ def piped_kept(names: Sequence[str], data_dir: Path, text_field: str | None) -> 
         typer.BadParameter: standard input is the terminal.
     """
     from minigpt_cli.cli.console import print_note
-    from minigpt_cli.data.piped import keep_piped
+    from minigpt_cli.data.corpora.piped import keep_piped
 
     if STDIN not in names:
         return list(names)

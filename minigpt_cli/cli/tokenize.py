@@ -197,8 +197,8 @@ def _check(config: "DataConfig", data_dir: Path, as_json: bool) -> None:
         reading_lines,
         reading_tables,
     )
-    from minigpt_cli.data.checking import Unreadable, check_text, readable
-    from minigpt_cli.data.corpus import Corpus
+    from minigpt_cli.data.corpora.checking import Unreadable, check_text, readable
+    from minigpt_cli.data.corpora.corpus import Corpus
     from minigpt_cli.data.reading import read_corpus
     from minigpt_cli.data.workspace import Workspace
     from minigpt_cli.errors import CorpusError

@@ -67,7 +67,7 @@ from minigpt_cli.language import _
 if TYPE_CHECKING:
     from minigpt_cli.config.loading import Overrides
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.distributed import Group
+    from minigpt_cli.training.parallel.distributed import Group
     from minigpt_cli.training.setup import TrainRequest
 
 FINETUNE_PRESET, LORA_PRESET = "finetune", "lora"
@@ -181,7 +181,7 @@ def _train(
         may_resume: whether it is continued if it is there.
     """
     from minigpt_cli.runs.folder import RunFolder
-    from minigpt_cli.training.distributed import connected
+    from minigpt_cli.training.parallel.distributed import connected
 
     following.check()
     folder = RunFolder(wanted.out) if may_resume and wanted.out is not None else None
@@ -277,7 +277,7 @@ class _Wanted:
         """
         from minigpt_cli.cli.console import print_note
         from minigpt_cli.cli.loading import load
-        from minigpt_cli.training.distributed import ALONE
+        from minigpt_cli.training.parallel.distributed import ALONE
         from minigpt_cli.training.setup import TrainRequest
 
         initial = None
@@ -351,7 +351,7 @@ def _estimate(wanted: _Wanted, data_dir: Path, as_json: bool) -> None:
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.cli.train_progress import estimate_table
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.estimate import estimate
+    from minigpt_cli.training.planning.estimate import estimate
 
     with file_progress() as progress:
         workspace = Workspace(data_dir, progress, verify=wanted.verify)
@@ -374,8 +374,8 @@ def _plan(
     from minigpt_cli.cli.plan_table import print_plan
     from minigpt_cli.cli.render import file_progress
     from minigpt_cli.data.workspace import Workspace
-    from minigpt_cli.training.accelerators import DEFAULT, accelerator
-    from minigpt_cli.training.plan import UTILIZATION, Machines, planned
+    from minigpt_cli.training.planning.accelerators import DEFAULT, accelerator
+    from minigpt_cli.training.planning.plan import UTILIZATION, Machines, planned
 
     machines = Machines(gpus or 1, accelerator(gpu or DEFAULT), utilization or UTILIZATION)
     with file_progress() as progress:

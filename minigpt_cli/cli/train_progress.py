@@ -33,8 +33,8 @@ from minigpt_cli.io.text import duration, three_digits
 from minigpt_cli.language import _, ngettext
 from minigpt_cli.runs.folder import RunFolder, argument
 from minigpt_cli.runs.metrics import EvaluationRow, StepRow
-from minigpt_cli.training.estimate import Estimate
 from minigpt_cli.training.lora import parameter_counts
+from minigpt_cli.training.planning.estimate import Estimate
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.speed import Slowdown
 from minigpt_cli.training.trainer import Trainer

@@ -36,7 +36,7 @@ def is_text(word: str) -> bool:
     if not os.path.lexists(path):
         return _is_corpus(word)
     if path.is_dir():
-        from minigpt_cli.data.folders import is_text_name
+        from minigpt_cli.data.corpora.folders import is_text_name
 
         return any(is_text_name(p) for p in path.rglob("*"))
     return path.is_file() or _is_corpus(word)
@@ -102,7 +102,7 @@ def preset_and_texts(
         typer.BadParameter: a word means nothing, or more than one thing.
     """
     from minigpt_cli.cli.console import print_note
-    from minigpt_cli.data.sources import is_pattern
+    from minigpt_cli.data.corpora.sources import is_pattern
     from minigpt_cli.interop.hf_folder import is_hf_folder
 
     found: list[str] = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from minigpt_cli.config.schema import DataConfig, ModelConfig, TrainConfig
 from minigpt_cli.data.mixture import Mixture
 from minigpt_cli.data.permutation import Permutation
-from minigpt_cli.data.token_files import Tokens
+from minigpt_cli.data.tokens.token_files import Tokens
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import _
 

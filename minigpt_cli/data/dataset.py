@@ -18,9 +18,8 @@ from filelock import FileLock, Timeout
 
 from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus, encoded
-from minigpt_cli.data.known_texts import KnownText, read_texts, recorded_texts
-from minigpt_cli.data.layout import layout_of
+from minigpt_cli.data.corpora.corpus import Corpus, encoded
+from minigpt_cli.data.corpora.known_texts import KnownText, read_texts, recorded_texts
 from minigpt_cli.data.metadata import (
     METADATA,
     TOKENIZER,
@@ -33,8 +32,9 @@ from minigpt_cli.data.preparing import ChangedWhileReadError, begun, write_datas
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import MOST_VALIDATION, Halves, Reading, read_corpus
 from minigpt_cli.data.records import are_unchanged, read_record, verified, write_record
-from minigpt_cli.data.shards import MANIFEST
-from minigpt_cli.data.token_files import Tokens, holds_ids_below, mapped_together, narrowest
+from minigpt_cli.data.tokens.layout import layout_of
+from minigpt_cli.data.tokens.shards import MANIFEST
+from minigpt_cli.data.tokens.token_files import Tokens, holds_ids_below, mapped_together, narrowest
 from minigpt_cli.data.vocabulary import is_sampled, tokenizer_for
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.locking import take

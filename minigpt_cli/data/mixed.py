@@ -11,16 +11,16 @@ from pydantic import TypeAdapter
 
 from minigpt_cli.config.choices import Split
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus, joined
+from minigpt_cli.data.corpora.corpus import Corpus, joined
+from minigpt_cli.data.corpora.known_texts import read_texts, recorded_texts
 from minigpt_cli.data.dataset import Dataset, TextChangedError, find_prepared, prepare_dataset
-from minigpt_cli.data.known_texts import read_texts, recorded_texts
-from minigpt_cli.data.layout import SPLITS, layout_of
 from minigpt_cli.data.metadata import TOKENIZER, DatasetMetadata, stored_tokenizer
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
-from minigpt_cli.data.sharded_tokens import ShardedTokens
 from minigpt_cli.data.text_sample import spread
-from minigpt_cli.data.token_files import Tokens, narrowest
+from minigpt_cli.data.tokens.layout import SPLITS, layout_of
+from minigpt_cli.data.tokens.sharded_tokens import ShardedTokens
+from minigpt_cli.data.tokens.token_files import Tokens, narrowest
 from minigpt_cli.data.vocabulary import with_tokenizer
 from minigpt_cli.errors import CorpusError, TokenizerError, reraise_as
 from minigpt_cli.io.atomic import replacing

@@ -17,11 +17,8 @@ import tokenizers
 
 from minigpt_cli import __version__
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data import shards
-from minigpt_cli.data.corpus import Piece, jobs_of
-from minigpt_cli.data.encoders import Encode, encoding
-from minigpt_cli.data.known_texts import KnownText
-from minigpt_cli.data.layout import SPLITS
+from minigpt_cli.data.corpora.corpus import Piece, jobs_of
+from minigpt_cli.data.corpora.known_texts import KnownText
 from minigpt_cli.data.metadata import (
     METADATA,
     TOKENIZER,
@@ -34,7 +31,10 @@ from minigpt_cli.data.metadata import (
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading, TextDigest, marked
 from minigpt_cli.data.records import RECORD, Record, settled_stamps, to_json
-from minigpt_cli.data.shards import (
+from minigpt_cli.data.tokens import shards
+from minigpt_cli.data.tokens.encoders import Encode, encoding
+from minigpt_cli.data.tokens.layout import SPLITS
+from minigpt_cli.data.tokens.shards import (
     MANIFEST,
     Maker,
     Manifest,
@@ -44,7 +44,7 @@ from minigpt_cli.data.shards import (
     read_manifest,
     write_manifest,
 )
-from minigpt_cli.data.token_files import holds_ids_below, narrowest, write_split
+from minigpt_cli.data.tokens.token_files import holds_ids_below, narrowest, write_split
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.io.memory import keep_freed_memory
 from minigpt_cli.io.permissions import enterable

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.data.corpus import Corpus, Piece
+from minigpt_cli.data.corpora.corpus import Corpus, Piece
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.tokenizer.char import code_points
 

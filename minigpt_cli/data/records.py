@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from minigpt_cli import __version__
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
 from minigpt_cli.data.metadata import digest_of
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.atomic import replacing, sweep

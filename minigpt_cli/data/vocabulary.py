@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import joined
+from minigpt_cli.data.corpora.corpus import joined
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Halves, Reading
 from minigpt_cli.data.text_sample import spread

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.consent import check_named
-from minigpt_cli.data.corpus import Corpus, open_corpus
+from minigpt_cli.data.corpora.consent import check_named
+from minigpt_cli.data.corpora.corpus import Corpus, open_corpus
+from minigpt_cli.data.corpora.sources import Finding
 from minigpt_cli.data.dataset import (
     Dataset,
     TextChangedError,
@@ -17,7 +18,6 @@ from minigpt_cli.data.dataset import (
 )
 from minigpt_cli.data.mixed import find_mixture, prepare_mixture
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Tokenizer

@@ -27,12 +27,12 @@ from minigpt_cli.model.compilation import compile_blocks
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.model.gpt import GPT, copy_weights
 from minigpt_cli.training.activations import checkpoint_activations
-from minigpt_cli.training.distributed import ALONE, Group
 from minigpt_cli.training.lora import add_adapters, draw_adapters, merged
 from minigpt_cli.training.optimizers.optimizer import Optimizer
+from minigpt_cli.training.parallel.distributed import ALONE, Group
+from minigpt_cli.training.parallel.strategy import strategy_for
 from minigpt_cli.training.schedule import lr_scale
 from minigpt_cli.training.stability import check_finite
-from minigpt_cli.training.strategy import strategy_for
 
 _SMALLER = mark(
     "try a smaller train.batch_size (with more train.grad_accum_steps), model.block_size or "

@@ -16,7 +16,7 @@ from minigpt_cli.config.loading import (
     with_full_names,
 )
 from minigpt_cli.config.schema import RunConfig, differences
-from minigpt_cli.data.corpus import known_corpora
+from minigpt_cli.data.corpora.corpus import known_corpora
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.device import dtype_name, matmul_flops, pick_device, pick_dtype
@@ -28,7 +28,10 @@ from minigpt_cli.runs.folder import CONFIG, RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
 from minigpt_cli.tokenizer.files import read_tokenizer
-from minigpt_cli.training.agreement import (
+from minigpt_cli.training.automatic import AUTO, automatic_config
+from minigpt_cli.training.continuation import continued, with_tokenizer_file
+from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.parallel.agreement import (
     as_json,
     check_same_overrides,
     check_same_settings,
@@ -37,11 +40,8 @@ from minigpt_cli.training.agreement import (
     shared_dataset,
     told,
 )
-from minigpt_cli.training.automatic import AUTO, automatic_config
-from minigpt_cli.training.continuation import continued, with_tokenizer_file
-from minigpt_cli.training.distributed import ALONE, Group, connected
-from minigpt_cli.training.fitting import fit_batch, memory_here
-from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.parallel.distributed import ALONE, Group, connected
+from minigpt_cli.training.planning.fitting import fit_batch, memory_here
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import expected_seconds, training_threads

@@ -39,7 +39,7 @@ from minigpt_cli.runs.folder import CHECKPOINT, RunFolder
 from minigpt_cli.runs.metrics import StepNumber
 from minigpt_cli.training.lora import adapter_tensors, add_adapters, merge, merged
 from minigpt_cli.training.optimizers.optimizer import Optimizer
-from minigpt_cli.training.replication import Description, described
+from minigpt_cli.training.parallel.replication import Description, described
 from minigpt_cli.training.stability import MAX_REWINDS
 
 if TYPE_CHECKING:

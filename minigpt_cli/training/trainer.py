@@ -19,8 +19,8 @@ from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import EvaluationRow, MachineRow, RewindRow, SampleRow, StepRow
 from minigpt_cli.runs.writer import Writer
 from minigpt_cli.training import schedule
-from minigpt_cli.training.distributed import Group
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.parallel.distributed import Group
 from minigpt_cli.training.reporter import Reporter, TrainResult
 from minigpt_cli.training.schedule import learning_rate
 from minigpt_cli.training.speed import StepTimes

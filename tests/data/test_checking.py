@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_cli.data import checking
-from minigpt_cli.data.checking import TextCheck, bad_bytes, check_text
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data.corpora import checking
+from minigpt_cli.data.corpora.checking import TextCheck, bad_bytes, check_text
+from minigpt_cli.data.corpora.corpus import open_corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.reading import read_corpus
-from minigpt_cli.data.sources import TextFile
 
 PARAGRAPHS = [f"Paragraph {n} says that the gull sat on the rail of the pier." for n in range(20)]
 

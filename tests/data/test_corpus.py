@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.choices import Newlines
 from minigpt_cli.config.presets import shipped_folder
-from minigpt_cli.data import corpus as module
-from minigpt_cli.data import download, encodings
-from minigpt_cli.data.corpus import Corpus, open_corpus
-from minigpt_cli.data.download import Card, read_card
-from minigpt_cli.data.sources import TextFile
+from minigpt_cli.data.corpora import corpus as module
+from minigpt_cli.data.corpora import download, encodings
+from minigpt_cli.data.corpora.corpus import Corpus, open_corpus
+from minigpt_cli.data.corpora.download import Card, read_card
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.errors import CorpusError
 
 BOM = b"\xef\xbb\xbf"

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data import dataset as module
-from minigpt_cli.data import encodings, vocabulary
+from minigpt_cli.data import vocabulary
 from minigpt_cli.data.batches import BatchSampler
-from minigpt_cli.data.corpus import Corpus, open_corpus
+from minigpt_cli.data.corpora import encodings
+from minigpt_cli.data.corpora.corpus import Corpus, open_corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, encode_corpus, prepare_dataset
 from minigpt_cli.data.metadata import digest_of
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Job, Tokenizer

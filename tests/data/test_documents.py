@@ -9,7 +9,7 @@ import pytest
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data import reading as reading_module
-from minigpt_cli.data.corpus import Corpus, Piece, encoded, open_corpus
+from minigpt_cli.data.corpora.corpus import Corpus, Piece, encoded, open_corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
 from minigpt_cli.data.reading import Halves, read_corpus
 from minigpt_cli.evaluation import counted_bytes

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_cli.config.choices import Newlines
-from minigpt_cli.data import encodings as module
-from minigpt_cli.data.encodings import decode_file, detect_encoding
+from minigpt_cli.data.corpora import encodings as module
+from minigpt_cli.data.corpora.encodings import decode_file, detect_encoding
 from minigpt_cli.errors import CorpusError
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.zh.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt_cli.data.file_kinds import HEAD, byte_order_mark, identify, markup_note
+from minigpt_cli.data.corpora.file_kinds import HEAD, byte_order_mark, identify, markup_note
 
 ENGLISH = "The keeper of the bridge counts boats, and I count them too.\n" * 40
 

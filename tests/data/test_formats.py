@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt_cli.data.corpus import Corpus, Piece, open_corpus
+from minigpt_cli.data.corpora.corpus import Corpus, Piece, open_corpus
+from minigpt_cli.data.corpora.sources import Finding
 from minigpt_cli.data.formats import base, parquet
 from minigpt_cli.data.reading import read_corpus
-from minigpt_cli.data.sources import Finding
 from minigpt_cli.errors import CorpusError
 
 TEXTS = [

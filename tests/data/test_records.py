@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data import known_texts, records
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data import records
+from minigpt_cli.data.corpora import known_texts
+from minigpt_cli.data.corpora.corpus import open_corpus
 from minigpt_cli.data.dataset import Dataset, find_prepared, prepare_dataset
 from minigpt_cli.data.records import RECORD, is_settled, stamp
 from minigpt_cli.errors import CorpusError

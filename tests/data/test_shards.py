@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data import encoders, encodings, shards
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data.corpora import encodings
+from minigpt_cli.data.corpora.corpus import open_corpus
 from minigpt_cli.data.dataset import Dataset, find_prepared, prepare_dataset
-from minigpt_cli.data.encoders import Encoders, encoding
-from minigpt_cli.data.layout import layout_of
 from minigpt_cli.data.metadata import read_metadata
-from minigpt_cli.data.sharded_tokens import ShardedTokens
-from minigpt_cli.data.shards import MANIFEST, read_manifest
+from minigpt_cli.data.tokens import encoders, shards
+from minigpt_cli.data.tokens.encoders import Encoders, encoding
+from minigpt_cli.data.tokens.layout import layout_of
+from minigpt_cli.data.tokens.sharded_tokens import ShardedTokens
+from minigpt_cli.data.tokens.shards import MANIFEST, read_manifest
 from minigpt_cli.errors import CorpusError, TokenizerError
 from minigpt_cli.tokenizer.base import Job
 from minigpt_cli.tokenizer.bpe import BPETokenizer
@@ -301,7 +302,7 @@ def test_what_a_process_cannot_encode_is_raised_here() -> None:
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     program = """
 import os, sys
-from minigpt_cli.data.encoders import Encoders
+from minigpt_cli.data.tokens.encoders import Encoders
 from minigpt_cli.tokenizer.base import Job
 from minigpt_cli.tokenizer.byte import ByteTokenizer
 pool = Encoders(ByteTokenizer(), 1)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data.corpora.corpus import open_corpus
+from minigpt_cli.data.corpora.folders import LeftOut
+from minigpt_cli.data.corpora.sources import Sources, count_kinds, find_files
 from minigpt_cli.data.dataset import prepare_dataset
-from minigpt_cli.data.folders import LeftOut
-from minigpt_cli.data.sources import Sources, count_kinds, find_files
 from minigpt_cli.errors import CorpusError
 
 Make = Callable[[Path], None]
@@ -133,7 +133,7 @@ def test_a_data_folder_gives_the_users_own_files_alone(
 def test_a_downloaded_corpus_is_known_in_any_data_folder(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minigpt_cli.data import corpus as module
+    from minigpt_cli.data.corpora import corpus as module
 
     text = b"To be, or not to be.\n"
     write(notes.parent / "cards" / "hamlet.toml", f"""
@@ -174,7 +174,8 @@ def test_a_file_named_like_a_known_corpus_is_not_passed_over_in_silence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "minigpt_cli.data.corpus.downloaded", lambda *_: write(tmp_path / "fetched" / "input.txt")
+        "minigpt_cli.data.corpora.corpus.downloaded",
+        lambda *_: write(tmp_path / "fetched" / "input.txt"),
     )
     assert open_corpus(("shakespeare",), Path("data")).notes == ()
     own = Path("shakespeare")

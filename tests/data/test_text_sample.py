@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig
 from minigpt_cli.data import text_sample
-from minigpt_cli.data.corpus import open_corpus
+from minigpt_cli.data.corpora.corpus import open_corpus
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
 from minigpt_cli.data.text_sample import BLOCK, spread
 from minigpt_cli.errors import CorpusError

@@ -136,7 +136,7 @@ _NO_MESSAGES = {
     "copies in places", "outside lower center", " has no attribute ", "Input should be",
     "Choice of the next token", "documents, validation up to ", "Connection closed by peer",
     "system volume information",
-    "from minigpt_cli.data.encoder_process import main; main()",
+    "from minigpt_cli.data.tokens.encoder_process import main; main()",
 }  # fmt: skip
 """Names in data, of others, and of parts of the help, which are translated where it is shown."""
 _NAMING = {"Saved", "Accelerator"}

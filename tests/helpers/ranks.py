@@ -20,8 +20,8 @@ from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.run import Run
 from minigpt_cli.runs.writer import NoWriter, RunWriter, Writer
 from minigpt_cli.training import trainer as trainer_module
-from minigpt_cli.training.distributed import ALONE, Group, connected
 from minigpt_cli.training.learner import Learner
+from minigpt_cli.training.parallel.distributed import ALONE, Group, connected
 from minigpt_cli.training.reporter import Reporter
 from minigpt_cli.training.trainer import Trainer
 from tests.helpers.programs import PATIENCE
@@ -122,7 +122,7 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     trainer_module.matmul_flops = lambda *_: 1e12  # type: ignore[attr-defined]
     if any("fsdp" in setting for job in task["jobs"] for setting in job["settings"][-1:]):
-        from minigpt_cli.training import sharding  # noqa: F401
+        from minigpt_cli.training.parallel import sharding  # noqa: F401
     port, children = free_port(), []
     for rank in range(task["size"]):
         child = os.fork()

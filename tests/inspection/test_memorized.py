@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt_cli.config.schema import DataConfig, ModernConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import Piece

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.io.atomic import sweep
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder

@@ -12,9 +12,9 @@ import torch
 
 from minigpt_cli.config.choices import TokenizerKind
 from minigpt_cli.config.schema import RunConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.generation.sampling import Sampling
 from minigpt_cli.generation.text import ModelAndTokenizer, generate

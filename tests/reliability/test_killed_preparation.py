@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="n
 
 PROGRAM = """
 import sys
-from minigpt_cli.data import encoders, encodings, shards
+from minigpt_cli.data.tokens import encoders
+from minigpt_cli.data.corpora import encodings
+from minigpt_cli.data.tokens import shards
 encodings._CHUNK = 1 << 16
 shards.WHOLE_BYTES, shards.SHARD_TOKENS, encoders.WORTH_PROCESSES = 1000, 100_000, 1000
 cores = int(sys.argv.pop(1))

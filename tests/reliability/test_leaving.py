@@ -113,7 +113,7 @@ def test_download_leaves_no_process_behind(home: Path, name: str) -> None:
     fake.chmod(0o755)
     program = (
         "import sys\n"
-        "from minigpt_cli.data import download\n"
+        "from minigpt_cli.data.corpora import download\n"
         f"download.sys = type('', (), {{'executable': {str(fake)!r}}})\n"
         "from minigpt_cli.__main__ import main\nmain()\n"
     )

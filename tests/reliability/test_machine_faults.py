@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from minigpt_cli.config.schema import DataConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.errors import MinigptError
 from minigpt_cli.runs.checkpoint import read_tensors, write_tensors
 from minigpt_cli.runs.folder import RunFolder

@@ -17,7 +17,7 @@ from minigpt_cli.errors import CheckpointError, TrainingError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.folder import RunFolder
 from minigpt_cli.runs.metrics import Row
-from minigpt_cli.training import estimate
+from minigpt_cli.training.planning import estimate
 from minigpt_cli.training.stability import MAX_REWINDS, NotFinite, spike_z_score
 from minigpt_cli.training.trainer import Trainer
 from tests.helpers.training import (

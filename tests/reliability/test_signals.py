@@ -112,7 +112,7 @@ def test_signal_within_an_evaluation_is_obeyed_after_it(home: Path) -> None:
 def test_signal_before_training_has_begun_ends_the_program_quietly(home: Path) -> None:
     patch = """
         import os, signal
-        from minigpt_cli.data import known_texts
+        from minigpt_cli.data.corpora import known_texts
         real = known_texts.read_corpus
         def scan(*arguments):
             os.kill(os.getpid(), signal.SIGINT)

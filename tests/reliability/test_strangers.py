@@ -13,7 +13,7 @@ import torch
 
 from minigpt_cli.cli.inspect.chart import Series, chart
 from minigpt_cli.config.schema import DataConfig, ModernConfig
-from minigpt_cli.data.consent import check_named
+from minigpt_cli.data.corpora.consent import check_named
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import CheckpointError, ConfigError, CorpusError, MinigptError
 from minigpt_cli.generation.sampling import Sampling

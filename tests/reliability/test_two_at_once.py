@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from minigpt_cli.data import download as download_module
-from minigpt_cli.data.download import Card
+from minigpt_cli.data.corpora import download as download_module
+from minigpt_cli.data.corpora.download import Card
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.runs.checkpoint_header import read_header
 from minigpt_cli.runs.folder import RunFolder

@@ -8,9 +8,9 @@ import pytest
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.presets import preset_names
 from minigpt_cli.config.schema import TrainConfig
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder

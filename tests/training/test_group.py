@@ -18,15 +18,15 @@ from minigpt_cli.data.batches import BatchSampler
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import ConfigError, MinigptError, PeerLostError
-from minigpt_cli.training.agreement import (
+from minigpt_cli.training.learner import Learner, passes_of
+from minigpt_cli.training.parallel.agreement import (
     check_same_overrides,
     check_same_settings,
     for_these_processes,
     shared_dataset,
 )
-from minigpt_cli.training.distributed import ALONE, Group, Place, Ranks
-from minigpt_cli.training.learner import Learner, passes_of
-from minigpt_cli.training.strategy import chosen, strategy_for
+from minigpt_cli.training.parallel.distributed import ALONE, Group, Place, Ranks
+from minigpt_cli.training.parallel.strategy import chosen, strategy_for
 from tests.helpers.training import small_config
 
 
@@ -159,7 +159,7 @@ def ranks(rank: int = 0, size: int = 2) -> Ranks:
 
 
 def test_threads_are_the_cores_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigpt_cli.training.distributed._cores", lambda: 7)
+    monkeypatch.setattr("minigpt_cli.training.parallel.distributed._cores", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     assert ranks(size=2).threads() == 5  # as the user wants
@@ -187,7 +187,7 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_one_process_recorded_suits_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigpt_cli.training.distributed._cores", lambda: 8)
+    monkeypatch.setattr("minigpt_cli.training.parallel.distributed._cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     recorded = small_config("train.device=cuda:0", "train.threads=6")
     train = for_these_processes(recorded, {}, ranks(size=2)).train
@@ -244,7 +244,7 @@ def test_windows_are_those_of_the_batches(dataset: Dataset, sampling: Any) -> No
 def test_copies_are_trained_while_one_fits(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, memory: float, size: int, strategy: str
 ) -> None:
-    monkeypatch.setattr("minigpt_cli.training.strategy._memory", lambda *_: memory)
+    monkeypatch.setattr("minigpt_cli.training.parallel.strategy._memory", lambda *_: memory)
     model = Learner(small_config(), dataset).model
     assert 5_000 < sum(p.numel() for p in model.parameters()) < 10_000
     device = torch.device("cpu")

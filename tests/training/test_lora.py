@@ -14,7 +14,6 @@ from minigpt_cli.evaluation import evaluate
 from minigpt_cli.inspection.gradients import own_gradients
 from minigpt_cli.runs.checkpoint import load_checkpoint, read_tensors
 from minigpt_cli.runs.folder import RunFolder
-from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.lora import (
     adapted_layers,
     adapter_tensors,
@@ -22,6 +21,7 @@ from minigpt_cli.training.lora import (
     draw_adapters,
     merged,
 )
+from minigpt_cli.training.planning.fitting import memory_here
 from minigpt_cli.training.state import load_last
 from minigpt_cli.training.trainer import Trainer
 from tests.helpers.exports import CONFIGS, random_checkpoint, tokenizer_of

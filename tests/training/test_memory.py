@@ -16,8 +16,9 @@ from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.config.schema import ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.native.library import library
-from minigpt_cli.training.fitting import memory_here
-from minigpt_cli.training.memory import (
+from minigpt_cli.training.optimizers.optimizer import Optimizer
+from minigpt_cli.training.planning.fitting import memory_here
+from minigpt_cli.training.planning.memory import (
     Pass,
     casts,
     saved_by_block,
@@ -25,7 +26,6 @@ from minigpt_cli.training.memory import (
     sizes_of,
     training_memory,
 )
-from minigpt_cli.training.optimizers.optimizer import Optimizer
 
 ROOT = Path(__file__).parents[2]
 VOCAB, BATCH = 65, 3
@@ -163,7 +163,7 @@ def test_peak_is_not_that_of_the_process_which_started_it() -> None:
     held = bytearray(b"x") * (600 << 20)
     program = (
         "import torch\n"
-        "from minigpt_cli.training.estimate import peak_memory\n"
+        "from minigpt_cli.training.planning.estimate import peak_memory\n"
         "print(peak_memory(torch.device('cpu')))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

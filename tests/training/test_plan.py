@@ -9,11 +9,11 @@ import torch
 from minigpt_cli.config.loading import load_run_config
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.model.flops import forward_flops_per_token
-from minigpt_cli.training.accelerators import ACCELERATORS, accelerator
 from minigpt_cli.training.automatic import AUTO
-from minigpt_cli.training.fitting import fit_batch, memory_here
-from minigpt_cli.training.memory import Memory
-from minigpt_cli.training.plan import Machines, Plan, plan, planned
+from minigpt_cli.training.planning.accelerators import ACCELERATORS, accelerator
+from minigpt_cli.training.planning.fitting import fit_batch, memory_here
+from minigpt_cli.training.planning.memory import Memory
+from minigpt_cli.training.planning.plan import Machines, Plan, plan, planned
 from minigpt_cli.training.setup import TrainRequest
 
 VOCAB = 50_257

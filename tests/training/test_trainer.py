@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
+from minigpt_cli.data.corpora.sources import TextFile
 from minigpt_cli.data.dataset import Dataset, prepare_dataset
-from minigpt_cli.data.sources import TextFile
 from minigpt_cli.errors import CheckpointError, CorpusError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.runs.checkpoint import load_checkpoint, model_tensors

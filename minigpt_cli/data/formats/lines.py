@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from minigpt_cli.config.choices import Newlines
-from minigpt_cli.data.encodings import decode_file
+from minigpt_cli.data.corpora.encodings import decode_file
 from minigpt_cli.data.formats import base
 from minigpt_cli.data.formats.base import Opened, too_long
 

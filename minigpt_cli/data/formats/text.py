@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from minigpt_cli.data.encodings import decode_file
+from minigpt_cli.data.corpora.encodings import decode_file
 from minigpt_cli.data.formats.base import Opened, Part, Reading
 
 

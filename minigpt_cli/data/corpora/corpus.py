@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from minigpt_cli.config.choices import Documents, Newlines
 from minigpt_cli.config.presets import shipped_folder
-from minigpt_cli.data.download import downloaded, is_downloaded, read_card
-from minigpt_cli.data.encodings import check_encoding
-from minigpt_cli.data.folders import LeftOut
+from minigpt_cli.data.corpora.download import downloaded, is_downloaded, read_card
+from minigpt_cli.data.corpora.encodings import check_encoding
+from minigpt_cli.data.corpora.folders import LeftOut
+from minigpt_cli.data.corpora.sources import Finding, Sources, TextFile, find_files, fixed_part
 from minigpt_cli.data.formats.base import Reading
 from minigpt_cli.data.formats.names import COMPRESSED
 from minigpt_cli.data.formats.readers import read_parts
 from minigpt_cli.data.progress import Progress, no_progress
-from minigpt_cli.data.sources import Finding, Sources, TextFile, find_files, fixed_part
 from minigpt_cli.language import _, mark
 from minigpt_cli.tokenizer.base import Job, Tokenizer
 

@@ -11,7 +11,7 @@ from minigpt_cli.data.dataset import Dataset, find_prepared
 from minigpt_cli.data.workspace import Workspace
 from minigpt_cli.errors import ConfigError, CorpusError
 from minigpt_cli.language import _
-from minigpt_cli.training.distributed import Group
+from minigpt_cli.training.parallel.distributed import Group
 
 _PLACES = {"data.corpus", "data.val_corpus"}
 """Settings that may differ: a text may be elsewhere on another machine."""

@@ -7,9 +7,9 @@ from minigpt_cli.device import machine_memory
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
-from minigpt_cli.training.distributed import Group
-from minigpt_cli.training.memory import replica_fits
-from minigpt_cli.training.replication import Replicated
+from minigpt_cli.training.parallel.distributed import Group
+from minigpt_cli.training.parallel.replication import Replicated
+from minigpt_cli.training.planning.memory import replica_fits
 
 
 def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.device) -> Replicated:
@@ -37,7 +37,7 @@ def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.devi
                 ("distributed.strategy=ddp",),
             )
         # Imported late: it takes two seconds.
-        from minigpt_cli.training.sharding import Sharded
+        from minigpt_cli.training.parallel.sharding import Sharded
 
         return Sharded(group)
     return Replicated(group)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt_cli.data.corpus import Corpus, Piece
-from minigpt_cli.data.encodings import is_utf8
+from minigpt_cli.data.corpora.corpus import Corpus, Piece
+from minigpt_cli.data.corpora.encodings import is_utf8
+from minigpt_cli.data.corpora.sources import TextFile, reason
 from minigpt_cli.data.formats.names import FormatName
 from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.data.progress import Progress, no_progress
 from minigpt_cli.data.reading import Reading
-from minigpt_cli.data.sources import TextFile, reason
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import mark
 

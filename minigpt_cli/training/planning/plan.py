@@ -14,11 +14,17 @@ from minigpt_cli.errors import ConfigError
 from minigpt_cli.language import _
 from minigpt_cli.model.flops import forward_flops_per_token
 from minigpt_cli.tokenizer.bpe import DEFAULT_VOCAB_SIZE
-from minigpt_cli.training.accelerators import PER_MACHINE, Accelerator
 from minigpt_cli.training.automatic import AUTO
-from minigpt_cli.training.fitting import fit_batch, smaller_batches
 from minigpt_cli.training.lora import adapter_count
-from minigpt_cli.training.memory import Memory, Pass, replica_fits, sizes_of, training_memory
+from minigpt_cli.training.planning.accelerators import PER_MACHINE, Accelerator
+from minigpt_cli.training.planning.fitting import fit_batch, smaller_batches
+from minigpt_cli.training.planning.memory import (
+    Memory,
+    Pass,
+    replica_fits,
+    sizes_of,
+    training_memory,
+)
 from minigpt_cli.training.setup import TrainRequest
 
 Strategy = Literal["one", "ddp", "fsdp"]

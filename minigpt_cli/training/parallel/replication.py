@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import PendingFile
-from minigpt_cli.training.distributed import ALONE, Group
 from minigpt_cli.training.optimizers.orthogonalization import newton_schulz
 from minigpt_cli.training.optimizers.updater import Placement
+from minigpt_cli.training.parallel.distributed import ALONE, Group
 
 _BUCKET_BYTES = 25 * 2**20
 """Gradients sent at once: long enough for the network's full rate, short enough to begin early."""

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.data.sharded_tokens import ShardedTokens
+from minigpt_cli.data.tokens.sharded_tokens import ShardedTokens
 from minigpt_cli.errors import CorpusError, reraise_as
 from minigpt_cli.io.regular import open_regular
 from minigpt_cli.language import _

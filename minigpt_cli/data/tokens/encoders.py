@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt_cli.data.encoder_process import read_bytes, write_bytes, write_job
+from minigpt_cli.data.tokens.encoder_process import read_bytes, write_bytes, write_job
 from minigpt_cli.errors import CorpusError
 from minigpt_cli.language import _
 from minigpt_cli.tokenizer.base import Job, Tokenizer
@@ -30,7 +30,7 @@ _AHEAD = 2
 _PATIENCE = 0.5
 _KINDS = ("bpe", "pretrained", "word")
 """Kinds that take longer to encode a text than to send it to another process."""
-_START = "from minigpt_cli.data.encoder_process import main; main()"
+_START = "from minigpt_cli.data.tokens.encoder_process import main; main()"
 
 Encode = Callable[[Iterable[Job]], Iterator[NDArray[np.uint32]]]
 """Encodes jobs, and gives the ids of each in the same order."""

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from minigpt_cli.language import _
 from minigpt_cli.model.gpt import GPT
 from minigpt_cli.runs.checkpoint import PendingFile, filled_model, model_tensors
-from minigpt_cli.training.replication import Replicated
+from minigpt_cli.training.parallel.replication import Replicated
 
 
 class Sharded(Replicated):

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from minigpt_cli.data.corpus import Corpus
+from minigpt_cli.data.corpora.corpus import Corpus
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.data.reading import Reading, read_corpus
 from minigpt_cli.data.records import RECORD, Record, Sources, TextRecord, read_record

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt_cli.config.choices import Newlines
-from minigpt_cli.data.file_kinds import byte_order_mark
+from minigpt_cli.data.corpora.file_kinds import byte_order_mark
 from minigpt_cli.data.formats.names import Compression
 from minigpt_cli.data.formats.streams import open_stream
 from minigpt_cli.errors import CorpusError

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from minigpt_cli.data.encodings import (
+from minigpt_cli.data.corpora.encodings import (
     AUTO,
     check_byte_order_mark,
     detect_encoding,
     is_wide,
 )
-from minigpt_cli.data.file_kinds import HEAD, NotText, identify, markup_note
-from minigpt_cli.data.folders import TEXT_SUFFIXES, LeftOut, is_plain, name_it, walk
+from minigpt_cli.data.corpora.file_kinds import HEAD, NotText, identify, markup_note
+from minigpt_cli.data.corpora.folders import TEXT_SUFFIXES, LeftOut, is_plain, name_it, walk
 from minigpt_cli.data.formats.columns import check_pyarrow
 from minigpt_cli.data.formats.csv_table import split_header
 from minigpt_cli.data.formats.names import (

@@ -14,10 +14,10 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import TrainingError
 from minigpt_cli.evaluation import evaluate
 from minigpt_cli.language import _
-from minigpt_cli.training.fitting import memory_here
 from minigpt_cli.training.learner import Learner
 from minigpt_cli.training.lora import parameter_counts
-from minigpt_cli.training.memory import Memory
+from minigpt_cli.training.planning.fitting import memory_here
+from minigpt_cli.training.planning.memory import Memory
 from minigpt_cli.training.schedule import evaluates
 from minigpt_cli.training.setup import TrainRequest
 from minigpt_cli.training.stability import NotFinite

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tomli
 
-from minigpt_cli.data.card_records import Records, text_of
+from minigpt_cli.data.corpora.card_records import Records, text_of
 from minigpt_cli.data.progress import Progress
 from minigpt_cli.errors import CorpusError, about, reraise_as
 from minigpt_cli.io.atomic import replacing

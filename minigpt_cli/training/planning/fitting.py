@@ -7,7 +7,7 @@ from minigpt_cli.config.schema import RunConfig
 from minigpt_cli.errors import ConfigError
 from minigpt_cli.language import _
 from minigpt_cli.training.lora import adapter_count
-from minigpt_cli.training.memory import Memory, Pass, training_memory
+from minigpt_cli.training.planning.memory import Memory, Pass, training_memory
 
 
 def memory_here(config: RunConfig, vocab_size: int, batch_size: int | None = None) -> Memory:

@@ -8,9 +8,9 @@ import numpy as np
 
 from minigpt_cli.config.choices import Split
 from minigpt_cli.data.metadata import DatasetMetadata, digest_of
-from minigpt_cli.data.sharded_tokens import ShardedTokens
-from minigpt_cli.data.shards import MANIFEST, read_manifest
-from minigpt_cli.data.token_files import Tokens, mapped_together
+from minigpt_cli.data.tokens.sharded_tokens import ShardedTokens
+from minigpt_cli.data.tokens.shards import MANIFEST, read_manifest
+from minigpt_cli.data.tokens.token_files import Tokens, mapped_together
 from minigpt_cli.language import _
 
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")

@@ -1,0 +1,1 @@
+"""Before a run: what it will need, how long it will take, and what suits the machine."""
