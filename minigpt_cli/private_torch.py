@@ -66,15 +66,12 @@ def packed_linear(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
     return lambda x: multiply(x, packed, None, "none", [], "")
 
 
-def add_each_(tensors: Sequence[Tensor], other: Sequence[Tensor] | float, alpha: float = 1) -> None:
-    """Adds `alpha` times a number, or times the tensor in the same place, to each tensor in place.
+def add_each_(tensors: Sequence[Tensor], number: float) -> None:
+    """Adds a number to each tensor in place.
 
     One call for hundreds of small tensors; the public optimizers do the same.
     """
-    if isinstance(other, float | int):
-        torch._foreach_add_(list(tensors), alpha * other)
-    else:
-        torch._foreach_add_(list(tensors), list(other), alpha=alpha)
+    torch._foreach_add_(list(tensors), number)
 
 
 def fused_adamw_(

@@ -1,7 +1,8 @@
 /* What lies between the matrix products of a training step, in one pass each.
 
-   PyTorch needs several passes, and each moves all activations through memory. `model/fused.py`
-   calls these functions; `tests/model/test_kernels.py` compares them with the formulas.
+   PyTorch needs several passes, and each moves all activations, or all weights, through memory.
+   `model/fused.py` and `training/optimizers/fused.py` call these functions; their tests compare them
+   with the formulas.
 
    Activations are fp32 or bf16, computed with in fp32. Norms' weights and their gradients are fp32;
    these gradients come in PARTS, each a sum over a part of the rows, so that their total does not
@@ -339,6 +340,73 @@ INLINE void softmax_rows_backward(int is_fp32, const Softmax *s, int64_t from, i
 void minigpt_softmax(const Softmax *s) { SHARE(softmax_rows, s, s->rows); }
 
 void minigpt_softmax_backward(const Softmax *s) { SHARE(softmax_rows_backward, s, s->rows); }
+
+/* --- Muon, but for its products ------------------------------------------------------------- */
+
+typedef struct {
+    int32_t threads;
+    int64_t count;
+    float forgotten;  /* share of the momentum that a step replaces */
+    const float *grad;
+    float *momentum;
+    uint16_t *update; /* bf16 */
+} Nesterov;
+
+INLINE void nesterov_of(const Nesterov *n, const float *grad, float *momentum, uint16_t *update) {
+    const vector g = load(grad), old = load(momentum);
+    const vector m = old + (g - old) * n->forgotten;
+    store(momentum, m);
+    store_narrowed(update, m + (g - m) * n->forgotten);
+}
+
+/* Moves the momentum toward the gradient, and looks a step ahead. */
+void minigpt_nesterov(const Nesterov *n) {
+    const int64_t whole = n->count / LANES * LANES, rest = n->count - whole;
+    const int threads = n->threads;
+    (void)threads;
+    _Pragma("omp parallel for num_threads(threads) schedule(static)")
+    for (int64_t i = 0; i < whole; i += LANES)
+        nesterov_of(n, n->grad + i, n->momentum + i, n->update + i);
+    if (rest) {
+        float grad[LANES] = {0}, momentum[LANES] = {0};
+        uint16_t update[LANES];
+        memcpy(grad, n->grad + whole, rest * sizeof *grad);
+        memcpy(momentum, n->momentum + whole, rest * sizeof *momentum);
+        nesterov_of(n, grad, momentum, update);
+        memcpy(n->momentum + whole, momentum, rest * sizeof *momentum);
+        memcpy(n->update + whole, update, rest * sizeof *update);
+    }
+}
+
+typedef struct {
+    int32_t threads;
+    int64_t count;
+    float kept, scale;
+    const uint16_t *direction; /* bf16 */
+    float *weight;
+} Move;
+
+INLINE void move_of(const Move *m, const uint16_t *direction, float *weight) {
+    store(weight, load(weight) * m->kept - widened(direction) * m->scale);
+}
+
+/* Decays weights and moves them. */
+void minigpt_move(const Move *m) {
+    const int64_t whole = m->count / LANES * LANES, rest = m->count - whole;
+    const int threads = m->threads;
+    (void)threads;
+    _Pragma("omp parallel for num_threads(threads) schedule(static)")
+    for (int64_t i = 0; i < whole; i += LANES)
+        move_of(m, m->direction + i, m->weight + i);
+    if (rest) {
+        float weight[LANES] = {0};
+        uint16_t direction[LANES] = {0};
+        memcpy(weight, m->weight + whole, rest * sizeof *weight);
+        memcpy(direction, m->direction + whole, rest * sizeof *direction);
+        move_of(m, direction, weight);
+        memcpy(m->weight + whole, weight, rest * sizeof *weight);
+    }
+}
 
 /* How many parts the gradient of a weight has. */
 int32_t minigpt_parts(void) { return PARTS; }

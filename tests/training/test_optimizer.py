@@ -13,6 +13,9 @@ from torch import Tensor
 
 from minigpt_cli.config.schema import ClassicConfig, ModelConfig, ModernConfig, OptimizerConfig
 from minigpt_cli.model.gpt import GPT
+from minigpt_cli.native.library import library
+from minigpt_cli.training.optimizers import fused
+from minigpt_cli.training.optimizers.fused import move_, nesterov
 from minigpt_cli.training.optimizers.muon import Muon
 from minigpt_cli.training.optimizers.optimizer import Optimizer
 from minigpt_cli.training.optimizers.orthogonalization import newton_schulz
@@ -360,6 +363,24 @@ def test_muon_does_not_change_weights_without_a_gradient() -> None:
     optimizer.step()
     assert torch.equal(still, gradient(8, 8, 1))
     assert not torch.equal(moved, gradient(8, 8, 0))
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (3, 16), (7, 33)])
+def test_passes_in_c_equal_those_in_pytorch(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library() is None:
+        pytest.skip("needs a C compiler")
+    found = []
+    for in_c in (True, False):
+        if not in_c:
+            monkeypatch.setattr(fused, "library", lambda: None)
+        momentum, weight = gradient(*shape, seed=1), gradient(*shape, seed=2)
+        update = nesterov(gradient(*shape, seed=3), momentum, 0.9)
+        move_(weight, update, 0.99, 0.1)
+        found.append((momentum, update.float(), weight))
+    for one, other, tolerance in zip(*found, (1e-6, 0.01, 2e-3), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 # --- State ----------------------------------------------------------------------------------

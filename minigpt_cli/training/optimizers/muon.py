@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from minigpt_cli.private_torch import add_each_
+from minigpt_cli.training.optimizers.fused import move_, nesterov
 from minigpt_cli.training.optimizers.updater import HERE, Placement, Updater
 
 
@@ -62,32 +62,26 @@ class Muon(Updater):
             by_shape: dict[tuple[int, int], list[_Stack]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    for stack in self._stacks(p, group["lr"] * group["weight_decay"]):
+                    for stack in self._stacks(p):
                         by_shape[stack.rows, p.size(1)].append(stack)
             for (rows, columns), stacks in by_shape.items():
                 together = torch.cat([stack.update.view(-1, rows, columns) for stack in stacks])
-                directions = self._placement.orthogonalized(together).to(stacks[0].weight.dtype)
-                each = torch.split(
-                    directions.flatten(0, 1), [len(stack.update) for stack in stacks]
-                )
+                directions = self._placement.orthogonalized(together).flatten(0, 1)
+                each = torch.split(directions, [len(stack.update) for stack in stacks])
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                mine = [
-                    (stack.weight, direction[stack.own])
-                    for direction, stack in zip(each, stacks, strict=True)
-                    if stack.weight.numel()
-                ]
-                if mine:  # a process may have rows of other matrices only
-                    add_each_([t for t, _ in mine], [move for _, move in mine], alpha=-scale)
+                for direction, stack in zip(each, stacks, strict=True):
+                    if stack.weight.numel():  # a process may have rows of other matrices only
+                        kept = 1 - group["lr"] * group["weight_decay"]
+                        move_(stack.weight, direction[stack.own], kept, scale)
 
-    def _stacks(self, p: Tensor, decay: float) -> Iterator[_Stack]:
-        """Decays a parameter, updates its momentum, and takes it apart by the size of matrices."""
+    def _stacks(self, p: Tensor) -> Iterator[_Stack]:
+        """Updates a parameter's momentum, and takes it apart by the size of its matrices."""
         place = self._placement
         if not self.state[p]:
             self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         weight, grad = place.local(p), place.local(p.grad)  # type: ignore[arg-type]
-        buffer = place.local(self.state[p]["momentum_buffer"]).lerp_(grad, 1 - self._momentum)
-        update = place.whole(grad.lerp(buffer, self._momentum).bfloat16(), p)
-        weight.mul_(1 - decay)
+        momentum = place.local(self.state[p]["momentum_buffer"])
+        update = place.whole(nesterov(grad, momentum, self._momentum), p)
         begin, first, count = 0, place.first_row(p), weight.size(0)
         for rows, run in itertools.groupby(self._rows[p]):
             end = begin + sum(run)
