@@ -90,8 +90,10 @@ def predicted(run: Path) -> tuple[float, Tensor]:
     return losses[0].mean().item(), losses[1]
 
 
-def together(runs: list[Run]) -> float:
+def together(runs: list[Run]) -> float | None:
     """The loss of the mean of several models' probabilities, an ensemble of them."""
+    if len(runs) == 1:
+        return None
     return -torch.stack([run.nats for run in runs]).neg().exp().mean(0).log().mean().item()
 
 
@@ -113,7 +115,7 @@ def table(runs: list[Run], names: list[str]) -> str:
                 f"{median([run.final_loss for run in mine]):.4f}",
                 f"{median([run.result['best_val_loss'] for run in mine]):.4f}",
                 f"{median([run.sliding for run in mine]):.4f}",
-                f"{together(mine):.4f}",
+                "-" if (loss := together(mine)) is None else f"{loss:.4f}",
                 f"{median([run.result['step_seconds'] for run in mine]):.1f}",
                 f"{median([run.wall for run in mine]):.1f}",
                 f"{median([run.wall for run in mine]) / base:.2f}",
@@ -152,7 +154,7 @@ def main() -> None:
     text += (
         f"\n\nMedians of seeds {arguments.seeds}. sliding: of the best model, with windows "
         "that overlap by three quarters. together: of the mean probabilities of all seeds' best "
-        f"models. sprint: `minigpt train {' '.join(SPRINT)}`."
+        f"models; both computed in fp32. sprint: `minigpt train {' '.join(SPRINT)}`."
     )
     keep("train", text, {"seeds": arguments.seeds, "runs": results})
 

@@ -74,6 +74,11 @@ def add_each_(tensors: Sequence[Tensor], number: float) -> None:
     torch._foreach_add_(list(tensors), number)
 
 
+def lerp_each_(tensors: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:
+    """Moves each tensor toward the one in the same place by a share of the way, in one call."""
+    torch._foreach_lerp_(list(tensors), list(ends), share)
+
+
 def fused_adamw_(
     parameters: list[Tensor],
     grads: list[Tensor],

@@ -71,6 +71,13 @@ def test_add_each_adds_a_number() -> None:
     agrees(tensors[1], torch.full((3, 4), 2.5))
 
 
+def test_lerp_each_moves_each_tensor_a_share_of_the_way() -> None:
+    tensors, ends = [torch.ones(2), torch.zeros(3, 4)], [torch.full((2,), 3.0), torch.ones(3, 4)]
+    private_torch.lerp_each_(tensors, ends, 0.25)
+    agrees(tensors[0], torch.full((2,), 1.5))
+    agrees(tensors[1], torch.full((3, 4), 0.25))
+
+
 def test_fused_adamw_is_the_public_optimizers() -> None:
     weight, grad = torch.randn(4, 3), torch.randn(4, 3)
     public = nn.Parameter(weight.clone())

@@ -70,7 +70,7 @@ class Gradients:
 
 
 def own_gradients(checkpoint: Checkpoint, dataset: Dataset) -> Gradients:
-    """Measures the batch that the run takes next from these weights, without dropout.
+    """Measures the batch that the run takes next with the model as it was saved, without dropout.
 
     A checkpoint of minigpt 0.1.0 does not record its batch size and seed: the defaults are used.
     Of a run with frozen weights or adapters, the model of `checkpoint` becomes what learned there.

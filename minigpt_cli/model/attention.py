@@ -58,8 +58,8 @@ class _Blockwise(torch.autograd.Function):
     """Blocks of queries, (B K, T G, D), against keys and values, (B K, T, D).
 
     Nearly half of the T × T scores are above the diagonal; those after a block's last query are
-    never computed. The matrix products add the mask, apply the scale and accumulate the gradients
-    of keys and values, so that only the softmax needs a pass over the scores of its own.
+    never computed. Mask and scale are part of the products or of the softmax, and the products
+    accumulate the gradients of keys and values, so that only the softmax needs a pass of its own.
     """
 
     @staticmethod
@@ -101,9 +101,8 @@ def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
     end, scale = k.size(1), k.size(2) ** -0.5
     block = end - start
     G = q.size(1) // block
-    scores = q.new_empty(*q.shape[:2], end)
-    if not torch.compiler.is_compiling() and fused.suits(scores, end):
-        torch.bmm(q, k.mT, out=scores)
+    if not torch.compiler.is_compiling() and fused.computes(q.dtype, end):
+        scores = torch.bmm(q, k.mT)
         fused.causal_softmax_(scores, start, G, scale)
         return scores
     mask = q.new_full((block, end), float("-inf")).triu_(start + 1)
@@ -112,7 +111,7 @@ def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
 
 def _scores_gradient(grad: Tensor, weights: Tensor, start: int, G: int) -> Tensor:
     """The gradient of scaled scores from that of their softmax, (B K, block G, keys)."""
-    if not torch.compiler.is_compiling() and fused.suits(grad, grad.size(-1)):
+    if not torch.compiler.is_compiling() and fused.computes(grad.dtype, grad.size(-1)):
         fused.causal_softmax_backward_(grad, weights, start, G)
         return grad
     return softmax_backward(grad, weights)

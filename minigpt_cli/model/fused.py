@@ -48,7 +48,7 @@ class _Heads(Structure):
 class _Softmax(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("is_fp32", "threads")),
-        *((name, c_int64) for name in ("rows", "keys", "queries", "group", "seen")),
+        *((name, c_int64) for name in ("rows", "keys", "block_rows", "group", "seen")),
         ("scale", c_float),
         *((name, c_void_p) for name in ("scores", "weights")),
     )
@@ -56,9 +56,13 @@ class _Softmax(Structure):
 
 def suits(x: Tensor, *sizes: int) -> bool:
     """Whether x can be computed with here; `sizes` are of the axes that are read by vectors."""
+    return x.is_contiguous() and computes(x.dtype, *sizes)
+
+
+def computes(dtype: torch.dtype, *sizes: int) -> bool:
+    """Whether contiguous tensors of a dtype can be computed with here."""
     return (
-        x.dtype in (torch.float32, torch.bfloat16)
-        and x.is_contiguous()
+        dtype in (torch.float32, torch.bfloat16)
         and all(size % LANES == 0 for size in sizes)
         and library() is not None
     )
@@ -251,8 +255,8 @@ def causal_softmax_backward_(grad: Tensor, weights: Tensor, start: int, group: i
 
 
 def _softmax(scores: Tensor, start: int, group: int) -> _Softmax:
-    blocks, queries, keys = scores.shape
+    heads, block_rows, keys = scores.shape
     return _Softmax(
-        **_common(scores), rows=blocks * queries, keys=keys, queries=queries, group=group,
+        **_common(scores), rows=heads * block_rows, keys=keys, block_rows=block_rows, group=group,
         seen=start + 1, scores=scores.data_ptr(),
     )  # fmt: skip

@@ -7,7 +7,7 @@
    Activations are fp32 or bf16, computed with in fp32. Norms' weights and their gradients are fp32;
    these gradients come in PARTS, each a sum over a part of the rows, so that their total does not
    depend on the number of threads.
-   C, F and D are multiples of LANES; D of twice as many where it is rotated.
+   C, F, D and the number of keys are multiples of LANES; D of twice as many where it is rotated.
 
    Shapes: N rows, C width, F hidden, B batch, T time, H heads, K key/value heads, D head_dim. */
 
@@ -275,7 +275,7 @@ void minigpt_heads_backward(const Heads *h) {
 typedef struct {
     int32_t is_fp32, threads;
     int64_t rows, keys;  /* of the scores, (N, keys) */
-    int64_t queries;     /* rows of a block: those of its first query, then those of the next one */
+    int64_t block_rows;  /* of each head: those of the first query, then those of the next one */
     int64_t group;       /* rows of each query */
     int64_t seen;        /* keys that the first query may see; each later one sees one more */
     float scale;
@@ -284,7 +284,7 @@ typedef struct {
 } Softmax;
 
 INLINE int64_t keys_seen(const Softmax *s, int64_t row) {
-    return s->seen + row % s->queries / s->group;
+    return s->seen + row % s->block_rows / s->group;
 }
 
 INLINE void fill(int is_fp32, void *to, size_t from, size_t end, float value) {
@@ -295,7 +295,7 @@ INLINE void fill(int is_fp32, void *to, size_t from, size_t end, float value) {
             ((uint16_t *)to)[i] = narrow(value);
 }
 
-/* Up to the next whole vector, -inf is a score that weighs nothing. */
+/* Up to the next whole vector, -inf is a score that weighs next to nothing. */
 INLINE void softmax_rows(int is_fp32, const Softmax *s, int64_t from, int64_t to, int part) {
     (void)part;
     for (int64_t row = from; row < to; row++) {
@@ -361,20 +361,19 @@ INLINE void nesterov_of(const Nesterov *n, const float *grad, float *momentum, u
 
 /* Moves the momentum toward the gradient, and looks a step ahead. */
 void minigpt_nesterov(const Nesterov *n) {
-    const int64_t whole = n->count / LANES * LANES, rest = n->count - whole;
-    const int threads = n->threads;
-    (void)threads;
-    _Pragma("omp parallel for num_threads(threads) schedule(static)")
+    const Nesterov own = *n;
+    const int64_t whole = own.count / LANES * LANES, rest = own.count - whole;
+#pragma omp parallel for num_threads(own.threads) schedule(static)
     for (int64_t i = 0; i < whole; i += LANES)
-        nesterov_of(n, n->grad + i, n->momentum + i, n->update + i);
+        nesterov_of(&own, own.grad + i, own.momentum + i, own.update + i);
     if (rest) {
         float grad[LANES] = {0}, momentum[LANES] = {0};
         uint16_t update[LANES];
-        memcpy(grad, n->grad + whole, rest * sizeof *grad);
-        memcpy(momentum, n->momentum + whole, rest * sizeof *momentum);
-        nesterov_of(n, grad, momentum, update);
-        memcpy(n->momentum + whole, momentum, rest * sizeof *momentum);
-        memcpy(n->update + whole, update, rest * sizeof *update);
+        memcpy(grad, own.grad + whole, rest * sizeof *grad);
+        memcpy(momentum, own.momentum + whole, rest * sizeof *momentum);
+        nesterov_of(&own, grad, momentum, update);
+        memcpy(own.momentum + whole, momentum, rest * sizeof *momentum);
+        memcpy(own.update + whole, update, rest * sizeof *update);
     }
 }
 
@@ -392,19 +391,18 @@ INLINE void move_of(const Move *m, const uint16_t *direction, float *weight) {
 
 /* Decays weights and moves them. */
 void minigpt_move(const Move *m) {
-    const int64_t whole = m->count / LANES * LANES, rest = m->count - whole;
-    const int threads = m->threads;
-    (void)threads;
-    _Pragma("omp parallel for num_threads(threads) schedule(static)")
+    const Move own = *m;
+    const int64_t whole = own.count / LANES * LANES, rest = own.count - whole;
+#pragma omp parallel for num_threads(own.threads) schedule(static)
     for (int64_t i = 0; i < whole; i += LANES)
-        move_of(m, m->direction + i, m->weight + i);
+        move_of(&own, own.direction + i, own.weight + i);
     if (rest) {
         float weight[LANES] = {0};
         uint16_t direction[LANES] = {0};
-        memcpy(weight, m->weight + whole, rest * sizeof *weight);
-        memcpy(direction, m->direction + whole, rest * sizeof *direction);
-        move_of(m, direction, weight);
-        memcpy(m->weight + whole, weight, rest * sizeof *weight);
+        memcpy(weight, own.weight + whole, rest * sizeof *weight);
+        memcpy(direction, own.direction + whole, rest * sizeof *direction);
+        move_of(&own, direction, weight);
+        memcpy(own.weight + whole, weight, rest * sizeof *weight);
     }
 }
 

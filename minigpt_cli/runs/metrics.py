@@ -47,9 +47,10 @@ class EvaluationRow:
 
     step: StepNumber
     val_loss: Number
-    """Nats per token."""
+    """Nats per token; of the averaged weights, where an average is kept."""
     train_loss: Number | None = None
-    """Mean loss of the last steps' batches, with dropout; None if all of them were skipped."""
+    """Mean loss of the last steps' batches, with dropout and the weights as they were; None if all
+    of them were skipped."""
     bits_per_byte: Number | None = None
     elapsed: Seconds | None = None
     """Seconds since the run began, without interruptions."""

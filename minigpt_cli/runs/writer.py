@@ -88,12 +88,13 @@ class RunWriter:
             self._attempt(self._write_rows)
 
     def save(self, step: int, state: PendingFile, checkpoint: PendingFile | None = None) -> None:
-        """Writes the metrics, then the model if it is the best so far, and last the state."""
+        """Writes the metrics, then the model if it is the best so far, and last the state.
+
+        What cannot be written is tried again later, so that no tensor of `checkpoint` may change.
+        """
         self._checkpoint = checkpoint or self._checkpoint
         if self._attempt(lambda: self._write(state)):
             self.saved_step = step
-        elif checkpoint is not None:
-            self._checkpoint = checkpoint.copied()  # training goes on changing the model
 
     def forget_after(self, step: int) -> None:
         """Drops pending writes from after `step`, which a rewind has undone."""

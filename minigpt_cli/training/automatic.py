@@ -17,6 +17,7 @@ _UTILIZATION = 0.2
 """The share of the measured peak that training reaches; small models reach less."""
 _FEWEST_STEPS, _MOST_STEPS = 100, 5000
 _EMA_DECAY = 0.99
+"""Of the weights' average, as in the presets."""
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,7 @@ def model_file(path: Path, learner: "Learner", metadata: CheckpointMetadata) -> 
         adapters = adapter_tensors(model)
         with merged(model):
             file = checkpoint_file(path, model, metadata, adapters)
-        file = learner.strategy.gathered(file)
-        # Outside this context the tensors are no longer the average.
-        return file.copied() if optimizer.averages else file
+        return learner.strategy.kept(file)
 
 
 def read_state(
@@ -256,7 +254,9 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def load_last(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """The last model of a run, from its state; the tokenizer is that of the best one beside it.
+    """The last model of a run, from its state: its averaged weights, where an average is kept.
+
+    The tokenizer is that of the best model beside it.
 
     Raises:
         CheckpointError: the state or the checkpoint is missing or damaged, or they differ.

@@ -11,7 +11,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """With the passes written in PyTorch, and with those in C where there are any."""
     kind: str = request.param
     if kind == "PyTorch":
-        monkeypatch.setattr(fused, "suits", lambda *_: False)
+        monkeypatch.setattr(fused, "computes", lambda *_: False)
     elif library() is None:
         pytest.skip("needs a C compiler")
     return kind

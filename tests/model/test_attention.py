@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from minigpt_cli.model import fused
 from minigpt_cli.model.attention import causal_attention
 
 # fp64 and fp32 use PyTorch's kernel; bf16 on a CPU works in blocks of 128 queries: lengths below,
@@ -119,6 +120,30 @@ def test_scores_too_large_to_exponentiate_stay_finite(dtype: torch.dtype) -> Non
     out = causal_attention(300 * q, 300 * k, v)
     assert out.isfinite().all()
     assert out.abs().max() <= v.abs().max()
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("start", [0, 16, 37])
+def test_softmax_and_its_gradient_in_c_equal_the_formula(start: int, group: int) -> None:
+    if not fused.computes(torch.float32, 64):
+        pytest.skip("needs a C compiler")
+    torch.manual_seed(0)
+    keys, scale = 64, 0.3
+    scores = torch.randn(3, (keys - start) * group, keys)
+    query = start + torch.arange(scores.size(1)) // group
+    past = torch.arange(keys)[None, :] <= query[:, None]
+    exact = scores.double().requires_grad_()
+    expected = (scale * exact).masked_fill(~past, -torch.inf).softmax(-1)
+    weights = scores.clone()
+    fused.causal_softmax_(weights, start, group, scale)
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-5, atol=1e-7)
+    assert not weights[:, ~past].any()
+
+    grad = torch.randn_like(scores)
+    torch.autograd.backward(expected, grad.double())
+    fused.causal_softmax_backward_(grad, weights, start, group)
+    assert exact.grad is not None
+    torch.testing.assert_close(scale * grad.double(), exact.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.usefixtures("implementation")

@@ -162,7 +162,7 @@ def test_heads_in_one_pass_equal_those_in_many(
     found = []
     for in_one in (True, False):
         if not in_one:
-            monkeypatch.setattr(fused, "suits", lambda *_: False)
+            monkeypatch.setattr(fused, "computes", lambda *_: False)
         attention.zero_grad()
         found.append(heads_and_gradients(attention, x, rotates))
     assert len(found[0]) == len(found[1]) == (6 if qk_norm else 4)

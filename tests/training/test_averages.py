@@ -1,12 +1,17 @@
 """The moving average of the weights: what it is, and that it stands in for them where it should."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
 from minigpt_cli.data.dataset import Dataset
 from minigpt_cli.evaluation import evaluate
+from minigpt_cli.generation.text import ModelAndTokenizer
 from minigpt_cli.runs.checkpoint import load_checkpoint
 from minigpt_cli.runs.folder import RunFolder
+from minigpt_cli.training import trainer as trainer_module
 from minigpt_cli.training.optimizers.averages import WeightAverage
 from tests.helpers.training import Watcher, new_trainer, small_config, train
 
@@ -71,3 +76,19 @@ def test_the_saved_model_is_the_average_and_what_was_evaluated(
         assert not torch.equal(weight, trainer.learner.model.get_parameter(name))
     result = evaluate(saved.model, saved.tokenizer, dataset.tokens("val"))
     assert result.loss == pytest.approx(saved.metadata.val_loss, rel=1e-6)
+
+
+def test_a_sample_is_written_by_the_average(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = []
+
+    def watched(writer: ModelAndTokenizer, *_: Any) -> Iterator[str]:
+        heads.append(writer.model.head.weight.detach().clone())
+        return iter(["text"])
+
+    monkeypatch.setattr(trainer_module, "generate", watched)
+    config = small_config("optimizer.ema_decay=0.9", "train.sample_tokens=4", "train.max_iters=5")
+    trainer = train(config, dataset)
+    (head,) = heads
+    assert torch.equal(head, trainer.learner.optimizer.state_tensors()["head.weight.average"])

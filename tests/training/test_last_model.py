@@ -14,8 +14,12 @@ from tests.helpers.training import small_config, train
 pytestmark = pytest.mark.usefixtures("no_measuring")
 
 
-def test_state_is_loaded_as_the_last_model(dataset: Dataset, run: RunFolder) -> None:
+@pytest.mark.parametrize("ema_decay", [0.0, 0.8])
+def test_state_is_loaded_as_the_last_model(
+    dataset: Dataset, run: RunFolder, ema_decay: float
+) -> None:
     config = small_config(
+        f"optimizer.ema_decay={ema_decay}",
         "optimizer.learning_rate=9.0", "train.eval_interval=1", "optimizer.adamw_learning_rate=5.0",
         "optimizer.schedule=constant", "train.max_iters=13",
     )  # fmt: skip

@@ -365,7 +365,7 @@ def test_muon_does_not_change_weights_without_a_gradient() -> None:
     assert not torch.equal(moved, gradient(8, 8, 0))
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (3, 16), (7, 33)])
+@pytest.mark.parametrize("shape", [(1, 5), (3, 16), (7, 33), (200, 301)])
 def test_passes_in_c_equal_those_in_pytorch(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +376,7 @@ def test_passes_in_c_equal_those_in_pytorch(
         if not in_c:
             monkeypatch.setattr(fused, "library", lambda: None)
         momentum, weight = gradient(*shape, seed=1), gradient(*shape, seed=2)
+        assert (fused._library(momentum, weight) is not None) == in_c
         update = nesterov(gradient(*shape, seed=3), momentum, 0.9)
         move_(weight, update, 0.99, 0.1)
         found.append((momentum, update.float(), weight))

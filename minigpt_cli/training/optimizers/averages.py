@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from minigpt_cli.private_torch import lerp_each_
 from minigpt_cli.training.optimizers.updater import HERE, Placement, Updater
 
 
@@ -35,11 +36,13 @@ class WeightAverage(Updater):
         """Adds the weights as a step left them; `step` is how many came before it."""
         # The first weights are far from good ones: the average begins short.
         decay = min(self._decay, (1 + step) / (10 + step))
-        for p in self.param_groups[0]["params"]:
+        parameters = self.param_groups[0]["params"]
+        for p in parameters:
             if not self.state[p]:
                 self.state[p]["average"] = p.detach().clone()
-            average = self._placement.local(self.state[p]["average"])
-            average.lerp_(self._placement.local(p), 1 - decay)
+        local = self._placement.local
+        averages = [local(self.state[p]["average"]) for p in parameters]
+        lerp_each_(averages, [local(p) for p in parameters], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

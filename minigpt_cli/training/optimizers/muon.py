@@ -65,13 +65,13 @@ class Muon(Updater):
                     for stack in self._stacks(p):
                         by_shape[stack.rows, p.size(1)].append(stack)
             for (rows, columns), stacks in by_shape.items():
-                together = torch.cat([stack.update.view(-1, rows, columns) for stack in stacks])
+                together = torch.cat([stack.update.reshape(-1, rows, columns) for stack in stacks])
                 directions = self._placement.orthogonalized(together).flatten(0, 1)
                 each = torch.split(directions, [len(stack.update) for stack in stacks])
+                kept = 1 - group["lr"] * group["weight_decay"]
                 scale = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 for direction, stack in zip(each, stacks, strict=True):
                     if stack.weight.numel():  # a process may have rows of other matrices only
-                        kept = 1 - group["lr"] * group["weight_decay"]
                         move_(stack.weight, direction[stack.own], kept, scale)
 
     def _stacks(self, p: Tensor) -> Iterator[_Stack]:

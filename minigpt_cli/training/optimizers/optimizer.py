@@ -49,11 +49,6 @@ class Optimizer:
         for part in self._parts:
             part.step()
 
-    @property
-    def averages(self) -> bool:
-        """Whether a moving average of the weights is kept."""
-        return self._average is not None
-
     def update_average(self, step: int) -> None:
         """To be called after each step, of which `step` came before it."""
         if self._average is not None:
@@ -68,7 +63,7 @@ class Optimizer:
             parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All state that the next step depends on, by `<parameter>.<state>`."""
+        """All state that resuming needs, by `<parameter>.<state>`."""
         return {
             f"{self._names[parameter]}.{key}": value
             for part in self._stateful

@@ -64,6 +64,10 @@ class Replicated(Placement):
         """A file with whole tensors; only rank 0's may be written."""
         return file
 
+    def kept(self, file: PendingFile) -> PendingFile:
+        """The same, with tensors of its own, which training does not change."""
+        return file.copied() if self.group.is_first else file
+
     def whole_model(self, model: GPT) -> GPT | None:
         """The model in one piece, for rank 0 to write with."""
         return model

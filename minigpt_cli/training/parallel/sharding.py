@@ -75,6 +75,10 @@ class Sharded(Replicated):
         """A file with whole tensors, gathered one after another; empty but on rank 0."""
         return PendingFile(file.path, self._whole(file.tensors), file.metadata)
 
+    def kept(self, file: PendingFile) -> PendingFile:
+        """The same: they have been gathered into new tensors."""
+        return self.gathered(file)
+
     def whole_model(self, model: GPT) -> GPT | None:
         """The model in one piece on rank 0; None elsewhere."""
         tensors = self._whole(model_tensors(model))

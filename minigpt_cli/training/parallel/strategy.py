@@ -27,7 +27,8 @@ def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.devi
     setting = config.distributed.strategy
     if setting == "auto" and config.lora is not None:
         setting = "ddp"
-    if chosen(setting, group, model, device) == "fsdp":
+    averages = config.optimizer.ema_decay > 0
+    if chosen(setting, group, model, device, averages) == "fsdp":
         if config.lora is not None:
             raise ConfigError(
                 _(
@@ -43,14 +44,16 @@ def strategy_for(config: RunConfig, group: Group, model: GPT, device: torch.devi
     return Replicated(group)
 
 
-def chosen(setting: str, group: Group, model: GPT, device: torch.device) -> str:
+def chosen(
+    setting: str, group: Group, model: GPT, device: torch.device, averages: bool = False
+) -> str:
     """`ddp` or `fsdp`, the same in every process; `ddp` for one."""
     if group.size == 1:
         return "ddp"
     if setting != "auto":
         return setting
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    fits = replica_fits(parameters, _memory(device, group))
+    fits = replica_fits(parameters, _memory(device, group), averages)
     return "fsdp" if group.agreed(int(not fits))[0] else "ddp"
 
 

@@ -237,13 +237,13 @@ def casts(sizes: Sizes, config: ModelConfig, of: Pass, sharded: bool = False) ->
     return of.bytes_per_value * (sizes.cast_outside + blocks)
 
 
-def replica_fits(parameters: int, device_bytes: float) -> bool:
+def replica_fits(parameters: int, device_bytes: float, averages: bool) -> bool:
     """Whether a device holds a whole model, and has room left for the activations.
 
-    What `distributed.strategy = "auto"` asks: weights, gradients, AdamW's state and a bf16 copy
-    are to take at most 70% of its memory.
+    What `distributed.strategy = "auto"` asks: weights, gradients, AdamW's state, a bf16 copy and
+    perhaps an average are to take at most 70% of its memory.
     """
-    return 18 * parameters <= 0.7 * device_bytes
+    return (22 if averages else 18) * parameters <= 0.7 * device_bytes
 
 
 def training_memory(

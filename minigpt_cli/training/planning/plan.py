@@ -214,7 +214,8 @@ def _strategy(config: RunConfig, vocab_size: int, machines: Machines) -> Strateg
     if setting == "ddp" or config.lora is not None:  # adapters are not sharded
         return "ddp"
     parameters = sizes_of(config.model, vocab_size).parameters
-    fits = replica_fits(parameters, machines.accelerator.memory_bytes)
+    averages = config.optimizer.ema_decay > 0
+    fits = replica_fits(parameters, machines.accelerator.memory_bytes, averages)
     return "ddp" if setting == "auto" and fits else "fsdp"
 
 
