@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,17 @@ class Run:
     wall: float
     result: dict[str, Any]
     metrics: list[dict[str, Any]]
-    sliding: float
-    """The saved model's loss if at least three quarters of a window are read before each token."""
-    nats: Tensor
-    """The saved model's loss on each token of the validation split, in adjacent windows, (N,)."""
+    folder: Path
+
+    @cached_property
+    def nats(self) -> Tensor:
+        """The saved model's loss on each token of the validation split, (N,)."""
+        return predicted(self.folder, 0.0)
+
+    @cached_property
+    def sliding(self) -> float:
+        """Its mean if at least three quarters of a window are read before each token."""
+        return predicted(self.folder, 0.75).mean().item()
 
     @property
     def final_loss(self) -> float:
@@ -74,20 +82,17 @@ def train(name: str, options: list[str], seed: int, folder: Path) -> Run:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     wall = time.perf_counter() - started
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    sliding, nats = predicted(out)
-    return Run(name, seed, wall, json.loads(done.stdout), metrics, sliding, nats)
+    return Run(name, seed, wall, json.loads(done.stdout), metrics, out)
 
 
-def predicted(run: Path) -> tuple[float, Tensor]:
-    """Scores the model that a run saved, in windows that overlap and in such that do not."""
+def predicted(run: Path, overlap: float) -> Tensor:
+    """Scores the model that a run saved in windows that overlap by a share of their length."""
     checkpoint = load_checkpoint(run / "checkpoint.safetensors")
     data = Path(os.environ.get("MINIGPT_DATA", "data"))
     tokens = Workspace(data).dataset(checkpoint.metadata.data).tokens("val")
-    losses = []
-    for context in (checkpoint.model.config.block_size * 3 // 4, 1):
-        passes = predict_tokens(checkpoint.model, tokens, context=context)
-        losses.append(torch.cat([each.nats.double() for each in passes]))
-    return losses[0].mean().item(), losses[1]
+    context = max(1, int(overlap * checkpoint.model.config.block_size))
+    passes = predict_tokens(checkpoint.model, tokens, context=context)
+    return torch.cat([each.nats.double() for each in passes])
 
 
 def together(runs: list[Run]) -> float | None:
@@ -145,12 +150,13 @@ def main() -> None:
             for name, options in commands.items():
                 runs.append(train(name, options, seed, Path(folder)))
                 print(f"{name} seed {seed}: {runs[-1].final_loss:.4f}, {runs[-1].wall:.1f} s")
+        # Only now, so that this process computes nothing while others are timed.
+        text = table(runs, list(commands))
     results = [
         {"name": r.name, "seed": r.seed, "wall": r.wall, "sliding": r.sliding, **r.result}
         | {"evaluations": r.evaluations}
         for r in runs
     ]
-    text = table(runs, list(commands))
     text += (
         f"\n\nMedians of seeds {arguments.seeds}. sliding: of the best model, with windows "
         "that overlap by three quarters. together: of the mean probabilities of all seeds' best "

@@ -96,7 +96,7 @@ class _Blockwise(torch.autograd.Function):
 def _weights(q: Tensor, k: Tensor, start: int) -> Tensor:
     """The attention weights of a block of queries, (B K, block G, D), on the keys up to its end.
 
-    The product adds the mask and applies the scale, or what is in C does both in its pass.
+    Mask and scale are the product's business, or the softmax's where that is in C.
     """
     end, scale = k.size(1), k.size(2) ** -0.5
     block = end - start

@@ -26,11 +26,11 @@ class Placement:
         """A matrix in one piece, given this process's part of it.
 
         Args:
-            update: this process's rows.
+            update: this process's rows, in bf16.
             parameter: whose update it is.
 
         Returns:
-            The shape of the parameter; its dtype may be bf16.
+            The shape of the parameter, in bf16.
         """
         return update
 
