@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, str, int, int, dict[str, object]]] = {
     "small, bf16": ("small", "bf16", 65, 6, {}),
     "medium": ("medium", "fp32", 65, 6, {}),
     "medium, bf16": ("medium", "bf16", 65, 6, {}),
+    "medium, batch 1, bf16": ("medium", "bf16", 65, 6, _ONE),
     "gpt2, batch 1": ("gpt2", "fp32", 50_257, 3, _ONE),
     "gpt2, batch 1, bf16": ("gpt2", "bf16", 50_257, 3, _ONE),
 }

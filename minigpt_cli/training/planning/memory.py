@@ -26,8 +26,9 @@ _LOGITS = 12
 """Bytes for each logit where most are alive: its log-probability, and the gradients of both, fp32.
 """
 _MUON = 13
-"""Bytes for each weight of the matrices that Muon orthogonalizes together. Measured while they came
-and went in fp32; in bf16, as now, they take less, and the plan is on the safe side."""
+"""Bytes for each weight of the matrices that Muon orthogonalizes together, besides 4 for each of
+all its updates: measured, `medium` with batch 1. By count it is three copies and three squares in
+bf16, and 2 for each update; the rest is what products work in, and holes between blocks."""
 BUCKET_BYTES = 25 * 2**20
 """Gradients that replicas exchange at a time; up to two such buckets are under way."""
 
@@ -286,7 +287,7 @@ def training_memory(
         unsharded = 2 * of.bytes_per_value * sizes.per_block
         unsharded += _FP32 * (rest + max(rest, sizes.per_block))
     buckets = 2 * BUCKET_BYTES if replicas > 1 else 0
-    update = _update(sizes, config, optimizer, shards)
+    update = _update(sizes, config, optimizer)
     twice = not adapters and (config.tie_embeddings or of.accumulates)
     again = _FP32 * sizes.embedding if twice else 0
     heap = _heap(kept, copies) if of.on_cpu else sum(s.bytes for s in kept) + copies
@@ -329,15 +330,15 @@ def _state(sizes: Sizes, config: ModelConfig, optimizer: OptimizerConfig) -> int
     return _FP32 * (by_muon + 2 * (sizes.parameters - by_muon))
 
 
-def _update(sizes: Sizes, config: ModelConfig, optimizer: OptimizerConfig, shards: int) -> int:
+def _update(sizes: Sizes, config: ModelConfig, optimizer: OptimizerConfig) -> int:
     """What a step of the optimizer takes besides weights, gradients and state.
 
-    AdamW updates in place. Muon holds the updates of all matrices, and works on those of one shape
-    at a time.
+    AdamW updates in place. Muon holds the updates of all matrices, in one process or many, and
+    works on those of one shape at a time; processes that share this gather it.
     """
     if optimizer.name == "adamw":
         return 0
     by_shape: Counter[tuple[int, int]] = Counter()
     for rows, columns in sizes.matrices:
         by_shape[rows, columns] += config.n_layer * rows * columns
-    return (_FP32 * _matrices(sizes, config) + _MUON * max(by_shape.values())) // shards
+    return _FP32 * _matrices(sizes, config) + _MUON * max(by_shape.values())
