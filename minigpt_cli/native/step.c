@@ -247,42 +247,95 @@ INLINE float single(int is_fp32, const void *rows, size_t at) {
     return is_fp32 ? ((const float *)rows)[at] : widen(((const uint16_t *)rows)[at]);
 }
 
-/* One query against `filled` keys and values, (W, D) each; `scores` takes LANES more than W. */
-INLINE void attend(int is_fp32, const float *q, const void *keys, const void *values, int D,
-                   int filled, float *scores, float *out) {
+/* Keys and values of a head of one text, (W, D) each. */
+typedef struct {
+    const char *keys, *values;
+    const char *next; /* the keys that this thread reads after these */
+    int filled;
+} Past;
+
+/* Asks for row t of keys or values, so that products do not wait for the beginning of every head. */
+INLINE void request(int is_fp32, int D, const char *rows, int t) {
+    const size_t bytes = (size_t)D * (is_fp32 ? 4 : 2);
+    for (size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch(rows + t * bytes + at);
+}
+
+/* The products of a query with `count` keys from t on, at most LANES. */
+INLINE vector products(int is_fp32, int D, const Past *past, const float *q, int t, int count) {
     const int whole = D / LANES * LANES;
-    const float scale = 1.0f / sqrtf(D);
-    for (int t = 0; t < filled; t++) {
-        vector sums = all(0);
+    vector sums[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        sums[i] = all(0);
+        if (i >= count)
+            continue;
+        request(is_fp32, D, past->values, t + i);
         for (int d = 0; d < whole; d += LANES)
-            sums += load(q + d) * get(is_fp32, keys, (size_t)t * D + d);
-        float score = total(sums);
+            sums[i] += load(q + d) * get(is_fp32, past->keys, (size_t)(t + i) * D + d);
+        float rest = 0.0f;
         for (int d = whole; d < D; d++)
-            score += q[d] * single(is_fp32, keys, (size_t)t * D + d);
-        scores[t] = score * scale;
+            rest += q[d] * single(is_fp32, past->keys, (size_t)(t + i) * D + d);
+        sums[i] += (vector){rest};
     }
+    return totals(sums);
+}
+
+/* So many vectors of the mean of the values from column d on, weighted by `scores`. */
+INLINE void mean(int is_fp32, int D, const Past *past, int vectors, const float *scores, float share,
+                 int d, float *out) {
+    vector sums[PANELS];
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++)
+        sums[i] = all(0);
+    for (int t = 0; t < past->filled; t++) {
+        if (d == 0)
+            request(is_fp32, D, past->next, t);
+#pragma GCC unroll 4
+        for (int i = 0; i < vectors; i++)
+            sums[i] += scores[t] * get(is_fp32, past->values, (size_t)t * D + d + i * LANES);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++)
+        store(out + d + i * LANES, sums[i] * share);
+}
+
+/* One query against keys and values; `scores` takes LANES more than W. */
+INLINE void attend(int is_fp32, int D, const Past *past, const float *q, float *scores, float *out) {
+    const int filled = past->filled;
+    const float scale = 1.0f / sqrtf(D);
+    int t = 0, d = 0;
+    for (; t + LANES <= filled; t += LANES)
+        store(scores + t, products(is_fp32, D, past, q, t, LANES) * scale);
+    store(scores + t, products(is_fp32, D, past, q, t, filled - t) * scale);
     float most = scores[0];
-    for (int t = 1; t < filled; t++)
+    for (t = 1; t < filled; t++)
         most = scores[t] > most ? scores[t] : most;
-    for (int t = 0; t < filled; t += LANES) /* what is beyond the last one is not read */
+    for (t = 0; t < filled; t += LANES) /* what is beyond the last one is not read */
         store(scores + t, exponential(load(scores + t) - most));
     const float share = 1.0f / sum_of(scores, filled);
-    int d = 0;
-    for (; d + 2 * LANES <= D; d += 2 * LANES) {
-        vector first = all(0), second = all(0);
-        for (int t = 0; t < filled; t++) {
-            first += scores[t] * get(is_fp32, values, (size_t)t * D + d);
-            second += scores[t] * get(is_fp32, values, (size_t)t * D + d + LANES);
-        }
-        store(out + d, first * share);
-        store(out + d + LANES, second * share);
-    }
+    for (; d + PANELS * LANES <= D; d += PANELS * LANES)
+        mean(is_fp32, D, past, PANELS, scores, share, d, out);
+    for (; d + LANES <= D; d += LANES)
+        mean(is_fp32, D, past, 1, scores, share, d, out);
     for (; d < D; d++) {
         float sum = 0.0f;
-        for (int t = 0; t < filled; t++)
-            sum += scores[t] * single(is_fp32, values, (size_t)t * D + d);
+        for (t = 0; t < filled; t++)
+            sum += scores[t] * single(is_fp32, past->values, (size_t)t * D + d);
         out[d] = sum * share;
     }
+}
+
+static void attend_to(int is_fp32, int D, const Past *past, const float *q, float *scores,
+                      float *out) {
+    if (is_fp32)
+        attend(1, D, past, q, scores, out);
+    else if (D == 64) /* quicker as a constant */
+        attend(0, 64, past, q, scores, out);
+    else if (D == 32)
+        attend(0, 32, past, q, scores, out);
+    else
+        attend(0, D, past, q, scores, out);
 }
 
 /* All query heads that share a key head of one text. */
@@ -306,14 +359,14 @@ static void attend_group(const Model *m, const Layer *layer, int number, const W
             ((uint16_t *)w->values)[at] = narrow(v[d]);
         }
     }
-    const char *keys = (const char *)w->keys + head * (is_fp32 ? 4 : 2);
-    const char *values = (const char *)w->values + head * (is_fp32 ? 4 : 2);
+    const size_t bytes = is_fp32 ? 4 : 2;
+    const char *keys = (const char *)w->keys + head * bytes;
+    const Past past = {keys, (const char *)w->values + head * bytes,
+                       keys + (size_t)w->window * D * bytes, filled};
     for (int h = kv * group; h < (kv + 1) * group; h++) {
-        prepare(m, qkv + h * D, layer->gain ? layer->gain + h * D : 0, cos, sin);
-        if (is_fp32)
-            attend(1, qkv + h * D, keys, values, D, filled, scores, mixed);
-        else
-            attend(0, qkv + h * D, keys, values, D, filled, scores, mixed);
+        float *q = qkv + h * D;
+        prepare(m, q, layer->gain ? layer->gain + h * D : 0, cos, sin);
+        attend_to(is_fp32, D, &past, q, scores, mixed);
         put(m->precision, w->attended + (size_t)b * H * D, h * D, mixed, D);
     }
 }

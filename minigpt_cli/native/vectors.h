@@ -102,6 +102,35 @@ INLINE float total(vector v) {
     return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
 
+#ifdef __AVX512F__
+/* Sums of neighbors: within each four lanes those of a and b in turn, and of whole quarters. */
+INLINE vector added_lanes(vector a, vector b) {
+    return (vector)(_mm512_unpacklo_ps((__m512)a, (__m512)b) +
+                    _mm512_unpackhi_ps((__m512)a, (__m512)b));
+}
+
+INLINE vector added_quarters(vector a, vector b) {
+    return (vector)(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x88) +
+                    _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xdd));
+}
+#endif
+
+/* The totals of sixteen vectors. */
+INLINE vector totals(const vector v[LANES]) {
+#ifdef __AVX512F__
+    vector four[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; i += 4)
+        four[i / 4] = added_lanes(added_lanes(v[i], v[i + 2]), added_lanes(v[i + 1], v[i + 3]));
+    return added_quarters(added_quarters(four[0], four[1]), added_quarters(four[2], four[3]));
+#else
+    vector sums;
+    for (int i = 0; i < LANES; i++)
+        sums[i] = total(v[i]);
+    return sums;
+#endif
+}
+
 INLINE float largest(vector v) {
     float most = v[0];
     for (int i = 1; i < LANES; i++)
