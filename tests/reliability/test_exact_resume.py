@@ -257,6 +257,7 @@ def test_complete_restore_shows_no_difference(
     assert differences(again, whole) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MUTATIONS)
 def test_each_restored_item_is_needed(
     what: str, halfway: tuple[Trainer, Callable[[str], Trainer]], dataset: Dataset

@@ -102,12 +102,13 @@ def test_impossible_tensors_are_refused(
     assert "restore a backup, or train again" in refusal(stopped, dataset)
 
 
-def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset) -> None:
+@pytest.mark.parametrize("every", [397, pytest.param(97, marks=pytest.mark.slow)])
+def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset, every: int) -> None:
     whole = stopped.state.read_bytes()
     end = 8 + int.from_bytes(whole[:8], "little")
     padding = len(whole[:end]) - len(whole[:end].rstrip(b" "))
     trainer = new_trainer(small_config(), dataset, stopped)
-    for place in range(0, len(whole), 97):
+    for place in range(0, len(whole), every):
         if end - padding <= place < end:
             continue
         stopped.state.write_bytes(
@@ -116,10 +117,11 @@ def test_changed_byte_is_noticed(stopped: RunFolder, dataset: Dataset) -> None:
         assert refusal(stopped, dataset, trainer)
 
 
-def test_truncated_state_is_refused(stopped: RunFolder, dataset: Dataset) -> None:
+@pytest.mark.parametrize("every", [401, pytest.param(101, marks=pytest.mark.slow)])
+def test_truncated_state_is_refused(stopped: RunFolder, dataset: Dataset, every: int) -> None:
     whole = stopped.state.read_bytes()
     trainer = new_trainer(small_config(), dataset, stopped)
-    for length in range(0, len(whole), 101):
+    for length in range(0, len(whole), every):
         stopped.state.write_bytes(whole[:length])
         assert refusal(stopped, dataset, trainer)
 
