@@ -257,6 +257,22 @@ def test_compiled_sizes_that_fill_no_vector(sizes: tuple[int, int, int]) -> None
         torch.testing.assert_close(logits.double(), expected[place], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("window", [39, 48])  # sixteen keys at a time, and a rest or none
+@pytest.mark.parametrize("size", [8, 16, 32, 40, 64, 80, 128, 144])
+def test_compiled_heads_of_any_size(size: int, window: int, dtype: torch.dtype) -> None:
+    model = random_gpt(
+        ModernConfig(n_layer=1, n_head=2, n_kv_head=1, n_embd=48, head_size=size, block_size=window)
+    )
+    tokens = random_tokens(60)
+    expected = dense_gpt.logits(model, tokens, band=window)
+    model.compute_dtype = dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    for place, logits in enumerate(cached_logits(model, tokens, 1, compiled)):
+        error = (logits.double() - expected[place]).norm() / expected[place].norm()
+        assert error < tolerance
+
+
 def test_a_model_that_the_library_does_not_know_is_decoded_plainly() -> None:
     odd = random_gpt(ModernConfig(n_layer=1, n_head=3, n_embd=33, head_size=8))
     assert type(decoder_for(odd)) is Decoder
