@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs a package index")
     config.addinivalue_line("markers", "slow: takes minutes; run by the second stage")
     config.addinivalue_line("markers", "browser: needs chromium and chromedriver")
+    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU")
     # Nothing of the developer's terminal and settings shows through.
     for variable in (
         "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONUNBUFFERED", "MINIGPT_DATA"
