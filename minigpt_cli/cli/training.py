@@ -121,9 +121,8 @@ def _stopped_by_signals(trainer: "Trainer", answer: Callable[[str], None]) -> It
 
     def stop(number: int, _frame: FrameType | None) -> None:
         trainer.stop_requested = number
-        message = _("finishing step {step:,}, saving… (again: quit without saving)").format(
-            step=trainer.state.step + 1
-        )
+        # No number: a signal may come between two steps, and then none is begun.
+        message = _("finishing this step, saving… (again: quit without saving)")
         # The main thread may be inside a write to the terminal, which cannot be entered again; and
         # a `Thread` takes a lock to start, which the main thread may hold.
         answered.acquire(blocking=False)

@@ -37,7 +37,7 @@ def test_the_bar_begins_where_the_run_goes_on_and_shows_the_whole_answer_to_ctrl
     with terminal.capture() as first:
         terminal.print(progress._progress.get_renderable())
     assert "1,234/5,000" in first.get()
-    message = "finishing step 1,234,567, saving… (again: quit without saving)"
+    message = "finishing this step, saving… (again: quit without saving)"
     progress.stopping(message)
     with terminal.capture() as second:
         terminal.print(progress._progress.get_renderable())

@@ -52,7 +52,7 @@ def test_every_ending_signal_saves_and_is_answered(home: Path, name: str, code: 
     process.send_signal(getattr(signal, name))
     _, told = process.communicate(timeout=60)
     assert process.returncode == code, told
-    assert "finishing step" in told or name == "SIGHUP"  # then nobody is there to read it
+    assert "finishing this step" in told or name == "SIGHUP"  # then nobody is there to read it
     assert "Traceback" not in told
     assert RunFolder(Path("run")).state.exists()
 
@@ -72,7 +72,7 @@ def test_terminal_sees_the_answer_and_no_bar_stays(home: Path) -> None:
             process.send_signal(signal.SIGINT)
             is_sent = True
     assert process.wait(60) == 130
-    assert "finishing step" in shown.decode()
+    assert "finishing this step" in shown.decode()
     assert shown.decode().rstrip().splitlines()[-1].startswith("  minigpt train --resume run")
     last_bar = shown.rindex(b"tok/s")
     assert b"\x1b[2K" in shown[last_bar:]  # erased
