@@ -100,33 +100,46 @@ def test_two_processes_train_as_one(tmp_path: Path, dataset: Dataset, alone: Any
     stops = {"until": 4}
     train_on(2, tmp_path, dataset, [
         *(job(run(name), settings) for name, settings in EXACT.items()),
-        *(job(run(f"{name} sharded"), [*EXACT[name], FSDP]) for name in SHARDED),
         job(run("nan"), ADAMW, **nan),
         job(run("unequal"), UNEQUAL),
-        job(run("unequal sharded"), [*UNEQUAL, FSDP]),
         job(run("moved"), ADAMW, **stops),
         job(run("stopped"), MUON, **stops),
         job(run("stopped"), MUON),
-        job(run("stopped sharded"), [*EXACT["bf16"], FSDP], **stops),
-        job(run("stopped sharded"), [*EXACT["bf16"], FSDP]),
     ])  # fmt: skip
     for name, settings in EXACT.items():
         assert_same(alone(name, settings), run(name))
-    for name, (of_losses, of_tensors) in SHARDED.items():
-        sharded = run(f"{name} sharded")
-        assert steps(sharded) == pytest.approx(steps(run(name)), rel=0, abs=of_losses)
-        assert losses(sharded) == pytest.approx(losses(run(name)), abs=1e-3)
-        assert_close(sharded, run(name), of_tensors)
     assert_same(alone("nan", ADAMW, **nan), run("nan"))
     assert '"rewind"' in (run("nan") / "metrics.jsonl").read_text()
-    alone("unequal", UNEQUAL)
-    for name in ("unequal", "unequal sharded"):
-        assert losses(run(name)) == pytest.approx(losses(tmp_path / "unequal"), rel=0, abs=1e-5)
+    unequal = losses(alone("unequal", UNEQUAL))
+    assert losses(run("unequal")) == pytest.approx(unequal, rel=0, abs=1e-5)
     assert_same(run("stopped"), run("muon"))
-    assert_same(run("stopped sharded"), run("bf16 sharded"))
     # Begun by two, ended by one.
     assert saved_step(run("moved")) == 4
     assert_same(train_job(dataset, run("moved"), ADAMW).folder.path, run("adamw"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_measuring")
+def test_two_processes_with_shards_train_as_one(
+    tmp_path: Path, dataset: Dataset, alone: Any
+) -> None:
+    def run(name: str) -> Path:
+        return tmp_path / f"2 {name}"
+
+    train_on(2, tmp_path, dataset, [
+        *(job(run(name), [*EXACT[name], FSDP]) for name in SHARDED),
+        job(run("unequal"), [*UNEQUAL, FSDP]),
+        job(run("stopped"), [*EXACT["bf16"], FSDP], until=4),
+        job(run("stopped"), [*EXACT["bf16"], FSDP]),
+    ])  # fmt: skip
+    for name, (of_losses, of_tensors) in SHARDED.items():
+        whole = alone(name, EXACT[name])
+        assert steps(run(name)) == pytest.approx(steps(whole), rel=0, abs=of_losses)
+        assert losses(run(name)) == pytest.approx(losses(whole), abs=1e-3)
+        assert_close(run(name), whole, of_tensors)
+    unequal = losses(alone("unequal", UNEQUAL))
+    assert losses(run("unequal")) == pytest.approx(unequal, rel=0, abs=1e-5)
+    assert_same(run("stopped"), run("bf16"))
 
 
 @pytest.mark.usefixtures("no_measuring")
