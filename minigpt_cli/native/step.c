@@ -254,15 +254,16 @@ typedef struct {
     int filled;
 } Past;
 
-/* Asks for row t of keys or values, so that products do not wait for the beginning of every head. */
-INLINE void request(int is_fp32, int D, const char *rows, int t) {
+/* Fetches row t of keys or values ahead: products would wait at the beginning of every head. */
+INLINE void prefetch(int is_fp32, int D, const char *rows, int t) {
     const size_t bytes = (size_t)D * (is_fp32 ? 4 : 2);
     for (size_t at = 0; at < bytes; at += 64)
         __builtin_prefetch(rows + t * bytes + at);
 }
 
-/* The products of a query with `count` keys from t on, at most LANES. */
-INLINE vector products(int is_fp32, int D, const Past *past, const float *q, int t, int count) {
+/* The dot products of a query with `count` keys from t on, at most LANES. */
+INLINE vector dot_products(int is_fp32, int D, const Past *past, const float *q, int t,
+                           int count) {
     const int whole = D / LANES * LANES;
     vector sums[LANES];
 #pragma GCC unroll 16
@@ -270,7 +271,7 @@ INLINE vector products(int is_fp32, int D, const Past *past, const float *q, int
         sums[i] = all(0);
         if (i >= count)
             continue;
-        request(is_fp32, D, past->values, t + i);
+        prefetch(is_fp32, D, past->values, t + i);
         for (int d = 0; d < whole; d += LANES)
             sums[i] += load(q + d) * get(is_fp32, past->keys, (size_t)(t + i) * D + d);
         float rest = 0.0f;
@@ -282,15 +283,15 @@ INLINE vector products(int is_fp32, int D, const Past *past, const float *q, int
 }
 
 /* So many vectors of the mean of the values from column d on, weighted by `scores`. */
-INLINE void mean(int is_fp32, int D, const Past *past, int vectors, const float *scores, float share,
-                 int d, float *out) {
+INLINE void weighted_mean(int is_fp32, int D, const Past *past, int vectors, const float *scores,
+                          float share, int d, float *out) {
     vector sums[PANELS];
 #pragma GCC unroll 4
     for (int i = 0; i < vectors; i++)
         sums[i] = all(0);
     for (int t = 0; t < past->filled; t++) {
         if (d == 0)
-            request(is_fp32, D, past->next, t);
+            prefetch(is_fp32, D, past->next, t);
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++)
             sums[i] += scores[t] * get(is_fp32, past->values, (size_t)t * D + d + i * LANES);
@@ -306,8 +307,8 @@ INLINE void attend(int is_fp32, int D, const Past *past, const float *q, float *
     const float scale = 1.0f / sqrtf(D);
     int t = 0, d = 0;
     for (; t + LANES <= filled; t += LANES)
-        store(scores + t, products(is_fp32, D, past, q, t, LANES) * scale);
-    store(scores + t, products(is_fp32, D, past, q, t, filled - t) * scale);
+        store(scores + t, dot_products(is_fp32, D, past, q, t, LANES) * scale);
+    store(scores + t, dot_products(is_fp32, D, past, q, t, filled - t) * scale);
     float most = scores[0];
     for (t = 1; t < filled; t++)
         most = scores[t] > most ? scores[t] : most;
@@ -315,9 +316,9 @@ INLINE void attend(int is_fp32, int D, const Past *past, const float *q, float *
         store(scores + t, exponential(load(scores + t) - most));
     const float share = 1.0f / sum_of(scores, filled);
     for (; d + PANELS * LANES <= D; d += PANELS * LANES)
-        mean(is_fp32, D, past, PANELS, scores, share, d, out);
+        weighted_mean(is_fp32, D, past, PANELS, scores, share, d, out);
     for (; d + LANES <= D; d += LANES)
-        mean(is_fp32, D, past, 1, scores, share, d, out);
+        weighted_mean(is_fp32, D, past, 1, scores, share, d, out);
     for (; d < D; d++) {
         float sum = 0.0f;
         for (t = 0; t < filled; t++)
