@@ -202,7 +202,7 @@ def test_tokens_that_look_like_markup_stay_text(chromium: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1400])
+@pytest.mark.parametrize("width", [360, pytest.param(768, marks=pytest.mark.slow), 1400])
 def test_page_is_whole_and_readable(
     chromium: Any, tmp_path: Path, model: Checkpoint, width: int, scheme: str, language: str
 ) -> None:

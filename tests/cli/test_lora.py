@@ -15,6 +15,7 @@ FAST = ("--max-iters", 4, "--batch-size", 2, "--device", "cpu", "--precision", "
 TRAIN = ("train", "--data", "story.txt", "--init-from", "runs/tiny", "--out", "runs/tuned", *FAST)
 
 
+@pytest.mark.slow
 def test_a_run_of_adapters_is_a_run_like_any_other(minigpt: Minigpt) -> None:
     result = minigpt(*TRAIN, "--lora-rank", 4)
     assert result.exit_code == 0, result.output

@@ -79,7 +79,7 @@ def of_tokens(tokens: tuple[str, ...], heads: int) -> Attention:
     return Attention(Window(tuple(range(len(tokens))), tokens, 0), found)
 
 
-@pytest.mark.parametrize("heads", [1, 8])
+@pytest.mark.parametrize("heads", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_tokens_of_attention_maps(long_word: str, heads: int) -> None:
     tokens = (long_word, "a", long_word[::-1], *long_word[:9])
     figure = draw_attention(of_tokens(tokens, heads), long_word)
